@@ -1,0 +1,51 @@
+# make setup      .venv with everything, the command .venv/bin/prosma included
+# make demo       one click on Segment on the bundled sample, in a headless Slicer; results in demo/
+# make test       the fast tests; make test-slow: the long ones
+# make lint       ruff
+# make clean      remove what the targets above wrote, except .venv
+# make setup PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+REQUIREMENTS := Testing/requirements.txt Testing/constraints.txt training/pyproject.toml
+
+# The first interpreter that starts and has the right version; looked for only when .venv must be made.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: setup demo test test-slow lint clean
+
+setup: $(STAMP)
+
+$(PY):
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 was found. Install one, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: its modules venv and ensurepip are missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and alone, and is pinned, so that no other requirement can replace its build.
+$(STAMP): $(REQUIREMENTS) | $(PY)
+	@echo "Installing PyTorch (the largest part, some minutes on a slow line) ..."
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint Testing/constraints.txt torch
+	@echo "Installing the engine, training, and what the tests need ..."
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint Testing/constraints.txt \
+		--requirement Testing/requirements.txt --editable 'training[train]'
+	@$(PY) Testing/system_libraries.py
+	@touch $@
+
+demo: setup
+	$(PY) Testing/demo.py $(DEMO_ARGS)
+
+test: setup
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+test-slow: setup
+	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+lint: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+clean:
+	rm -rf demo build dist .pytest_cache .ruff_cache .hypothesis
+	find ProSMASegmentation Testing training -name __pycache__ -type d -prune -exec rm -rf {} +
