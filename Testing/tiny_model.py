@@ -1,0 +1,54 @@
+"""Model packages with random weights: real files and real inference where a test does not need a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from prosma.bundle import ModelPackage, write_package
+from prosma.unet import ProSMAUNet
+from safetensors.torch import save
+
+COLORS = ([221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [230, 220, 70])
+
+
+def make_tiny_package(
+    folder: Path, dimension: int = 3, channels: int = 1, labels: int = 2, seed: int = 0, **overrides
+) -> ModelPackage:
+    """Write a package of a network with a few thousand random weights; ``overrides`` replace entries of model.json."""
+    network = {
+        "spatial_dims": dimension,
+        "in_channels": channels,
+        "out_channels": labels + 1,
+        "features": [4, 8, 8],
+    }
+    model = {
+        "schema": 1,
+        "id": "tiny",
+        "name": "Tiny test model",
+        "version": "1.0.0",
+        "description": "Random weights, for tests.",
+        "modality": "MR",
+        "dimension": dimension,
+        "channels": [{"name": f"channel {index}"} for index in range(channels)],
+        "labels": [
+            {"value": value, "name": f"structure {value}", "color": list(COLORS[(value - 1) % len(COLORS)])}
+            for value in range(1, labels + 1)
+        ],
+        "spacing": [1.0, 1.0, 1.0] if dimension == 3 else None,
+        "resize": None,
+        "orientation": "RAS" if dimension == 3 else None,
+        "intensity": {"rule": "zscore"},
+        "patch_size": [32, 32, 32] if dimension == 3 else [64, 64],
+        "mirror_axes": [],
+        "network": network,
+        "training": {"data": "none", "licence": "CC0-1.0", "citation": "none"},
+        "weights": {"dtype": "float16"},
+        "accept_licence": False,
+        **overrides,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        state = ProSMAUNet(**model["network"]).state_dict()
+    weights = save({name: tensor.half().contiguous() for name, tensor in state.items()})
+    return write_package(folder, model, weights, "# Tiny test model\n")
