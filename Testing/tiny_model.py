@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from safetensors.torch import save
+
 from prosma.bundle import ModelPackage, write_package
 from prosma.unet import ProSMAUNet
-from safetensors.torch import save
 
 COLORS = ([221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [230, 220, 70])
 
