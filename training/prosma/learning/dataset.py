@@ -1,0 +1,153 @@
+"""Folders of labelled images: the nnU-Net raw layout (imagesTr, labelsTr, dataset.json) and images/ with masks/."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..image import Image, read_image, read_labels
+
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+class DatasetError(ValueError):
+    """A data folder that cannot be used; the message names the file and the fault."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image: a file for each channel (or one colour image) and its labels."""
+
+    id: str
+    images: tuple[Path, ...]
+    labels: Path
+
+
+@dataclass(frozen=True)
+class LabelledFolder:
+    """The cases of a folder and its fixed splits."""
+
+    folder: Path
+    cases: dict[str, Case]
+    splits: dict[str, list[str]]
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike) -> LabelledFolder:
+        """Find the cases without reading voxels. Raises DatasetError."""
+        folder = Path(folder)
+        if (folder / "imagesTr").is_dir():
+            cases = find_cases(folder / "imagesTr", folder / "labelsTr", channel_suffix=r"_\d{4}")
+        elif (folder / "images").is_dir() and (folder / "masks").is_dir():
+            cases = find_cases(folder / "images", folder / "masks", channel_suffix="")
+        else:
+            raise DatasetError(
+                f"'{folder}' holds no training data: it should have imagesTr/ and labelsTr/ (as nnU-Net), "
+                "or images/ and masks/."
+            )
+        return cls(folder, cases, read_splits(folder, cases))
+
+    def split(self, name: str) -> list[Case]:
+        """The cases of ``train``, ``val``, ``test`` or ``all``. Raises DatasetError if there is no such split."""
+        if name == "all":
+            return list(self.cases.values())
+        if name not in self.splits:
+            known = ", ".join([*self.splits, "all"])
+            raise DatasetError(f"'{self.folder}' has no split '{name}'; it has {known}.")
+        return [self.cases[case] for case in self.splits[name]]
+
+
+def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Case]:
+    """Pair image files with label files by case id. Raises DatasetError for images without labels and channel gaps."""
+    channels: dict[str, list[Path]] = {}
+    for path in sorted(images.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(ENDINGS):
+            continue
+        stem = without_ending(path.name)
+        match = re.fullmatch(rf"(.+?)({channel_suffix})", stem)
+        if not match:
+            raise DatasetError(f"'{path}' has no channel number: name it like '{stem}_0000{path.name[len(stem) :]}'.")
+        channels.setdefault(match[1], []).append(path)
+    if not channels:
+        raise DatasetError(f"'{images}' holds no images.")
+    masks = {without_ending(path.name): path for path in labels.iterdir()} if labels.is_dir() else {}
+    counts = {len(paths) for paths in channels.values()}
+    cases = {}
+    for case, paths in channels.items():
+        if case not in masks:
+            raise DatasetError(f"Case '{case}' has no labels: '{labels}' holds no file of that name.")
+        if len(paths) != max(counts):
+            raise DatasetError(f"Case '{case}' has {len(paths)} channels, others have {max(counts)}.")
+        cases[case] = Case(case, tuple(paths), masks[case])
+    return cases
+
+
+def without_ending(name: str) -> str:
+    """'case_0000.nii.gz' -> 'case_0000'."""
+    return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
+
+
+def read_splits(folder: Path, cases: dict[str, Case]) -> dict[str, list[str]]:
+    """The ids in splits.json (train, val, test). Without the file every fifth case is for validation."""
+    path = folder / "splits.json"
+    if not path.is_file():
+        ids = sorted(cases)
+        val = ids[::5] if len(ids) > 1 else ids
+        return {"train": [case for case in ids if case not in val] or ids, "val": val}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
+    splits = {name: content[name] for name in ("train", "val", "test") if isinstance(content.get(name), list)}
+    for name, ids in splits.items():
+        absent = [case for case in ids if case not in cases]
+        if absent:
+            raise DatasetError(f"'{path}' names '{absent[0]}' in its {name} split, but there is no such case.")
+    return splits
+
+
+def read_case(case: Case, model: dict) -> tuple[Image, np.ndarray]:
+    """The image and its labels, uint8 (I, J, K). Raises DatasetError that names the case and the file.
+
+    Masks of a model with one label count every value above zero as that label when they are 0 and 255.
+    """
+    try:
+        image = read_image(case.images)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
+    try:
+        mask = read_labels(case.labels)
+    except (ValueError, OSError, RuntimeError) as error:
+        raise DatasetError(f"Case '{case.id}': the labels '{case.labels}' cannot be read. {error}") from error
+    if len(image.array) != len(model["channels"]):
+        raise DatasetError(
+            f"Case '{case.id}' has {len(image.array)} channels; the model takes {len(model['channels'])}."
+        )
+    labels = mask.array[0]
+    if labels.shape != image.shape:
+        raise DatasetError(f"Case '{case.id}': the labels are {labels.shape} voxels, the image is {image.shape}.")
+    return image, checked_labels(labels, len(model["labels"]), case)
+
+
+def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:
+    """Labels as uint8 with values 0 to ``highest``. Raises DatasetError for any other value."""
+    values = np.unique(labels)
+    if highest == 1 and set(values) <= {0, 255}:
+        return (labels > 0).astype(np.uint8)
+    wrong = values[(values < 0) | (values > highest) | (values != np.round(values))]
+    if wrong.size:
+        raise DatasetError(
+            f"Case '{case.id}': '{case.labels}' holds the value {wrong[0]}, but labels go from 0 to {highest}."
+        )
+    return labels.astype(np.uint8)
+
+
+def check_cases(cases: Sequence[Case], model: dict) -> None:
+    """Read every case once, before training, so that a fault is named at the start. Raises DatasetError."""
+    for case in cases:
+        read_case(case, model)

@@ -1,0 +1,238 @@
+"""Fitting a network to labelled images: a Lightning module, and `train` that runs or resumes it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from monai.data import DataLoader as MonaiDataLoader
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceCELoss
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ..allocator import keep_freed_memory
+from ..gate import GateMonitor, selection_parameters
+from ..unet import ProSMAUNet
+from .dataset import LabelledFolder
+from .patches import cached, training_loader
+from .recipe import Recipe
+
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class DeepSupervisionLoss(nn.Module):
+    """Dice + cross entropy at each resolution, weighted 1, 1/2, 1/4, ... and normalised to sum 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+
+    def forward(self, outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
+        """Logits (B, classes, S), or a list of them from fine to coarse; labels (B, 1, S) of whole numbers."""
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        weights = [0.5**level for level in range(len(outputs))]
+        total = sum(
+            weight * self.loss(logits, nearest(labels, logits.shape[2:]))
+            for weight, logits in zip(weights, outputs, strict=True)
+        )
+        return total / sum(weights)
+
+
+def nearest(labels: Tensor, shape: torch.Size) -> Tensor:
+    """Labels (B, 1, S) at another resolution."""
+    if labels.shape[2:] == shape:
+        return labels
+    return nn.functional.interpolate(labels.float(), size=shape, mode="nearest-exact").long()
+
+
+def rate_factor(schedule: str, progress: float) -> float:
+    """Share of the learning rate that is left after ``progress`` (0 to 1) of the steps."""
+    progress = min(progress, 1.0)
+    return (1 - progress) ** 0.9 if schedule == "poly" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class SegmentationTask(pl.LightningModule):
+    """A ProSMA-UNet under training, with the moving average of its weights, which is what is kept."""
+
+    def __init__(self, recipe: dict) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.recipe = Recipe.from_dict(recipe)
+        fitting = self.recipe.fitting
+        torch.manual_seed(fitting.seed)
+        layout = CHANNELS_LAST[self.recipe.model["dimension"]]
+        network = ProSMAUNet(**self.recipe.network_arguments, deep_supervision=fitting.deep_supervision)
+        self.network = network.to(memory_format=layout)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
+        self.loss = DeepSupervisionLoss()
+        self.layout = layout
+        self.overlaps: list[Tensor] = []
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        images = batch["image"].contiguous(memory_format=self.layout)
+        if batch_index:
+            loss = self.loss(self.network(images), batch["label"])
+        else:
+            with GateMonitor(self.network) as monitor:
+                loss = self.loss(self.network(images), batch["label"])
+            self.log_gates(monitor.statistics())
+        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def log_gates(self, statistics: dict) -> None:
+        """Sparsity once an epoch: a gate that stays dense or dies is to be seen from the first epoch on."""
+        if not statistics["levels"]:
+            return
+        self.log("gate/removed", statistics["removed_share"], prog_bar=True)
+        for level, values in enumerate(statistics["levels"]):
+            for name in ("zeros", "ones", "mean", "dead_channels", "effective_channels"):
+                self.log(f"gate/level{level}/{name}", float(values[name]))
+            for name in ("gain", "threshold"):
+                if values[name]:
+                    self.log(f"gate/level{level}/{name}_median", values[name][1])
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.average.update_parameters(self.network)
+
+    def validation_step(self, batch: dict, _index: int) -> None:
+        images = batch["image"].contiguous(memory_format=self.layout)
+        logits = sliding_window_inference(
+            images, self.recipe.model["patch_size"], 1, self.average.module, overlap=0.5, mode="gaussian"
+        )
+        self.overlaps.append(label_dice(logits.argmax(1), batch["label"][:, 0], logits.shape[1]))
+
+    def on_validation_epoch_end(self) -> None:
+        dice = torch.stack(self.overlaps).nanmean(0)
+        self.overlaps.clear()
+        self.log("val/dice", dice.mean(), prog_bar=True, sync_dist=True)
+        for label, value in zip(self.recipe.model["labels"], dice, strict=True):
+            self.log(f"val/dice/{label['name']}", value, sync_dist=True)
+
+    def configure_optimizers(self) -> dict:
+        fitting = self.recipe.fitting
+        selection = selection_parameters(self.network)
+        apart = {id(parameter) for parameter in selection}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in apart]
+        groups = [{"params": rest, "lr": fitting.learning_rate, "weight_decay": fitting.weight_decay}]
+        if selection:
+            rate = fitting.learning_rate * fitting.selection_rate_factor
+            groups.append({"params": selection, "lr": rate, "weight_decay": 0.0})
+        if fitting.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups)
+        else:
+            optimizer = torch.optim.SGD(groups, momentum=0.99, nesterov=True)
+        steps = fitting.epochs * fitting.iterations
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(fitting.schedule, step / steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def label_dice(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Dice of each class but the background over (B, S) label arrays; NaN where a class is in neither."""
+    overlaps = []
+    for value in range(1, classes):
+        first, second = predicted == value, labels == value
+        overlaps.append(2 * (first & second).sum() / (first.sum() + second.sum()))
+    return torch.stack(overlaps)
+
+
+class Clock(Callback):
+    """Adds up the seconds spent in training over all resumed parts, in the checkpoint and in RUN/clock.json."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds = 0.0
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds = state["seconds"]
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        self.seconds += time.monotonic() - self.start
+        if trainer.is_global_zero:
+            hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
+            content = {"seconds": round(self.seconds), "hardware": hardware, "python": platform.python_version()}
+            self.path.write_text(json.dumps(content))
+
+
+def train(
+    recipe: Recipe,
+    data: str | os.PathLike,
+    run: str | os.PathLike,
+    *,
+    resume: bool = False,
+    deterministic: bool = False,
+    devices: int | str = "auto",
+    accelerator: str = "auto",
+    workers: int = 1,
+    threads: int | None = None,
+) -> Path:
+    """Train into the folder ``run`` and return the path of the last checkpoint.
+
+    ``resume`` goes on from the last finished epoch; every patch and every random change depends on the recipe's seed
+    and the step alone, so that an interrupted run continues as if it had not been interrupted (to the bit with
+    ``deterministic``). Raises DatasetError or RecipeError before training starts, FileExistsError if the run is there
+    and ``resume`` was not asked for.
+    """
+    run, last = Path(run), Path(run) / "last.ckpt"
+    if last.is_file() and not resume:
+        raise FileExistsError(f"'{run}' already holds a run. Go on with --resume, or choose another --out.")
+    keep_freed_memory()
+    if threads:
+        torch.set_num_threads(threads)
+    folder = LabelledFolder.open(data)
+    training_cases = cached(folder.split("train"), recipe.model)
+    validation_cases = cached(folder.split("val"), recipe.model)
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
+    pl.seed_everything(recipe.fitting.seed, verbose=False)
+    task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        strategy="auto",
+        precision=precision(recipe.fitting.precision),
+        max_epochs=recipe.fitting.epochs,
+        gradient_clip_val=recipe.fitting.gradient_clip,
+        check_val_every_n_epoch=recipe.fitting.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        deterministic=deterministic,
+        default_root_dir=run,
+        logger=[CSVLogger(run, name="", version="log"), TensorBoardLogger(run, name="", version="tensorboard")],
+        callbacks=[
+            ModelCheckpoint(run, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True),
+            Clock(run / "clock.json"),
+            TQDMProgressBar(refresh_rate=10),
+        ],
+    )
+    loader = training_loader(training_cases, recipe, trainer.global_rank, trainer.world_size, workers)
+    validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
+    trainer.fit(task, loader, validation, ckpt_path=last if resume and last.is_file() else None, weights_only=False)
+    return last
+
+
+def precision(setting: str) -> str:
+    """``auto`` is bf16 mixed precision on a CUDA card that has it, fp16 on an older one, float32 on a CPU."""
+    if setting != "auto":
+        return setting
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

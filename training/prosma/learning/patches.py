@@ -1,0 +1,163 @@
+"""Training patches: canonical cases in memory, MONAI transforms, and a numbering that makes every patch reproducible.
+
+A patch is a function of (seed, its number) alone: which case, where, which random changes. Workers, resuming and the
+number of devices do not matter, because a sampler hands out the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from monai.data import CacheDataset
+from monai.transforms import (
+    Compose,
+    RandAdjustContrastd,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandScaleIntensityFixedMeand,
+    RandSimulateLowResolutiond,
+    SpatialPadd,
+    Transform,
+)
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..image import normalise, to_canonical
+from .dataset import Case, read_case
+from .recipe import Recipe
+
+MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
+
+
+class LoadCanonical(Transform):
+    """What the network sees of a case: ``image`` float32 (C, *S), normalised, ``label`` uint8 (1, *S), ``id``.
+
+    2D models get the first slice; 3D models the canonical grid. Inference prepares images with the same functions.
+    """
+
+    def __init__(self, model: dict) -> None:
+        self.model = model
+
+    def __call__(self, case: Case) -> dict:
+        image, labels = read_case(case, self.model)
+        array, canonical = to_canonical(image, self.model)
+        array = normalise(array, self.model["intensity"])
+        labels = canonical.bring_labels(labels)[None]
+        if self.model["dimension"] == 2:
+            array, labels = array[..., 0], labels[..., 0]
+        return {
+            "image": torch.from_numpy(np.ascontiguousarray(array)),
+            "label": torch.from_numpy(np.ascontiguousarray(labels)),
+            "id": case.id,
+        }
+
+
+def cached(cases: Sequence[Case], model: dict) -> CacheDataset:
+    """All cases prepared once and kept in memory."""
+    return CacheDataset(list(cases), LoadCanonical(model), num_workers=2, progress=False)
+
+
+def training_transforms(recipe: Recipe) -> Compose:
+    """Pad, cut a patch (some centred on a label), change it at random, on dictionaries from `load_canonical`."""
+    settings, patch = recipe.augmentation, recipe.model["patch_size"]
+    both, image = ["image", "label"], ["image"]
+    rotation = np.deg2rad(np.broadcast_to(settings.rotation, len(patch) if len(patch) == 3 else 1))
+    # RandAffine scales by 1 + s
+    stretch = (settings.scale[0] - 1, settings.scale[1] - 1)
+    share = recipe.fitting.foreground_share
+    steps = [
+        SpatialPadd(both, patch),
+        RandCropByPosNegLabeld(
+            both, "label", [int(size * MARGIN) for size in patch], pos=share, neg=1 - share, allow_smaller=True
+        ),
+        RandAffined(
+            both,
+            spatial_size=patch,
+            prob=settings.spatial_probability,
+            rotate_range=[float(angle) for angle in rotation],
+            shear_range=settings.shear or None,
+            scale_range=[stretch] * len(patch),
+            mode=("bilinear", "nearest"),
+            padding_mode=("border", "zeros"),
+        ),
+        *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in recipe.model.get("mirror_axes", [])),
+        RandGaussianNoised(image, prob=settings.noise_probability, std=settings.noise),
+        RandGaussianSmoothd(
+            image,
+            prob=settings.blur_probability,
+            sigma_x=settings.blur,
+            sigma_y=settings.blur,
+            sigma_z=settings.blur,
+        ),
+        RandScaleIntensityd(image, prob=settings.brightness_probability, factors=settings.brightness),
+        RandScaleIntensityFixedMeand(
+            image, prob=settings.contrast_probability, factors=settings.contrast, preserve_range=True
+        ),
+        RandSimulateLowResolutiond(image, prob=settings.low_resolution_probability, zoom_range=settings.low_resolution),
+        RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
+    ]
+    return Compose(steps)
+
+
+class Patches(Dataset):
+    """Patch ``number`` of an endless, reproducible sequence: every case once, in a new order, then again."""
+
+    def __init__(self, cases: Dataset, transforms: Compose, seed: int) -> None:
+        self.cases = cases
+        self.transforms = transforms
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    def __getitem__(self, number: int) -> dict:
+        turn, place = divmod(number, len(self.cases))
+        index = np.random.default_rng((self.seed, turn)).permutation(len(self.cases))[place]
+        self.transforms.set_random_state(int(np.random.default_rng((self.seed, 1, number)).integers(2**31)))
+        patch = self.transforms(dict(self.cases[index]))
+        patch = patch[0] if isinstance(patch, list) else patch
+        return {"image": plain(patch["image"]).float(), "label": plain(patch["label"]).long()}
+
+
+def plain(tensor: torch.Tensor) -> torch.Tensor:
+    """Without MONAI's metadata, contiguous."""
+    return torch.as_tensor(np.ascontiguousarray(tensor.detach().cpu().numpy()))
+
+
+class PatchNumbers(Sampler):
+    """Numbers of one epoch's patches for one device; epochs and devices share one sequence without overlap.
+
+    Batch b of ``world`` devices with n patches each holds the same patches as batch b of one device with n * world.
+    """
+
+    def __init__(self, iterations: int, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        self.count, self.rank, self.world = iterations * batch_size, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[int]:
+        first = self.epoch * self.count * self.world
+        return iter(range(first + self.rank, first + self.count * self.world, self.world))
+
+
+def training_loader(cases: Dataset, recipe: Recipe, rank: int, world: int, workers: int) -> DataLoader:
+    fitting = recipe.fitting
+    return DataLoader(
+        Patches(cases, training_transforms(recipe), fitting.seed),
+        batch_size=fitting.batch_size,
+        sampler=PatchNumbers(fitting.iterations, fitting.batch_size, rank, world),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )
