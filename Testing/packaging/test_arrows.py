@@ -1,0 +1,85 @@
+"""The two halves stay apart: what each file of the extension may import."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULE, ENGINE = ROOT / "ProSMASegmentation", ROOT / "training/prosma"
+SLICER = {
+    "slicer",
+    "qt",
+    "ctk",
+    "vtk",
+    "vtkmodules",
+    "SampleData",
+    "SegmentStatistics",
+    "PyTorchUtils",
+    "MRMLCorePython",
+}
+BUNDLED_WITH_SLICER = {"numpy", "SimpleITK"}
+STANDARD = set(sys.stdlib_module_names)
+
+
+def imports(path: Path, inside_functions: bool = True) -> set[str]:
+    """Return the dotted names of all absolute imports in a file, or only those that run when the file is imported."""
+    nodes = [ast.parse(path.read_text(encoding="utf-8"))]
+    names: set[str] = set()
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            nodes += ast.iter_child_nodes(node)
+    return names
+
+
+def tops(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def files(folder: Path) -> list:
+    return [pytest.param(path, id=path.relative_to(ROOT).as_posix()) for path in sorted(folder.rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", files(MODULE))
+def test_the_module_imports_no_torch_and_nothing_that_slicer_lacks(path):
+    assert not tops(imports(path)) & {"torch", "safetensors", "monai", "lightning"}
+    at_load = tops(imports(path, inside_functions=False))
+    assert at_load <= STANDARD | SLICER | BUNDLED_WITH_SLICER | {
+        "ProSMASegmentationLib",
+        "ProSMASegmentation",
+        "prosma",
+    }
+    assert "PyTorchUtils" not in at_load, "another extension's module may be absent"
+
+
+@pytest.mark.parametrize("path", files(MODULE))
+def test_the_module_takes_only_the_light_parts_of_the_engine(path):
+    taken = {name for name in imports(path) if name.startswith("prosma.")}
+    assert all(name.startswith(("prosma.bundle", "prosma.__version__")) for name in taken), taken
+
+
+@pytest.mark.parametrize("path", files(ENGINE))
+def test_the_engine_imports_nothing_of_slicer(path):
+    assert not tops(imports(path)) & (SLICER | {"PySide6", "ProSMASegmentation", "ProSMASegmentationLib"})
+
+
+@pytest.mark.parametrize("name", ["__init__.py", "bundle.py"])
+def test_the_light_parts_need_only_the_standard_library(name):
+    assert tops(imports(ENGINE / name)) <= STANDARD | {"prosma"}
+
+
+def test_the_gate_needs_torch_alone():
+    assert tops(imports(ENGINE / "gate.py")) <= STANDARD | {"torch"}
+
+
+@pytest.mark.parametrize("path", [param for param in files(ENGINE) if "/learning/" not in param.id])
+def test_inference_does_not_need_the_code_for_training(path):
+    """The command line may import it, inside the commands that train."""
+    names = imports(path, inside_functions=path.name != "cli.py")
+    assert not {name for name in names if name.startswith("prosma.learning")}
