@@ -1,0 +1,150 @@
+from slicer.i18n import tr as _
+
+WARN_SPACING_RATIO = 3.0
+WARN_FIELD_RATIO = 1.1
+
+
+class ModelFit:
+    """Whether a model suits the chosen volumes, told before the click.
+
+    ``errors`` are reasons why it cannot run, ``warnings`` are reasons why the result is likely to be poor. Each is a
+    sentence for a person, followed by the way out.
+
+    :param package: the model's package.
+    :param readers: a VolumeReader for each chosen volume, in the order of the model's channels.
+    :param box: voxel box of the ROI ([[i0, i1], [j0, j1], [k0, k1]]), or None.
+    """
+
+    def __init__(self, package, readers, box=None):
+        self.errors = []
+        self.warnings = []
+        self._package = package
+        self._readers = readers
+        self._checkChannels()
+        if readers:
+            self._sizes = [stop - start for start, stop in box] if box else list(readers[0].dimensions)
+            self._checkDimension()
+            self._checkSameParents()
+        if not self.errors and readers:
+            if package.dimension == 3:
+                self._checkSpacing()
+                self._checkFieldOfView(hasRoi=box is not None)
+            self._checkIntensity()
+
+    @staticmethod
+    def channelsPerVolume(package, reader):
+        """How many of the model's channels a volume gives: an RGBA volume gives three to a model of three."""
+        if reader.components == 4 and len(package.channels) == 3:
+            return 3
+        return reader.components
+
+    def _checkChannels(self):
+        wanted = len(self._package.channels)
+        names = ", ".join(channel["name"] for channel in self._package.channels)
+        given = sum(self.channelsPerVolume(self._package, reader) for reader in self._readers)
+        if given == wanted:
+            return
+        several = next((reader for reader in self._readers if reader.components > 1), None)
+        if several is not None and wanted == 1:
+            why = _("'{volume}' has {given} values in each voxel (colour, vector or complex), but the model takes one.")
+            why = why.format(volume=several.node.GetName(), given=several.components)
+            out = _(
+                "Choose a scalar volume, or another model; Vector to Scalar Volume makes a grey one of a colour one."
+            )
+        else:
+            why = _("The model needs {wanted} channels ({names}), but {given} are chosen.")
+            why = why.format(wanted=wanted, names=names, given=given)
+            out = _("Choose a volume for each channel, or another model.")
+        self.errors.append(f"{why} {out}")
+
+    def _checkDimension(self):
+        flat = min(self._sizes) == 1
+        if self._package.dimension == 3 and flat:
+            self.errors.append(
+                _("The model works on volumes, but this is a single slice.") + " " + _("Choose a 2D model.")
+            )
+        elif self._package.dimension == 2 and self._sizes[2] > 1:
+            self.warnings.append(
+                _("The model sees one slice at a time: each of the {number} slices is segmented on its own.").format(
+                    number=self._sizes[2]
+                )
+            )
+
+    def _checkSameParents(self):
+        parents = {reader.node.GetTransformNodeID() for reader in self._readers}
+        if len(parents) > 1:
+            self.errors.append(
+                _("The channels are under different transforms.")
+                + " "
+                + _("Put all of them under the same transform, or harden the transforms.")
+            )
+
+    def _checkSpacing(self):
+        wanted = self._package.model.get("spacing")
+        if wanted is None:
+            return
+        spacing = self._alongModelAxes(self._readers[0].spacing)
+        ratio = max(max(have / want, want / have) for have, want in zip(spacing, wanted, strict=True))
+        if ratio > WARN_SPACING_RATIO:
+            self.warnings.append(
+                _(
+                    "The voxels measure {have} mm; the model was trained with {want} mm, so expect a poorer result."
+                ).format(have=_sizes(self._readers[0].spacing), want=_sizes(wanted))
+                + " "
+                + _("Use a scan with finer slices, or another model.")
+            )
+
+    def _checkFieldOfView(self, hasRoi):
+        field = self._package.model.get("field_of_view") or {}
+        extent = [size * space for size, space in zip(self._sizes, self._readers[0].spacing, strict=True)]
+        along = self._alongModelAxes(extent)
+        largest, smallest = field.get("max_mm"), field.get("min_mm")
+        if largest and any(have > WARN_FIELD_RATIO * limit for have, limit in zip(along, largest, strict=True)):
+            self.warnings.append(
+                _("The region measures {have} mm; the model knows regions of up to {limit} mm.").format(
+                    have=_sizes(along), limit=_sizes(largest)
+                )
+                + " "
+                + (_("Make the ROI smaller.") if hasRoi else _("Place an ROI around the structure."))
+            )
+        elif smallest and any(have * WARN_FIELD_RATIO < limit for have, limit in zip(along, smallest, strict=True)):
+            self.warnings.append(
+                _("The region measures {have} mm; the model expects at least {limit} mm around the structure.").format(
+                    have=_sizes(along), limit=_sizes(smallest)
+                )
+                + " "
+                + (_("Make the ROI larger.") if hasRoi else _("Use a scan that shows more."))
+            )
+
+    def _checkIntensity(self):
+        if self._package.model["intensity"]["rule"] != "ct":
+            return
+        array = self._readers[0].array()
+        sample = array[tuple(slice(None, None, max(1, size // 32)) for size in array.shape[:3])]
+        if sample.min() > -200:
+            self.warnings.append(
+                _(
+                    "The model expects a CT in Hounsfield units, where air is about -1000; here the lowest value is {low:g}."
+                ).format(low=float(sample.min()))
+                + " "
+                + _("Choose a CT, or check its rescaling.")
+            )
+
+    def _alongModelAxes(self, alongVolumeAxes):
+        """Values given for I, J, K in the order of the model's orientation letters."""
+        letters = self._package.model.get("orientation")
+        if not letters:
+            return list(alongVolumeAxes)
+        matrix = self._readers[0].geometry()
+        volumeAxis = {}
+        for axis in range(3):
+            column = [abs(matrix[row][axis]) for row in range(3)]
+            for row in sorted(range(3), key=lambda row: -column[row]):
+                if row not in volumeAxis:
+                    volumeAxis[row] = axis
+                    break
+        return [alongVolumeAxes[volumeAxis["RASLPI".index(letter) % 3]] for letter in letters]
+
+
+def _sizes(values):
+    return " x ".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,247 @@
+import json
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
+from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
+from ProSMASegmentationLib.VolumeReader import ijkToRasOf, slabs
+
+TAG_MODEL = "ProSMA.model"
+TAG_VERSION = "ProSMA.version"
+TAG_SHA256 = "ProSMA.sha256"
+TAG_OPTIONS = "ProSMA.options"
+TAG_LABEL = "ProSMA.label"
+TAG_FINGERPRINT = "ProSMA.fingerprint"
+
+
+class ResultWriter:
+    """Turns the engine's label map into segments, all at once or not at all, and never over a person's work.
+
+    A segment of the output may be replaced only if ProSMA wrote it for the same label of the same model, its voxels
+    still have the fingerprint that they were written with, and its status is not Completed. Otherwise the new segment
+    is added beside it, under a new name.
+
+    :param volumeNode: the segmented volume (the first channel).
+    :param package: the model's package.
+    :param outputNode: the segmentation to write into, or None for a new one.
+    :param options: what the run was made with; kept as a tag of each segment.
+    """
+
+    def __init__(self, volumeNode, package, outputNode=None, options=None):
+        self._volume = volumeNode
+        self._package = package
+        self._output = outputNode
+        self._options = options or {}
+
+    def check(self):
+        """:raises ProSMAError: ``bad_output``, if the chosen segmentation cannot take the result."""
+        node = self._output
+        if node is None:
+            return
+        if not node.IsA("vtkMRMLSegmentationNode") or node.GetScene() is None:
+            self._refuse(_("The chosen output is no segmentation of the scene."))
+        segmentation = node.GetSegmentation()
+        if segmentation.GetNumberOfSegments() == 0:
+            return
+        if segmentation.GetSourceRepresentationName() != BINARY_LABELMAP:
+            self._refuse(_("The segmentation '{name}' is made of surfaces, not of voxels.").format(name=node.GetName()))
+        if node.GetTransformNodeID() != self._volume.GetTransformNodeID():
+            self._refuse(
+                _("The segmentation '{name}' is under another transform than the volume '{volume}'.").format(
+                    name=node.GetName(), volume=self._volume.GetName()
+                )
+            )
+
+    def write(self, labels, offset):
+        """Steps (for EventLoopTask) that write the result and return the segmentation node.
+
+        Only the last step touches the scene.
+
+        :param labels: (K, J, I) array of label values, cropped to the box of the labels; None if nothing was found.
+        :param offset: i, j, k of its first voxel in the volume.
+        """
+        self.check()
+        imageToWorld = ijkToRasOf(self._volume)
+        values = [label["value"] for label in self._package.labels]
+        if labels is None:
+            image, fingerprints = None, dict.fromkeys(values, EMPTY)
+        else:
+            image, array = SegmentLabelmap.create(offset, labels.shape, labels.dtype.itemsize > 1, imageToWorld)
+            for target, source in zip(slabs(array), slabs(labels), strict=True):
+                target[:] = source
+                yield
+            fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld, values)
+        segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in self._package.labels}
+        untouched = yield from self._untouchedSegments()
+        self.check()
+        return self._newNode(segments) if self._output is None else self._intoOutput(segments, untouched)
+
+    def _refuse(self, why):
+        raise ProSMAError("bad_output", why, _("Choose 'Create new segmentation' or another one as output."))
+
+    def _newSegment(self, label, image, fingerprints):
+        segment = slicer.vtkSegment()
+        segment.SetName(label["name"])
+        segment.SetColor([channel / 255 for channel in label["color"]])
+        terminology = terminologyEntry(label.get("terminology"))
+        if terminology:
+            segment.SetTerminology(terminology)
+        self._setContent(segment, image, label["value"], fingerprints[label["value"]])
+        return segment
+
+    def _setContent(self, segment, image, value, fingerprint):
+        """Give a segment its voxels and say where they come from. A new image of its own where there is none."""
+        segment.AddRepresentation(BINARY_LABELMAP, image if image is not None else slicer.vtkOrientedImageData())
+        segment.SetLabelValue(value)
+        segment.SetTag(TAG_MODEL, self._package.id)
+        segment.SetTag(TAG_VERSION, self._package.version)
+        segment.SetTag(TAG_SHA256, self._package.sha256)
+        segment.SetTag(TAG_OPTIONS, json.dumps(self._options, sort_keys=True))
+        segment.SetTag(TAG_LABEL, str(value))
+        segment.SetTag(TAG_FINGERPRINT, fingerprint)
+
+    # ---- what is there already
+
+    def _untouchedSegments(self):
+        """Steps that return {label value: (segment id, time of last change)} of segments that may be replaced."""
+        untouched = {}
+        segmentation = self._output.GetSegmentation() if self._output is not None else None
+        for segmentId in segmentation.GetSegmentIDs() if segmentation is not None else ():
+            segment = segmentation.GetSegment(segmentId)
+            value = self._ownLabel(segment)
+            if value is None or value in untouched:
+                continue
+            changed = _changeTime(segment)
+            fingerprint = yield from fingerprintSteps(segment)
+            if Fingerprint.match(fingerprint, tag(segment, TAG_FINGERPRINT)):
+                untouched[value] = (segmentId, changed)
+        return untouched
+
+    def _ownLabel(self, segment):
+        """The label value, if this model wrote the segment and nobody declared it finished."""
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        if tag(segment, TAG_MODEL) != self._package.id or logic.GetSegmentStatus(segment) == logic.Completed:
+            return None
+        text = tag(segment, TAG_LABEL)
+        return int(text) if text.isdigit() else None
+
+    # ---- the scene
+
+    def _newNode(self, segments):
+        node = slicer.vtkMRMLSegmentationNode()
+        name = f"{self._volume.GetName()} - {self._package.name}"
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
+        for segment in segments.values():
+            node.GetSegmentation().AddSegment(
+                segment, node.GetSegmentation().GenerateUniqueSegmentID(segment.GetName())
+            )
+        slicer.mrmlScene.AddNode(node)
+        try:
+            node.CreateDefaultDisplayNodes()
+            self._placeBesideVolume(node)
+        except Exception:
+            slicer.mrmlScene.RemoveNode(node)
+            raise
+        return node
+
+    def _intoOutput(self, segments, untouched):
+        node = self._output
+        segmentation = node.GetSegmentation()
+        hadSegments = segmentation.GetNumberOfSegments() > 0
+        saveStateForUndo(node)
+        showsSurfaces = segmentation.ContainsRepresentation(CLOSED_SURFACE)
+        if showsSurfaces:
+            segmentation.RemoveRepresentation(CLOSED_SURFACE)  # else each added segment makes its own at once
+
+        replace = {}
+        for value, (segmentId, changed) in untouched.items():
+            segment = segmentation.GetSegment(segmentId)
+            if value in segments and segment is not None and _changeTime(segment) == changed:
+                replace[segmentId] = value
+        self._leaveSharedLayers(segmentation, set(replace))
+        for segmentId, value in replace.items():
+            new = segments.pop(value)
+            image = SegmentLabelmap.of(new)
+            self._setContent(segmentation.GetSegment(segmentId), image, value, tag(new, TAG_FINGERPRINT))
+            image.Modified()
+        for segment in segments.values():
+            segment.SetName(_freeName(segmentation, segment.GetName()))
+            segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(segment.GetName()))
+
+        if showsSurfaces:
+            segmentation.CreateRepresentation(CLOSED_SURFACE)
+        if not hadSegments:
+            self._placeBesideVolume(node)
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+        return node
+
+    @staticmethod
+    def _leaveSharedLayers(segmentation, segmentIds):
+        """Take the segments' voxels out of layers that they share with segments which stay."""
+        staying = [segmentation.GetSegment(i) for i in segmentation.GetSegmentIDs() if i not in segmentIds]
+        kept = [SegmentLabelmap.of(segment) for segment in staying]
+        for segmentId in segmentIds:
+            image = SegmentLabelmap.of(segmentation.GetSegment(segmentId))
+            if image is not None and any(image is other for other in kept):
+                segmentation.SeparateSegmentLabelmap(segmentId)
+
+    def _placeBesideVolume(self, node):
+        """Geometry, transform and subject-hierarchy folder of the volume."""
+        node.SetReferenceImageGeometryParameterFromVolumeNode(self._volume)
+        node.SetAndObserveTransformNodeID(self._volume.GetTransformNodeID())
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        volumeItem = hierarchy.GetItemByDataNode(self._volume) if hierarchy is not None else 0
+        nodeItem = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+        if volumeItem and nodeItem:
+            hierarchy.SetItemParent(nodeItem, hierarchy.GetItemParent(volumeItem))
+
+
+def fingerprintSteps(segment):
+    """Steps (for EventLoopTask) that return the fingerprint of a segment's present voxels."""
+    image = SegmentLabelmap.of(segment)
+    array = SegmentLabelmap.array(image)
+    if array.size == 0:
+        return EMPTY
+    value = segment.GetLabelValue()
+    offset, imageToWorld = SegmentLabelmap.geometry(image)
+    fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld, [value])
+    return fingerprints[value]
+
+
+def tag(segment, name):
+    """The text of a segment's tag, or an empty text."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def terminologyEntry(terminology):
+    """Slicer's text for a label's terminology ({"category", "type", "modifier"}: [scheme, code, meaning]), or ""."""
+    if not terminology:
+        return ""
+    context = "Segmentation category and type - 3D Slicer General Anatomy list"
+    codes = ["^".join(terminology.get(part) or ("", "", "")) for part in ("category", "type", "modifier")]
+    return "~".join([context, *codes, "Anatomic codes - DICOM master list", "^^", "^^"])
+
+
+def saveStateForUndo(segmentationNode):
+    """Make what follows one undo step in every Segment Editor that edits this segmentation."""
+    for editor in slicer.util.findChildren(className="qMRMLSegmentEditorWidget"):
+        if editor.segmentationNode() is segmentationNode:
+            editor.saveStateForUndo()
+
+
+def _changeTime(segment):
+    image = SegmentLabelmap.of(segment)
+    return image.GetMTime() if image is not None else 0
+
+
+def _freeName(segmentation, name):
+    taken = {segmentation.GetNthSegment(index).GetName() for index in range(segmentation.GetNumberOfSegments())}
+    candidate, number = name, 2
+    while candidate in taken:
+        candidate, number = f"{name} ({number})", number + 1
+    return candidate

@@ -1,0 +1,99 @@
+import logging
+
+import qt
+import vtk
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
+from ProSMASegmentationLib.VolumeReader import slabs
+
+MILLISECONDS_TO_SETTLE = 200
+MM3_PER_ML = 1000
+
+
+class SegmentVolumes:
+    """Fills a table with the volume of each segment in ml, as the segments are now: it follows edits.
+
+    Voxels are counted in slices of the event loop, so that large segmentations do not hold up Slicer.
+    """
+
+    def __init__(self, table):
+        self._table = table
+        self._table.setColumnCount(2)
+        self._table.setHorizontalHeaderLabels([_("Segment"), _("Volume (ml)")])
+        self._table.verticalHeader().setVisible(False)
+        self._table.horizontalHeader().setStretchLastSection(True)
+        self._node = None
+        self._tag = None
+        self._task = None
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(MILLISECONDS_TO_SETTLE)
+        self._timer.connect("timeout()", self._count)
+
+    def setSegmentationNode(self, node):
+        if node is self._node:
+            return
+        if self._tag is not None:
+            self._node.RemoveObserver(self._tag)
+            self._tag = None
+        self._stopCounting()
+        self._node = node
+        if node is None:
+            self._table.setRowCount(0)
+            return
+        self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, self._onChange)
+        self._count()
+
+    def cleanup(self):
+        self.setSegmentationNode(None)
+        self._timer.stop()
+
+    def _onChange(self, _node, event):
+        if event != "DeleteEvent":
+            self._timer.start()
+
+    def _stopCounting(self):
+        self._timer.stop()
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def _count(self):
+        self._stopCounting()
+        self._task = EventLoopTask(self._steps(), self._show, self._failed).start()
+
+    def _steps(self):
+        import numpy
+
+        rows = []
+        segmentation = self._node.GetSegmentation()
+        for segmentId in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segmentId)
+            image = SegmentLabelmap.of(segment)
+            voxels = 0
+            for slab in slabs(SegmentLabelmap.array(image)):
+                voxels += int(numpy.count_nonzero(slab == segment.GetLabelValue()))
+                yield
+            rows.append((segment.GetName(), voxels * _voxelSize(image) / MM3_PER_ML))
+        return rows
+
+    def _show(self, rows):
+        self._task = None
+        self._table.setRowCount(len(rows))
+        for row, (name, ml) in enumerate(rows):
+            self._table.setItem(row, 0, qt.QTableWidgetItem(name))
+            self._table.setItem(row, 1, qt.QTableWidgetItem(f"{ml:.3f}"))
+
+    def _failed(self, error):
+        self._task = None
+        logging.error("ProSMA: volumes of segments could not be computed: %s", error)
+
+
+def _voxelSize(image):
+    """mm3 of a voxel."""
+    if image is None:
+        return 0.0
+    x, y, z = image.GetSpacing()
+    return x * y * z

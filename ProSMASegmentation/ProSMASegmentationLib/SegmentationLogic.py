@@ -1,0 +1,94 @@
+import slicer
+
+from ProSMASegmentationLib.EngineClient import EngineClient
+from ProSMASegmentationLib.ModelFit import ModelFit
+from ProSMASegmentationLib.ModelLibrary import ModelLibrary
+from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
+from ProSMASegmentationLib.ResultWriter import ResultWriter
+from ProSMASegmentationLib.SegmentationJob import SegmentationJob
+from ProSMASegmentationLib.VolumeReader import VolumeReader
+
+
+class SegmentationLogic:
+    """Segments volumes with models, with or without the panel.
+
+    :param engine: the EngineClient to use, by default the one that the whole application shares.
+    :param library: the ModelLibrary to choose from, by default made when it is first needed.
+    """
+
+    OVERLAP = 0.5  # of neighbouring tiles
+
+    def __init__(self, engine=None, library=None):
+        self.engine = engine or EngineClient.shared()
+        self._library = library
+        self._jobs = []
+
+    @property
+    def library(self):
+        if self._library is None:
+            self._library = ModelLibrary()
+        return self._library
+
+    @property
+    def activeJobs(self):
+        return list(self._jobs)
+
+    def segment(self, volumeNode, model="hippocampus-mr", outputSegmentation=None, roi=None, device="auto", wait=True):
+        """Segment a volume.
+
+        :param volumeNode: a scalar or vector volume node; a list of them for a model of several channels.
+        :param model: id of a model in the library, path of a package (folder or zip), or the package itself.
+        :param outputSegmentation: segmentation node to write into, or None for a new one. Segments that were edited,
+          are declared Completed or came from elsewhere are never changed.
+        :param roi: markups ROI node, or None for the whole volume.
+        :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        :param wait: process events until the result is there. Else return at once.
+        :return: the segmentation node, or with wait=False the SegmentationJob.
+        :raises ProSMAError: with ``code``, ``message`` and ``remedy``; the scene is then as it was before.
+        """
+        volumeNodes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
+        readers = [VolumeReader(node) for node in volumeNodes]
+        package = self.library.resolve(model)
+        box = RegionOfInterest.box(roi, volumeNodes[0])
+        fit = ModelFit(package, readers, box)
+        if fit.errors:
+            raise ProSMAError("does_not_fit", fit.errors[0])
+        self.library.checkLicence(package)
+        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": []}
+        options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
+        writer = ResultWriter(volumeNodes[0], package, outputSegmentation, options)
+        writer.check()
+
+        job = SegmentationJob(self.engine, package, readers, writer, request)
+        self._jobs.append(job)
+        job.onEnd.append(self._jobs.remove)
+        job.start(outputSegmentation)
+        return job.wait() if wait else job
+
+    def acceptLicence(self, model):
+        """Remember that the user accepts the licence of a model (id, path or package)."""
+        self.library.acceptLicence(self.library.resolve(model))
+
+    def preload(self, package, device, onEvent):
+        """Load a model into the warm engine, so that the first click need not wait for it."""
+        self.engine.request({"do": "describe", "model": str(package.folder), "device": device}, onEvent)
+
+    def cancelAll(self, reason=None):
+        """Cancel every job that runs or waits."""
+        for job in self.activeJobs:
+            job.cancel(reason)
+
+    @staticmethod
+    def firstVolume():
+        """The volume that is shown in the slice views, or else the first of the scene that can be segmented, or None."""
+        shown = slicer.app.applicationLogic().GetSelectionNode()
+        node = slicer.mrmlScene.GetNodeByID(shown.GetActiveVolumeID() or "") if shown is not None else None
+        candidates = [node, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+        for candidate in candidates:
+            if candidate is not None and candidate.GetClassName() in (
+                "vtkMRMLScalarVolumeNode",
+                "vtkMRMLVectorVolumeNode",
+            ):
+                return candidate
+        return None
