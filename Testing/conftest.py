@@ -1,22 +1,33 @@
-"""What all tests share: where Qt's libraries are missing, tests that show the panel are left out, and it is said."""
+"""Settings and data shared by all tests."""
 
+import os
 from pathlib import Path
 
-import system_libraries
+import pytest
+from hypothesis import settings
 
-HERE = Path(__file__).parent
-WITH_PANEL = (HERE / "module", HERE / "headless_slicer")
-MISSING = system_libraries.missing_for_panel()
+ROOT = Path(__file__).resolve().parents[1]
+
+# A busy machine is no reason to fail; the examples are few, because most of them run a network.
+settings.register_profile("prosma", deadline=None, max_examples=25)
+settings.load_profile("prosma")
 
 
-def pytest_ignore_collect(collection_path):
-    return True if MISSING and collection_path in WITH_PANEL else None
+def shared_data() -> Path:
+    """The folder of labelled images that lies beside the repository on developers' machines."""
+    return Path(os.environ.get("PROSMA_SHARED_DATA") or ROOT.parent / "shared" / "data")
 
 
-def pytest_terminal_summary(terminalreporter):
-    if system_libraries.notice():
-        terminalreporter.section("not everything was tested", yellow=True)
-        terminalreporter.write_line(system_libraries.notice())
-    if MISSING:
-        folders = " and ".join(str(folder.relative_to(HERE.parent)) for folder in WITH_PANEL)
-        terminalreporter.write_line(f"The tests in {folders} were skipped.")
+@pytest.fixture
+def shared() -> Path:
+    """`shared_data()`; the test is skipped, with the reason, where there is none."""
+    folder = shared_data()
+    if not folder.is_dir():
+        pytest.skip(f"the labelled images are not here ('{folder.name}' beside the repository, or PROSMA_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def private_home(tmp_path_factory, monkeypatch):
+    """Imported models and unpacked archives of a test never reach the user's own folder."""
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path_factory.mktemp("home")))

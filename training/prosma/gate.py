@@ -320,7 +320,7 @@ class GateMonitor:
 
         Returns ``removed_share`` (share of exact zeros among all gate values, weighted by their number) and ``levels``,
         coarse to fine: ``zeros``, ``ones``, ``mean``, ``dead_channels`` (closed for more than 99.9 % of voxels),
-        ``effective_channels`` ((sum m)^2 / sum m^2 of the channels' means m), and quantiles (0, 0.5, 1) of lambda and gamma.
+        ``effective_channels`` ((sum m)^2 / sum m^2 of the channels' means m), and lowest, median and highest lambda and gamma.
         """
         levels, zeros, total = [], 0.0, 0.0
         for gate, sums in zip(self.gates, self._sums, strict=True):
@@ -336,8 +336,8 @@ class GateMonitor:
                     "mean": mean.mean().item(),
                     "dead_channels": int((closed > 0.999).sum()),
                     "effective_channels": (mean.sum() ** 2 / (mean**2).sum().clamp_min(1e-12)).item(),
-                    "gain": _quantiles(gate.gain),
-                    "threshold": None if gate.kind == "sigmoid" else _quantiles(gate.threshold),
+                    "gain": _range(gate.gain),
+                    "threshold": None if gate.kind == "sigmoid" else _range(gate.threshold),
                 }
             )
             zeros += float(sums["zeros"].sum())
@@ -345,5 +345,6 @@ class GateMonitor:
         return {"removed_share": zeros / total if total else 0.0, "levels": levels}
 
 
-def _quantiles(values: Tensor) -> list[float]:
-    return torch.quantile(values.detach().float(), torch.tensor([0.0, 0.5, 1.0], device=values.device)).tolist()
+def _range(values: Tensor) -> list[float]:
+    values = values.detach().float()
+    return [values.min().item(), values.median().item(), values.max().item()]

@@ -202,8 +202,14 @@ def check_arguments(
 
 
 def pad_to_multiple(x: Tensor, divisor: Sequence[int]) -> Tensor:
-    """Pad the end of each spatial axis of (B, C, S) with its edge values up to a multiple of ``divisor``."""
-    missing = [-size % d for size, d in zip(x.shape[2:], divisor, strict=True)]
+    """Pad the end of each spatial axis of (B, C, S) with its edge values up to a multiple of ``divisor``.
+
+    An image that would shrink to a single voxel is padded to two, because a single value has no instance norm.
+    """
+    shape = [size + -size % d for size, d in zip(x.shape[2:], divisor, strict=True)]
+    if shape == list(divisor):
+        shape[-1] *= 2
+    missing = [padded - size for padded, size in zip(shape, x.shape[2:], strict=True)]
     if not any(missing):
         return x
     return F.pad(x, [amount for size in reversed(missing) for amount in (0, size)], mode="replicate")

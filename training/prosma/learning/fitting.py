@@ -218,14 +218,18 @@ def train(
         default_root_dir=run,
         logger=[CSVLogger(run, name="", version="log"), TensorBoardLogger(run, name="", version="tensorboard")],
         callbacks=[
-            ModelCheckpoint(run, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True),
+            ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
             Clock(run / "clock.json"),
             TQDMProgressBar(refresh_rate=10),
         ],
     )
     loader = training_loader(training_cases, recipe, trainer.global_rank, trainer.world_size, workers)
     validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
-    trainer.fit(task, loader, validation, ckpt_path=last if resume and last.is_file() else None, weights_only=False)
+    checkpoint = last if resume and last.is_file() else None
+    if checkpoint:
+        # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
+        loader.sampler.set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
+    trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=False)
     return last
 
 
