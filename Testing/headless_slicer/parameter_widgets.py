@@ -79,13 +79,13 @@ def _checkable(widget):
 
 
 def _nodeComboBox(widget, info):
-    widget.nodeTypes = [_nodeTypeName(info)]
+    widget.nodeTypes = _nodeTypeNames(info)
     return Connector(widget, "currentNodeChanged", widget.currentNode, widget.setCurrentNode)
 
 
-def _nodeTypeName(info):
+def _nodeTypeNames(info):
     members = getattr(info.storage, "members", [info.storage])
-    return next(each.type.__name__ for each in members if issubclass(each.type, slicer.vtkMRMLNode))
+    return [each.type.__name__ for each in members if issubclass(each.type, slicer.vtkMRMLNode)]
 
 
 def _textEdit(widget):
