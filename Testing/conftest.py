@@ -1,12 +1,15 @@
-"""Settings and data shared by all tests."""
+"""Settings and data shared by all tests. Where Qt's libraries are missing, tests that show the panel are left out."""
 
 import os
 from pathlib import Path
 
 import pytest
+import system_libraries
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+WITH_PANEL = [ROOT / "Testing" / name for name in ("module", "headless_slicer")]
+MISSING_FOR_PANEL = system_libraries.missing_for_panel()
 
 # A busy machine is no reason to fail; the examples are few, because most of them run a network.
 settings.register_profile("prosma", deadline=None, max_examples=25)
@@ -31,3 +34,16 @@ def shared() -> Path:
 def private_home(tmp_path_factory, monkeypatch):
     """Imported models and unpacked archives of a test never reach the user's own folder."""
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+def pytest_ignore_collect(collection_path):
+    return True if MISSING_FOR_PANEL and collection_path in WITH_PANEL else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    if system_libraries.notice():
+        terminalreporter.section("not everything was tested", yellow=True)
+        terminalreporter.write_line(system_libraries.notice())
+    if MISSING_FOR_PANEL:
+        folders = " and ".join(str(folder.relative_to(ROOT)) for folder in WITH_PANEL)
+        terminalreporter.write_line(f"The tests in {folders} were skipped.")

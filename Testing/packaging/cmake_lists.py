@@ -1,14 +1,15 @@
 """Reads which files the CMake lists of the extension install, without CMake.
 
-Understands what the lists use: ``set``, ``list(APPEND)``, variables, ``add_subdirectory``, and the two macros
-``slicerMacroBuildScriptedModule`` and ``ctkMacroCompilePythonScript``. A list made with ``file(GLOB)`` is refused: then a
-stray file would be shipped.
+Understands what the lists use: ``set``, variables, ``add_subdirectory``, ``file(COPY)`` into the build tree (which is
+installed as a whole), and the two macros ``slicerMacroBuildScriptedModule`` and ``ctkMacroCompilePythonScript``. A list
+made with ``file(GLOB)`` is refused: then a stray file would be shipped.
 """
 
 import re
 from pathlib import Path
 
-LIBRARY = "lib"  # stands for Slicer's folder of scripted modules in an installed extension
+LIBRARY = "lib"  # stands for Slicer's folder of scripted modules, in the build tree and in an installed extension
+BUILD = "build"  # stands for the build tree
 IGNORED = {"__pycache__", "CMakeLists.txt", "Testing"}
 COMMAND = re.compile(r"(\w+)\s*\(([^()]*)\)")
 WORD = re.compile(r'"([^"]*)"|(\S+)')
@@ -22,7 +23,8 @@ def installed_files(root: Path) -> dict[str, Path]:
     """Return installed path (below the folder of scripted modules) -> file of the checkout, as CMake lists them."""
     variables = {
         "ProSMA_SOURCE_DIR": [str(root)],
-        "CMAKE_SOURCE_DIR": [str(root)],
+        "CMAKE_BINARY_DIR": [BUILD],
+        "Slicer_QTSCRIPTEDMODULES_LIB_DIR": [LIBRARY],
         "Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR": [LIBRARY],
     }
     return _folder(root, variables)
@@ -73,10 +75,11 @@ def _folder(folder: Path, variables: dict[str, list[str]]) -> dict[str, Path]:
         words = _expand(arguments, variables)
         if command == "set":
             variables[words[0]] = words[1:]
-        elif command == "list" and words[0] == "APPEND":
-            variables[words[1]] = variables.get(words[1], []) + words[2:]
         elif command == "file" and words[0].startswith("GLOB"):
             raise ValueError(f"{folder.name}/CMakeLists.txt uses file({words[0]}): list the files")
+        elif command == "file" and words[0] == "COPY":
+            target = words[-1].removeprefix(f"{BUILD}/{LIBRARY}/")
+            files |= {f"{target}/{Path(name).name}": Path(name) for name in words[1:-2]}
         elif command == "add_subdirectory":
             files |= _folder(folder / words[0], variables)
         elif command == "slicerMacroBuildScriptedModule":

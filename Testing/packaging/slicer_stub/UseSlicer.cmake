@@ -1,10 +1,7 @@
-function(_install_files source target)
+# As in Slicer: the files go into the build tree, and from there the whole folder is installed.
+function(_copy_files source target)
   foreach(file IN LISTS ARGN)
-    if(NOT EXISTS "${source}/${file}")
-      message(FATAL_ERROR "There is no file ${source}/${file}")
-    endif()
-    get_filename_component(folder "${file}" DIRECTORY)
-    install(FILES "${source}/${file}" DESTINATION "${target}/${folder}")
+    configure_file("${source}/${file}" "${target}/${file}" COPYONLY)
   endforeach()
 endfunction()
 
@@ -24,7 +21,8 @@ macro(ctkMacroCompilePythonScript)
   set(scripts "${MY_SCRIPTS}")
   list(TRANSFORM scripts REPLACE "\\.py$" "")
   list(TRANSFORM scripts APPEND ".py")
-  _install_files("${MY_SOURCE_DIR}" "${MY_INSTALL_DIR}" ${scripts} ${MY_RESOURCES})
+  _copy_files("${MY_SOURCE_DIR}" "${MY_DESTINATION_DIR}" ${scripts} ${MY_RESOURCES})
+  install(DIRECTORY "${MY_DESTINATION_DIR}/" DESTINATION "${MY_INSTALL_DIR}")
 endmacro()
 
 macro(slicerMacroBuildScriptedModule)
