@@ -6,6 +6,7 @@ import py_compile
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import cmake_lists
@@ -36,10 +37,19 @@ def _run(*command, **options) -> str:
     return done.stdout
 
 
-def _python(installed: Path, *arguments, **options) -> str:
-    """Run Python as the module runs the engine: the folder beside the module on PYTHONPATH, nothing of the checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONDONTWRITEBYTECODE": "1"}
-    return _run(sys.executable, *arguments, cwd=installed, env=environment, **options)
+def _python(installed: Path, *arguments) -> tuple[list[str], dict]:
+    """Command and options that run Python as the module runs the engine: the folder beside the module on PYTHONPATH.
+
+    -S keeps an editable installation of the checkout out; the libraries are added by their folder.
+    """
+    path = os.pathsep.join([str(installed), sysconfig.get_path("purelib")])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    return [sys.executable, "-S", *arguments], {"cwd": installed, "env": environment}
+
+
+def _evaluate(installed: Path, expression: str) -> str:
+    command, options = _python(installed, "-c", f"import prosma.bundle; print({expression})")
+    return _run(*command, **options).strip()
 
 
 def test_cmake_installs_what_the_lists_say_and_no_more(installed):
@@ -52,13 +62,21 @@ def test_every_installed_script_compiles(installed, tmp_path):
         py_compile.compile(str(script), cfile=str(tmp_path / "compiled.pyc"), doraise=True)
 
 
-def test_the_installed_engine_is_the_one_that_starts_and_knows_the_bundled_models(installed):
-    where = _python(installed, "-c", "import prosma; print(prosma.__file__)").strip()
-    assert Path(where) == installed / "prosma/__init__.py"
-    bundled = "from prosma.bundle import bundled_models_folder; print(bundled_models_folder())"
-    assert Path(_python(installed, "-c", bundled).strip()) == installed / "Resources/Models"
+def test_the_installed_engine_is_the_one_that_is_imported(installed):
+    assert _evaluate(installed, "prosma.__file__") == str(installed / "prosma" / "__init__.py")
+
+
+def test_the_installed_engine_finds_the_installed_models(installed):
+    assert _evaluate(installed, "prosma.bundle.bundled_models_folder()") == str(installed / "Resources" / "Models")
+    assert _evaluate(installed, "prosma.bundle.resolve('hippocampus-mr').id") == "hippocampus-mr"
 
 
 def test_the_installed_worker_gets_ready_and_shuts_down(installed):
-    events = _python(installed, "-m", "prosma.worker", input='{"id": "1", "do": "shutdown"}\n').splitlines()
-    assert json.loads(events[0])["event"] == "ready"
+    command, options = _python(installed, "-m", "prosma.worker")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options) as worker:
+        ready = json.loads(worker.stdout.readline())
+        worker.stdin.write('{"id": "1", "do": "shutdown"}\n')
+        worker.stdin.flush()
+        assert worker.wait(timeout=30) == 0
+    assert ready["event"] == "ready"
+    assert ready["problem"] is None
