@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .resampling import AxisWeights, label_type, resample, resample_nearest, winners
+
 ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes above which a grid counts as sheared (0.06 degrees)
 
@@ -88,6 +90,11 @@ def is_sheared(matrix) -> bool:
 
 def checked_image(image: Image) -> Image:
     """`image` fit for work: ImageError for what no model can use; stray NaN and infinities replaced with a notice."""
+    return finite_image(usable_image(image))
+
+
+def usable_image(image: Image) -> Image:
+    """`image` with a checked matrix; ImageError for dimensions, sizes, types and geometry that no model can use."""
     array = image.array
     if array.ndim != 4:
         raise ImageError(
@@ -102,12 +109,16 @@ def checked_image(image: Image) -> Image:
         )
     if array.dtype.kind not in "biuf":
         raise ImageError(f"The volume's voxels are of the type {array.dtype}.", "Save it with numbers as voxels.")
-    image = replace(image, ijk_to_ras=check_matrix(image.ijk_to_ras))
-    return image if array.dtype.kind != "f" else _finite_image(image)
+    return replace(image, ijk_to_ras=check_matrix(image.ijk_to_ras))
 
 
-def _finite_image(image: Image) -> Image:
-    """Float images: NaN and -inf become the channel's lowest finite value, +inf its highest."""
+def finite_image(image: Image) -> Image:
+    """Float images: NaN and -inf become the channel's lowest finite value, +inf its highest, with a notice.
+
+    ImageError for a channel without any finite number.
+    """
+    if image.array.dtype.kind != "f":
+        return image
     limit = np.finfo(np.float32).max
     usable = [np.abs(channel) <= limit for channel in image.array]  # False for NaN, infinities and beyond float32
     if all(mask.all() for mask in usable):
@@ -173,24 +184,13 @@ class Canonical:
 
         Works class by class on slabs with a running maximum, so that no second full set of scores exists.
         """
-        result = np.empty(self.shape, np.uint8 if len(scores) <= 256 else np.uint16)
+        result = np.empty(self.shape, label_type(len(scores)))
         view = self.view(result)
         rows = AxisWeights.make(scores.shape[1], self.oriented_shape[0])
         for row in range(self.oriented_shape[0]):
             slab = rows.combine(scores, row)
-            view[row] = largest(resample(plane, self.oriented_shape[1:]) for plane in slab)
+            view[row] = winners((resample(plane, self.oriented_shape[1:]) for plane in slab), result.dtype)
         return result
-
-
-def largest(planes) -> np.ndarray:
-    """Index of the greatest of equally shaped score arrays, the first where several are; one pass, no stack."""
-    planes = iter(planes)
-    best = np.array(next(planes))
-    winner = np.zeros(best.shape, np.uint16)
-    for index, plane in enumerate(planes, start=1):
-        winner[plane > best] = index
-        np.maximum(best, plane, out=best)
-    return winner
 
 
 def to_canonical(image: Image, model) -> tuple[np.ndarray, Canonical]:
@@ -244,69 +244,7 @@ def closest_orientation(matrix, orientation: str) -> tuple[tuple[int, int, int],
     return axes, tuple(bool(cosines[n, axes[n]] < 0) for n in range(3))
 
 
-# --- resampling on the same extent ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class AxisWeights:
-    """Linear interpolation of one axis from n_in to n_out samples on the same extent: `index`, `weight` (n_out, taps).
-
-    When shrinking, the triangle is widened by the factor (antialiasing), as Pillow's and torch's antialiased bilinear.
-    Beyond the ends the last sample is repeated.
-    """
-
-    index: np.ndarray
-    weight: np.ndarray
-
-    @staticmethod
-    def make(n_in: int, n_out: int) -> AxisWeights:
-        scale = n_in / n_out
-        width = max(1.0, scale)
-        centre = (np.arange(n_out) + 0.5) * scale - 0.5
-        index = np.floor(centre - width).astype(np.int64)[:, None] + 1 + np.arange(int(np.ceil(2 * width)))
-        weight = np.maximum(0.0, 1.0 - np.abs(index - centre[:, None]) / width)
-        weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-        return AxisWeights(np.clip(index, 0, n_in - 1), weight)
-
-    def combine(self, array: np.ndarray, row: int) -> np.ndarray:
-        """Row `row` of the result, where axis 1 of `array` (C, rows, ...) is the one interpolated: (C, ...) float32."""
-        result = array[:, self.index[row, 0]] * self.weight[row, 0]
-        for index, weight in zip(self.index[row, 1:], self.weight[row, 1:], strict=True):
-            if weight:
-                result += array[:, index] * weight
-        return result
-
-
-def resample(array: np.ndarray, size) -> np.ndarray:
-    """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree."""
-    lead = array.ndim - len(size)
-    shrink_first = sorted(range(len(size)), key=lambda n: size[n] / array.shape[lead + n])
-    for n in shrink_first:
-        if array.shape[lead + n] != size[n]:
-            array = _resample_axis(array, lead + n, size[n])
-    return np.asarray(array, dtype=np.float32)
-
-
-def _resample_axis(array: np.ndarray, axis: int, n_out: int) -> np.ndarray:
-    weights = AxisWeights.make(array.shape[axis], n_out)
-    along = [1] * array.ndim
-    along[axis] = n_out
-    result = None
-    for index, weight in zip(weights.index.T, weights.weight.T, strict=True):
-        part = np.take(array, index, axis=axis).astype(np.float32, copy=False)
-        part *= weight.reshape(along)
-        result = part if result is None else np.add(result, part, out=result)
-    return result
-
-
-def resample_nearest(labels: np.ndarray, size) -> np.ndarray:
-    """Labels brought to `size` (one number per axis), nearest neighbour on the same extent."""
-    for axis, n_out in enumerate(size):
-        n_in = labels.shape[axis]
-        if n_in != n_out:
-            index = np.floor((np.arange(n_out) + 0.5) * n_in / n_out).astype(np.int64)
-            labels = np.take(labels, np.clip(index, 0, n_in - 1), axis=axis)
-    return np.ascontiguousarray(labels)
+# --- several images --------------------------------------------------------------------------------------------------
 
 
 def same_grid(first: Image, second: Image) -> bool:

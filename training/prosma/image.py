@@ -1,6 +1,6 @@
 """Everything about images in one place to import from: reading, geometry there and back, intensities, writing."""
 
-from prosma.geometry import (
+from .geometry import (
     Canonical,
     Image,
     ImageError,
@@ -10,8 +10,9 @@ from prosma.geometry import (
     stack_channels,
     to_canonical,
 )
-from prosma.intensity import normalise, pad_to_patch
-from prosma.reading import read_image, read_labels
+from .intensity import normalise, pad_to_patch
+from .reading import read_image, read_labels
+from .writing import write_labels
 
 __all__ = [
     "Canonical",
@@ -26,4 +27,5 @@ __all__ = [
     "read_labels",
     "stack_channels",
     "to_canonical",
+    "write_labels",
 ]

@@ -7,14 +7,14 @@ import numpy as np
 SAMPLED_VOXELS = 4_000_000  # percentiles of larger channels are taken from evenly spaced voxels
 
 
-def normalise(array: np.ndarray, intensity: dict) -> np.ndarray:
-    """Float32 copy of `array` (C, ...) after the rule, each channel on its own.
+def normalise(array: np.ndarray, intensity: dict, copy: bool = True) -> np.ndarray:
+    """`array` (C, ...) after the rule as float32, each channel on its own; in place where `copy` is false and it can.
 
     Rules: `zscore` (mean 0, standard deviation 1), `clip-zscore` (first clipped to `percentiles`), `ct` (clipped to
     `clip`, then (x - mean) / std with the training set's `mean` and `std`), `range` (`low`..`high` to 0..1, clipped).
     A constant channel becomes 0 under the z-score rules. ValueError for an unknown rule.
     """
-    result = np.array(array, dtype=np.float32, order="C")
+    result = np.array(array, dtype=np.float32, order="C") if copy else np.ascontiguousarray(array, dtype=np.float32)
     for channel in result:
         _normalise_channel(channel, intensity)
     return result

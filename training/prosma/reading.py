@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prosma.geometry import Image, ImageError, checked_image, is_sheared, stack_channels
+from .geometry import Image, ImageError, checked_image, is_sheared, stack_channels
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")

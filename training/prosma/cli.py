@@ -1,0 +1,251 @@
+"""The command `prosma`: `models`, `segment`, and the commands of `prosma.learning`. Exit code 0, or one sentence and 1."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import traceback
+from pathlib import Path
+
+from . import __version__
+from .bundle import BrokenPackage, PackageError, find_packages, model_folders, resolve
+from .errors import Cancelled, EngineError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except KeyboardInterrupt:
+        return complain("Stopped.", 130)
+    except (EngineError, ValueError) as error:  # ImageError and PackageError are ValueErrors
+        if options.debug:
+            traceback.print_exc()
+        return complain(str(error))
+    except OSError as error:
+        if options.debug:
+            traceback.print_exc()
+        return complain(f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}.")
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        return complain(f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug tells more.")
+
+
+def complain(sentence: str, code: int = 1) -> int:
+    print(f"prosma: {' '.join(sentence.split())}", file=sys.stderr)
+    return code
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from .learning.commands import add_parsers
+
+    parser = argparse.ArgumentParser(prog="prosma", description="AI segmentation of medical images with ProSMA-UNet.")
+    parser.add_argument("--version", action="version", version=f"prosma {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_models_parser(commands)
+    add_segment_parser(commands)
+    add_parsers(commands)
+    return parser
+
+
+def add_models_parser(commands) -> None:
+    models = commands.add_parser("models", help="list the models that are there")
+    models.add_argument("--json", action="store_true", help="print everything about them as JSON")
+    models.set_defaults(run=run_models)
+
+
+def add_segment_parser(commands) -> None:
+    segment = commands.add_parser(
+        "segment",
+        help="segment images",
+        description="Segment one image, or every case of a folder. An image is a file or a DICOM folder.",
+    )
+    segment.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="one for each channel of the model, in its order; or one folder of cases (case_0000.nii.gz for channels)",
+    )
+    segment.add_argument("-m", "--model", required=True, help="a model's id or the path of its package")
+    segment.add_argument(
+        "-o", "--output", required=True, type=Path, help=".seg.nrrd, .nrrd, .nii.gz or .mha; or a folder"
+    )
+    segment.add_argument("--format", default=".seg.nrrd", help="ending of the files in an output folder (%(default)s)")
+    segment.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
+    segment.add_argument("--overlap", type=float, default=0.5, help="share that tiles have in common (%(default)s)")
+    segment.add_argument("--mirror", action="store_true", help="average over flips: slower, a little more accurate")
+    segment.add_argument(
+        "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
+    )
+    segment.add_argument("--json", action="store_true", help="print a report as JSON")
+    segment.add_argument("--accept-licence", action="store_true", help="accept the licence of the model")
+    segment.set_defaults(run=run_segment)
+
+
+def run_models(options: argparse.Namespace) -> int:
+    found = find_packages(model_folders())
+    broken = [package for package in found if isinstance(package, BrokenPackage)]
+    packages = [package for package in found if not isinstance(package, BrokenPackage)]
+    if options.json:
+        report = {
+            "models": [{**package.model, "folder": str(package.folder)} for package in packages],
+            "broken": [{"folder": str(package.folder), "reason": package.reason} for package in broken],
+        }
+        print(json.dumps(report, indent=1))
+        return 0
+    for package in packages:
+        print(f"{package.id}  {package.version}  {package.dimension}D {package.model['modality']}: {package.name}")
+        print(f"    segments {', '.join(label['name'] for label in package.labels)}")
+        print(f"    input    {', '.join(channel['name'] for channel in package.channels)}")
+        if accuracy := package.model.get("results", {}).get("dice", {}).get("mean"):
+            print(f"    accuracy Dice {accuracy:.3f} on its test data")
+        print(f"    licence  {package.model['training']['licence']}")
+    if not packages:
+        print("There is no model yet. Give `prosma segment` the path of a package.")
+    for package in broken:
+        complain(f"{package.folder} cannot be used: {package.reason}")
+    return 0
+
+
+def run_segment(options: argparse.Namespace) -> int:
+    from .cases import Case, find_cases, output_is_folder
+
+    package = resolve(options.model)
+    check_licence(package, options.accept_licence)
+    batch = output_is_folder(options.output)
+    if batch:
+        cases = find_cases(options.images, options.output, options.format, len(package.channels))
+    else:
+        cases = [Case.single(options.images, options.output)]
+    from .segmenter import Segmenter
+
+    segmenter = Segmenter(package, options.device)
+    with progress_bar(len(cases)) as show:
+        outcomes = [segment_case(segmenter, case, options, show, batch) for case in cases]
+    failures = [outcome for outcome in outcomes if "error" in outcome]
+    if options.json:
+        model = {"id": package.id, "version": package.version, "sha256": package.sha256}
+        print(
+            json.dumps(
+                {"model": model, "device": segmenter.device, "cases": outcomes, "failed": len(failures)}, indent=1
+            )
+        )
+    else:
+        for outcome in outcomes:
+            print_outcome(outcome)
+    if batch and failures:
+        names = "; ".join(f"{outcome['case']}: {outcome['error']['message']}" for outcome in failures)
+        return complain(f"{len(failures)} of {len(cases)} cases failed. {names}")
+    return 0
+
+
+def segment_case(segmenter, case, options: argparse.Namespace, show, batch: bool) -> dict:
+    """What happened to one case. In a batch its error is part of that, else it is raised."""
+    from .geometry import ImageError
+    from .image import read_image, write_labels
+    from .labels import label_extents, segment_volumes
+    from .writing import provenance
+
+    roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
+    report = {"case": case.name, "inputs": [str(path) for path in case.images]}
+    try:
+        show(case.name, "Reading", 0.0, None)
+        image = read_image(case.checked_images())
+        result = segmenter.segment(
+            image,
+            roi=roi,
+            overlap=options.overlap,
+            mirror=options.mirror,
+            progress=lambda stage, fraction, left: show(case.name, stage, fraction, left),
+        )
+        package = segmenter.package
+        case.output.parent.mkdir(parents=True, exist_ok=True)
+        tags = provenance(package, {"overlap": options.overlap, "mirror": options.mirror, "roi": roi})
+        write_labels(case.output, result.labels, image, package.labels, tags)
+    except Cancelled:
+        raise
+    except (EngineError, ImageError, OSError) as error:
+        if not batch:
+            raise
+        code = (
+            error.code
+            if isinstance(error, EngineError)
+            else "bad_input"
+            if isinstance(error, ImageError)
+            else "internal"
+        )
+        return {**report, "error": {"code": code, "message": " ".join(str(error).split())}}
+    volumes = segment_volumes(label_extents(result.labels, len(package.labels)), image.voxel_ml)
+    names = [label["name"] for label in package.labels]
+    return {
+        **report,
+        "output": str(case.output),
+        "segments": [{**volume, "name": name} for volume, name in zip(volumes, names, strict=True)],
+        "removed_share": result.statistics["removed_share"],
+        "seconds": result.seconds,
+        "device": result.device,
+        "notices": result.notices,
+    }
+
+
+def print_outcome(outcome: dict) -> None:
+    if "error" in outcome:
+        return
+    print(f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})")
+    for segment in outcome["segments"]:
+        print(f"    {segment['name']}: {segment['ml']:.2f} ml")
+    for notice in outcome["notices"]:
+        print(f"    {notice}", file=sys.stderr)
+
+
+def check_licence(package, accepted: bool) -> None:
+    """Models may ask for their licence to be accepted: a person is asked, a program has to say --accept-licence."""
+    if not package.model["accept_licence"] or accepted:
+        return
+    licence = package.model["training"]["licence"]
+    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+        print(f"The model '{package.name}' comes under this licence: {licence}", file=sys.stderr)
+        if input("Do you accept it? [y/N] ").strip().lower() in ("y", "yes"):
+            return
+    raise PackageError(
+        f"The licence of the model '{package.name}' ({licence}) has to be accepted first: add --accept-licence."
+    )
+
+
+@contextlib.contextmanager
+def progress_bar(cases: int):
+    """Gives show(case, stage, fraction, seconds_left); a bar on stderr where a person sees it and rich is there."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+    except ImportError:
+        yield lambda case, stage, fraction, left: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda case, stage, fraction, left: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} % {task.fields[left]}")
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0, left="")
+        done: list[str] = []
+
+        def show(case: str, stage: str, fraction: float, left: float | None) -> None:
+            if case not in done:
+                done.append(case)
+            count = f" ({len(done)} of {cases})" if cases > 1 else ""
+            text = "" if left is None else f"{left:.0f} s left"
+            progress.update(task, description=f"{case}{count}: {stage}", completed=fraction, left=text)
+
+        yield show
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""A worker's job and its arrays: memory-mapped `.npy` files in a private folder, in Slicer's order K, J, I."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from .errors import EngineError, bad_request
+from .geometry import Image, ImageError, checked_image, stack_channels
+from .labels import label_extents, segment_volumes, union_box
+from .restoring import VOLUMES, allocate_array
+
+
+def is_plain_name(name) -> bool:
+    """Whether `name` names a file directly inside a folder."""
+    return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+
+
+class Job:
+    """One queued or running request. `given` and `made` are its files, in `folder`."""
+
+    def __init__(self, request: dict) -> None:
+        self.id = request["id"]
+        self.request = request
+        self.cancelled = threading.Event()
+        self.started = False
+        folder, channels = request.get("folder"), request.get("channels")
+        self.folder = Path(folder) if isinstance(folder, str) and folder and "\0" not in folder else None
+        channels = channels if isinstance(channels, list) and self.folder is not None else []
+        names = [channel.get("file") for channel in channels if isinstance(channel, dict)]
+        self.given = [self.folder / name for name in names if is_plain_name(name)]
+        self.made: list[Path] = []
+
+    def remove_made(self) -> None:
+        """Remove the results of a job that failed."""
+        remove(self.made)
+
+    def remove_all(self) -> None:
+        """Remove what the job was given and made, and the folder if that leaves it empty; never anything else in it."""
+        remove([*self.given, *self.made])
+        if self.folder is not None:
+            with contextlib.suppress(OSError):
+                self.folder.rmdir()
+
+    def read_image(self) -> Image:
+        """The image from the channel files, (K, J, I) or (K, J, I, components) each; voxels are read when needed."""
+        channels = self.request.get("channels")
+        if self.folder is None or not self.folder.is_dir():
+            raise bad_request("The job's folder does not exist.")
+        if not isinstance(channels, list) or not channels:
+            raise bad_request("A job has a list of channels.")
+        try:
+            return stack_channels([checked_image(self._read_channel(channel)) for channel in channels])
+        except ImageError as error:
+            raise EngineError("bad_input", error.args[0], error.remedy) from error
+
+    def _read_channel(self, channel) -> Image:
+        if not isinstance(channel, dict) or not is_plain_name(channel.get("file")):
+            raise bad_request("A channel names a file inside the job's folder.")
+        try:
+            array = np.load(self.folder / channel["file"], mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            if (self.folder / channel["file"]).is_file() and "empty file" in str(error):
+                raise ImageError("The volume is empty: it has no voxels.", "Choose another volume.") from error
+            raise bad_request(f"The file {channel['file']} is not an array that can be read ({error}).") from error
+        if array.ndim == 3:
+            array = array[..., None]
+        try:
+            matrix = np.array(channel["ijk_to_ras"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError):
+            raise bad_request("A channel has a 4 x 4 matrix ijk_to_ras.") from None
+        return Image(array.T, matrix)
+
+    def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
+        """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""
+        if name not in VOLUMES:
+            return allocate_array(name, shape, components, dtype)
+        path = self.folder / f"{name}.npy"
+        self.made.append(path)
+        return new_mapped_array(path, (*shape[::-1], *([components] if components else [])), dtype).T
+
+    def write_results(self, result, voxel_ml: float, labels: int) -> dict:
+        """The labels' file, cropped to what is not 0, and the event that tells of all results."""
+        extents = label_extents(result.labels, labels)
+        box = union_box(extents)
+        if box is not None:
+            path = self.folder / "labels.npy"
+            self.made.append(path)
+            cropped = result.labels[tuple(slice(*pair) for pair in box)].T
+            new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
+        corner = [low for low, _ in result.box]
+        volumes = [name for name in VOLUMES if getattr(result, name) is not None]
+        return {
+            "event": "result",
+            "labels": {"file": "labels.npy" if box else None, "offset": [low for low, _ in box] if box else [0, 0, 0]},
+            "segments": segment_volumes(extents, voxel_ml),
+            "volumes": {name: {"file": f"{name}.npy", "offset": corner} for name in volumes},
+            "statistics": result.statistics,
+            "seconds": result.seconds,
+            "device": result.device,
+            "notices": result.notices,
+        }
+
+
+def remove(files: list[Path]) -> None:
+    """Remove files; those that are not there are no reason to complain."""
+    for file in list(files):
+        with contextlib.suppress(OSError):
+            file.unlink()
+
+
+def new_mapped_array(path: Path, shape: tuple[int, ...], dtype) -> np.ndarray:
+    """A `.npy` file of zeros, C-contiguous, mapped for writing. Its space is reserved, so that OSError comes here.
+
+    Without that, writing to the map on a full disk would end the process with a signal.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

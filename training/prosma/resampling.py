@@ -1,0 +1,91 @@
+"""Interpolation of arrays between grids of the same extent, and of class scores to labels. Needs numpy alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class AxisWeights:
+    """Linear interpolation of one axis from n_in to n_out samples on the same extent: `index`, `weight` (n_out, taps).
+
+    When shrinking, the triangle is widened by the factor (antialiasing), as Pillow's and torch's antialiased bilinear.
+    Beyond the ends the last sample is repeated.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+
+    @staticmethod
+    def make(n_in: int, n_out: int) -> AxisWeights:
+        scale = n_in / n_out
+        width = max(1.0, scale)
+        centre = (np.arange(n_out) + 0.5) * scale - 0.5
+        index = np.floor(centre - width).astype(np.int64)[:, None] + 1 + np.arange(int(np.ceil(2 * width)))
+        weight = np.maximum(0.0, 1.0 - np.abs(index - centre[:, None]) / width)
+        weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
+        return AxisWeights(np.clip(index, 0, n_in - 1), weight)
+
+    def combine(self, array: np.ndarray, row: int) -> np.ndarray:
+        """Row `row` of the result, where axis 1 of `array` (C, rows, ...) is the one interpolated: (C, ...) float32."""
+        result = array[:, self.index[row, 0]] * self.weight[row, 0]
+        for index, weight in zip(self.index[row, 1:], self.weight[row, 1:], strict=True):
+            if weight:
+                result += array[:, index] * weight
+        return result
+
+
+def resample(array: np.ndarray, size) -> np.ndarray:
+    """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree."""
+    lead = array.ndim - len(size)
+    shrink_first = sorted(range(len(size)), key=lambda n: size[n] / array.shape[lead + n])
+    for n in shrink_first:
+        if array.shape[lead + n] != size[n]:
+            array = _resample_axis(array, lead + n, size[n])
+    return np.asarray(array, dtype=np.float32)
+
+
+def _resample_axis(array: np.ndarray, axis: int, n_out: int) -> np.ndarray:
+    weights = AxisWeights.make(array.shape[axis], n_out)
+    along = [1] * array.ndim
+    along[axis] = n_out
+    result = None
+    for index, weight in zip(weights.index.T, weights.weight.T, strict=True):
+        part = np.take(array, index, axis=axis).astype(np.float32, copy=False)
+        part *= weight.reshape(along)
+        result = part if result is None else np.add(result, part, out=result)
+    return result
+
+
+def resample_nearest(labels: np.ndarray, size) -> np.ndarray:
+    """Labels brought to `size` (one number per axis), nearest neighbour on the same extent."""
+    for axis, n_out in enumerate(size):
+        n_in = labels.shape[axis]
+        if n_in != n_out:
+            index = np.floor((np.arange(n_out) + 0.5) * n_in / n_out).astype(np.int64)
+            labels = np.take(labels, np.clip(index, 0, n_in - 1), axis=axis)
+    return np.ascontiguousarray(labels)
+
+
+def label_type(classes: int) -> np.dtype:
+    """The integer type of a label map with so many classes, background included."""
+    return np.dtype(np.uint8 if classes <= 256 else np.uint16)
+
+
+def winners(scores, dtype=np.uint8) -> np.ndarray:
+    """Index of the greatest of equally shaped scores, the first where several are; None stands for one that cannot be.
+
+    Takes any iterable, one score array at a time, so that a stack of all need not exist.
+    """
+    best = winner = None
+    for index, score in enumerate(scores):
+        if score is None:
+            continue
+        if best is None:
+            best, winner = score.copy(), np.full(score.shape, index, dtype)
+        else:
+            winner[score > best] = index
+            np.maximum(best, score, out=best)
+    return winner

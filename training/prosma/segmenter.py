@@ -1,0 +1,348 @@
+"""One model, loaded once, applied to any number of images. Torch is imported when a Segmenter is made, not before."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .allocator import keep_freed_memory, release_freed_memory
+from .bundle import ModelPackage, PackageError, resolve
+from .devices import choose_device, core_count, import_torch
+from .errors import Cancelled, EngineError
+from .geometry import Image, ImageError, finite_image, plan_canonical, to_canonical, usable_image
+from .intensity import normalise
+from .restoring import VOLUMES, Restorer, allocate_array
+from .tiling import LARGEST_OVERLAP, TilePlan, slide
+
+__all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
+
+Progress = Callable[[str, float, "float | None"], None]
+LARGEST_BATCH = 8  # slices that a 2D model sees at once
+MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+@dataclass
+class Segmentation:
+    """What one run gives.
+
+    `labels` is (I, J, K), uint8 (uint16 beyond 255 labels), on the image's whole grid. `probabilities` (classes with
+    background, I, J, K), `uncertainty` (normalised entropy) and `gate_map` (share of skip features that the gates keep,
+    averaged over levels), (I, J, K), are uint8 0 ... 255 on the part of the grid in `box`, or None where not asked for.
+    `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total, preparing, network.
+    """
+
+    labels: np.ndarray
+    box: tuple[tuple[int, int], ...]
+    device: str
+    notices: list[str] = field(default_factory=list)
+    statistics: dict = field(default_factory=dict)
+    seconds: dict = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
+    uncertainty: np.ndarray | None = None
+    gate_map: np.ndarray | None = None
+
+
+class Segmenter:
+    """A model ready for work on one device.
+
+    Args:
+        package: a ModelPackage, the id of a bundled or imported model, or a package's path.
+        device: `auto`, `cpu` or `cuda`; a CUDA card is used only if a kernel really runs on it.
+
+    On Linux with glibc the process's allocator is told to keep large blocks, which halves the network's time.
+    Raises EngineError: no_torch, no_device, bad_model.
+    """
+
+    def __init__(self, package: ModelPackage | str | os.PathLike, device: str = "auto") -> None:
+        torch = import_torch()
+        keep_freed_memory()
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(core_count())
+        self.device, self.device_notices = choose_device(device)
+        try:
+            self.package = package if isinstance(package, ModelPackage) else resolve(package)
+            from .unet import load_network
+
+            self.network = load_network(self.package)
+        except (PackageError, OSError) as error:
+            raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
+        self.classes = len(self.package.labels) + 1
+        self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
+        self._move_to(self.device)
+
+    def _move_to(self, device: str) -> None:
+        self.device = device
+        self.network = self.network.to(device, memory_format=self._layout)
+
+    def segment(
+        self,
+        image: Image,
+        outputs: Sequence[str] = (),
+        roi: Sequence[Sequence[int]] | None = None,
+        overlap: float = 0.5,
+        mirror: bool = False,
+        progress: Progress | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        allocate: Callable[..., np.ndarray] = allocate_array,
+    ) -> Segmentation:
+        """Segment one image; the same input gives the same bytes.
+
+        Args:
+            image: (C, I, J, K) with its geometry; one channel for each of the model's.
+            outputs: any of `probabilities`, `uncertainty`, `gate_map`.
+            roi: ((i0, i1), (j0, j1), (k0, k1)), half open: only this part is looked at; outside labels are 0.
+            overlap: share that neighbouring tiles have in common, 0 ... 0.9.
+            mirror: average over the flips that the model was trained with; 2 to 8 times the work.
+            progress: called with stage, fraction 0 ... 1 and seconds left (None while unknown).
+            cancelled: asked before each tile and stage of the network; True ends the run with Cancelled.
+            allocate: makes the result arrays, see `restoring.allocate_array`.
+
+        Raises EngineError: bad_input, out_of_memory, cancelled, internal.
+        """
+        torch = import_torch()
+        run = _Run(self, progress, cancelled, tuple(outputs), overlap, mirror, allocate)
+        try:
+            return run.segment(image, roi)
+        except torch.cuda.OutOfMemoryError:
+            home = self.device
+            self._move_to("cpu")
+            torch.cuda.empty_cache()
+            run.notices.append(f"The memory of {home} did not suffice: this run was done on the CPU.")
+            try:
+                return run.segment(image, roi)
+            finally:
+                self._move_to(home)
+        finally:
+            run.end()
+
+
+class _Run:
+    """One call of `Segmenter.segment`: its options, notices and clocks."""
+
+    def __init__(self, segmenter, progress, cancelled, outputs, overlap, mirror, allocate) -> None:
+        self.segmenter = segmenter
+        self.model = segmenter.package.model
+        self.progress = progress or (lambda stage, fraction, seconds_left: None)
+        self.cancelled = cancelled or (lambda: False)
+        self.outputs = outputs
+        self.overlap = overlap
+        self.allocate = allocate
+        self.notices = list(segmenter.device_notices)
+        self.seconds = {"total": 0.0, "preparing": 0.0, "network": 0.0}
+        axes = [axis for axis in self.model.get("mirror_axes") or [] if mirror]
+        if mirror and not axes:
+            self.notices.append("The model was not trained with flips, so mirroring was left out.")
+        self.flips = [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
+        self._hooks = [
+            module.register_forward_pre_hook(self._stop_if_cancelled)
+            for blocks in (segmenter.network.encoder, segmenter.network.decoder)
+            for module in blocks
+        ]
+
+    def end(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        release_freed_memory()
+
+    def segment(self, image: Image, roi) -> Segmentation:
+        began = time.perf_counter()
+        try:
+            self.progress("Preparing", 0.0, None)
+            self._check_options()
+            image = usable_image(image)
+            whole_shape, box = image.shape, check_box(roi, image.shape)
+            image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
+            self._check_memory(image)
+            result = self._segment_box(image)
+        except ImageError as error:
+            raise EngineError("bad_input", error.args[0], error.remedy) from error
+        except (MemoryError, RuntimeError) as error:
+            if not means_out_of_memory(error):
+                raise
+            raise EngineError(
+                "out_of_memory",
+                "The computer's memory did not suffice for this volume.",
+                "Limit the work to an ROI, ask for fewer outputs or close other programs.",
+            ) from error
+        result.labels = on_whole_grid(result.labels, whole_shape, box)
+        result.box = box
+        result.notices = [*image.notices, *self.notices]
+        self.seconds["total"] = time.perf_counter() - began
+        result.seconds = {name: round(value, 4) for name, value in self.seconds.items()}
+        self.progress("Done", 1.0, 0.0)
+        return result
+
+    def _check_options(self) -> None:
+        if not isinstance(self.overlap, (int, float)) or not 0 <= self.overlap <= LARGEST_OVERLAP:
+            raise ImageError(f"The overlap of tiles is a share from 0 to {LARGEST_OVERLAP}, not {self.overlap!r}.")
+        unknown = [name for name in self.outputs if name not in VOLUMES]
+        if unknown:
+            raise ImageError(f"There is no output '{unknown[0]}'.", f"Choose among {', '.join(VOLUMES)}.")
+        if "gate_map" in self.outputs and not self._has_gates():
+            self.outputs = tuple(name for name in self.outputs if name != "gate_map")
+            self.notices.append("The model has no proximal gates, so there is no gate map.")
+
+    def _has_gates(self) -> bool:
+        from .gate import SpatialGate
+
+        return any(isinstance(module, SpatialGate) for module in self.segmenter.network.modules())
+
+    def _check_memory(self, image: Image) -> None:
+        """Refuses grids that the computer could never hold, instead of letting the system kill the process."""
+        size = plan_canonical(image, self.model).size
+        needed = 4 * (2 * len(image.array)) * float(np.prod(size, dtype=np.float64))
+        available = physical_memory()
+        if available and needed > 0.8 * available:
+            raise EngineError(
+                "out_of_memory",
+                f"On the model's grid the volume has {' x '.join(map(str, size))} voxels, which needs "
+                f"{needed / 2**30:.0f} GB; the computer has {available / 2**30:.0f} GB.",
+                "Limit the work to an ROI.",
+            )
+
+    def _segment_box(self, image: Image) -> Segmentation:
+        from .gate import GateMonitor
+
+        began = time.perf_counter()
+        array, canonical = to_canonical(image, self.model)
+        array = normalise(array, self.model["intensity"], copy=False)
+        self.seconds["preparing"] = time.perf_counter() - began
+        patch, flat = list(self.model["patch_size"]), ()
+        if self.model["dimension"] == 2:
+            slices = array.shape[3]
+            patch, flat = [*patch, -(-slices // -(-slices // LARGEST_BATCH))], (2,)
+        plan = TilePlan.make(array.shape[1:], patch, self.overlap, flat)
+        monitor = GateMonitor(self.segmenter.network, keep_maps="gate_map" in self.outputs)
+        restorer = Restorer(canonical, self.segmenter.classes, plan.axis, self.outputs, self.allocate)
+        planes = self.segmenter.classes + ("gate_map" in self.outputs)
+        predict = self._predictor(monitor, plan.count)
+        slide(array, plan, planes, predict, restorer.add, self._tile_progress(), self.cancelled)
+        results = {name: restorer.results.get(name) for name in ("labels", *VOLUMES)}
+        return Segmentation(
+            box=(), device=self.segmenter.device, statistics=self._statistics(monitor, plan.count), **results
+        )
+
+    def _statistics(self, monitor, tiles: int) -> dict:
+        every = monitored_every(tiles, "gate_map" in self.outputs)
+        return {**monitor.statistics(), "tiles": len(range(0, tiles, every)), "of_tiles": tiles}
+
+    def _predictor(self, monitor, tiles: int):
+        """The function that turns a tile (C, *patch) into class probabilities and, if asked for, the gate map."""
+        torch = import_torch()
+        network, device, layout = self.segmenter.network, self.segmenter.device, self.segmenter._layout
+        flat = self.model["dimension"] == 2
+        every = monitored_every(tiles, "gate_map" in self.outputs)
+        number = itertools.count()
+
+        def predict(tile: np.ndarray) -> np.ndarray:
+            began = time.perf_counter()
+            batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
+            batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
+            with torch.inference_mode():
+                if next(number) % every == 0:
+                    with monitor:
+                        scores = self._probabilities(network, batch, layout)
+                else:
+                    scores = self._probabilities(network, batch, layout)
+                if "gate_map" in self.outputs:
+                    scores = torch.cat([scores, kept_share(monitor.maps, scores.shape[2:])], dim=1)
+                for flip in self.flips[1:]:
+                    axes = [axis + 2 for axis in flip]
+                    flipped = self._probabilities(network, batch.flip(axes), layout).flip(axes)
+                    scores[:, : flipped.shape[1]] += flipped
+                scores[:, : self.segmenter.classes] /= len(self.flips)
+                result = (scores.permute(1, 2, 3, 0) if flat else scores[0]).float().cpu().numpy()
+            self.seconds["network"] += time.perf_counter() - began
+            return result
+
+        return predict
+
+    def _probabilities(self, network, batch, layout):
+        return network(batch.contiguous(memory_format=layout)).float().softmax(dim=1)
+
+    def _stop_if_cancelled(self, *_) -> None:
+        if self.cancelled():
+            raise Cancelled
+
+    def _tile_progress(self):
+        began = time.perf_counter()
+
+        def report(done: int, total: int) -> None:
+            seconds_left = (time.perf_counter() - began) / done * (total - done)
+            self.progress("Segmenting", 0.05 + 0.93 * done / total, seconds_left)
+
+        self.progress("Segmenting", 0.05, None)
+        return report
+
+
+def monitored_every(tiles: int, gate_map: bool) -> int:
+    """Gate statistics come from every n-th tile: from all for a gate map, else from at most MOST_MONITORED_TILES."""
+    return 1 if gate_map else -(-tiles // MOST_MONITORED_TILES)
+
+
+def kept_share(maps, shape):
+    """Gates (B, C, *S) of each level -> (B, 1, *shape): share of channels not closed, averaged over the levels."""
+    torch = import_torch()
+    levels = [(gate != 0).float().mean(dim=1, keepdim=True) for gate in maps]
+    levels = [torch.nn.functional.interpolate(level, size=tuple(shape), mode="nearest") for level in levels]
+    return torch.stack(levels).mean(dim=0)
+
+
+def check_box(roi, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """`roi` cut to the volume, or the whole volume for None; ImageError where nothing is left."""
+    if roi is None:
+        return tuple((0, int(n)) for n in shape)
+    try:
+        box = tuple((max(0, int(low)), min(int(n), int(high))) for (low, high), n in zip(roi, shape, strict=True))
+    except (TypeError, ValueError):
+        raise ImageError("The ROI is not three pairs of voxel numbers.", "Give it as i0 i1 j0 j1 k0 k1.") from None
+    if any(low >= high for low, high in box):
+        raise ImageError("The ROI does not touch the volume.", "Move it over the volume or do without.")
+    return box
+
+
+def match_channels(image: Image, package: ModelPackage) -> Image:
+    """The image with as many channels as the model has; grey and colour photographs are turned into each other."""
+    have, need = len(image.array), len(package.channels)
+    if have == need:
+        return image
+    if (have, need) == (1, 3) and package.dimension == 2:
+        array, notice = np.repeat(image.array, 3, axis=0), "The grey image was used for all three colours."
+    elif (have, need) == (3, 1):
+        array = np.tensordot(LUMA, image.array.astype(np.float32), axes=1)[None]
+        notice = "The colours were turned into grey."
+    else:
+        names = ", ".join(channel["name"] for channel in package.channels)
+        raise ImageError(
+            f"The model '{package.name}' takes {need} channels ({names}), the image has {have}.",
+            "Give one image for each channel, in this order." if need > have else "Choose the channel to use.",
+        )
+    return replace(image, array=array, notices=(*image.notices, notice))
+
+
+def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box) -> np.ndarray:
+    """Labels of the part in `box` on a grid of `shape`, 0 elsewhere."""
+    if tuple(labels.shape) == tuple(shape):
+        return labels
+    whole = allocate_array("labels", tuple(shape), None, labels.dtype)
+    whole[tuple(slice(*pair) for pair in box)] = labels
+    return whole
+
+
+def physical_memory() -> int:
+    """Bytes of memory that the computer has; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def means_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the computer's memory (not a card's) did not suffice."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in ("bad_alloc", "can't allocate memory"))
