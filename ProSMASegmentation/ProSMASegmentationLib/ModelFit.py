@@ -32,30 +32,28 @@ class ModelFit:
             self._checkIntensity()
 
     @staticmethod
-    def channelsPerVolume(package, reader):
-        """How many of the model's channels a volume gives: an RGBA volume gives three to a model of three."""
-        if reader.components == 4 and len(package.channels) == 3:
-            return 3
-        return reader.components
+    def channelsOf(package, reader):
+        """How many channels a volume gives to a model: the opacity of an RGBA volume is left out, unless wanted."""
+        return 3 if reader.components == 4 and len(package.channels) != 4 else reader.components
 
     def _checkChannels(self):
         wanted = len(self._package.channels)
-        names = ", ".join(channel["name"] for channel in self._package.channels)
-        given = sum(self.channelsPerVolume(self._package, reader) for reader in self._readers)
+        given = sum(self.channelsOf(self._package, reader) for reader in self._readers)
         if given == wanted:
             return
-        several = next((reader for reader in self._readers if reader.components > 1), None)
-        if several is not None and wanted == 1:
-            why = _("'{volume}' has {given} values in each voxel (colour, vector or complex), but the model takes one.")
-            why = why.format(volume=several.node.GetName(), given=several.components)
-            out = _(
-                "Choose a scalar volume, or another model; Vector to Scalar Volume makes a grey one of a colour one."
-            )
+        if (given, wanted) == (3, 1) and len(self._readers) == 1:
+            self.warnings.append(_("The model takes grey values: the colours will be turned into grey."))
+        elif (given, wanted) == (1, 3) and self._package.dimension == 2:
+            self.warnings.append(_("The model takes colours: the grey image will be used for all three."))
+        elif wanted == 1:
+            why = _("'{volume}' has {given} values in each voxel (a vector or complex image), but the model takes one.")
+            out = _("Choose a scalar volume, or another model.")
+            self.errors.append(f"{why.format(volume=self._readers[0].node.GetName(), given=given)} {out}")
         else:
+            names = ", ".join(channel["name"] for channel in self._package.channels)
             why = _("The model needs {wanted} channels ({names}), but {given} are chosen.")
-            why = why.format(wanted=wanted, names=names, given=given)
             out = _("Choose a volume for each channel, or another model.")
-        self.errors.append(f"{why} {out}")
+            self.errors.append(f"{why.format(wanted=wanted, names=names, given=given)} {out}")
 
     def _checkDimension(self):
         flat = min(self._sizes) == 1

@@ -35,6 +35,7 @@ class Panel(VTKObservationMixin):
         self.ui = ui
         self.logic = logic
         self.job = None
+        self._entered = False
         self._parameters = None
         self._guiTag = None
         self._lastVolume = None
@@ -88,13 +89,11 @@ class Panel(VTKObservationMixin):
         """The module goes away: nothing of it stays behind."""
         self._entered = False
         self.logic.cancelAll(_("The module was closed or reloaded."))
-        self.removeObservers()
         self._unbindParameters()
+        self.removeObservers()
         self._volumes.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
         self.logic.engine.stop()
-
-    _entered = False
 
     # ---- parameter node
 

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EngineClient import errorFromEvent
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 
 HANDOVER_SHARE = 0.05  # of the progress bar
@@ -93,7 +94,7 @@ class SegmentationJob:
         channels = []
         for index, reader in enumerate(self._readers):
             name = f"channel{index}.npy"
-            for share in reader.write(self._folder / name, components=len(self.package.channels)):
+            for share in reader.write(self._folder / name, ModelFit.channelsOf(self.package, reader)):
                 self._announce(_("Handing over"), HANDOVER_SHARE * (index + share) / len(self._readers))
                 yield
             channels.append({"file": name, "ijk_to_ras": reader.geometry()})

@@ -38,7 +38,7 @@ class VolumeReader:
         return [[float(value) for value in row] for row in slicer.util.arrayFromVTKMatrix(self.ijkToRas)]
 
     def write(self, path, components):
-        """Steps (for EventLoopTask) that write the voxels to ``path``; of RGBA only ``components`` = 3 are written.
+        """Steps (for EventLoopTask) that write the first ``components`` values of each voxel to ``path``.
 
         :raises ProSMAError: ``bad_input``, if there is nothing in the volume: all voxels equal, or none a number.
         """

@@ -1,0 +1,80 @@
+"""The panel, shown once for all tests in a headless Slicer, with models of random weights in a folder of its own."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+import scenes
+
+import headless_slicer
+from tiny_model import make_tiny_package
+
+TORCH_SECONDS = 60  # the engine imports torch; on a busy machine that takes its time
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    """Packages of random weights by name; ``models.home`` is the user's folder that holds them."""
+    home = tmp_path_factory.mktemp("prosma-home")
+    folder = home / "models"
+    return SimpleNamespace(
+        home=home,
+        tiny=make_tiny_package(folder / "tiny"),
+        coarse=make_tiny_package(folder / "coarse", id="coarse", name="Coarse", spacing=[4.0, 4.0, 4.0]),
+        slow=make_tiny_package(
+            folder / "slow",
+            id="slow",
+            name="Slow",
+            spacing=None,
+            patch_size=[16, 16, 16],
+            network={"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [8, 16, 16]},
+        ),
+        photo=make_tiny_package(
+            folder / "photo",
+            dimension=2,
+            channels=3,
+            id="photo",
+            name="Photo",
+            modality="photograph",
+            intensity={"rule": "range", "low": 0, "high": 255},
+        ),
+        two=make_tiny_package(folder / "two", channels=2, id="two", name="Two channels"),
+        asking=make_tiny_package(folder / "asking", id="asking", name="Asking", accept_licence=True),
+        small=make_tiny_package(
+            folder / "small", id="small", name="Small", field_of_view={"min_mm": [20, 20, 20], "max_mm": [40, 40, 40]}
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
+def widget(models):
+    """The module's widget object, in a Slicer whose engine stays warm from test to test."""
+    before = os.environ.get("PROSMA_HOME")
+    os.environ["PROSMA_HOME"] = str(models.home)
+    headless_slicer.start()
+    yield headless_slicer.loadModule(scenes.MODULE)
+    headless_slicer.close()
+    if before is None:
+        del os.environ["PROSMA_HOME"]
+    else:
+        os.environ["PROSMA_HOME"] = before
+
+
+@pytest.fixture
+def panel(widget):
+    """The panel in an empty scene, with a running engine and the model ``tiny`` chosen."""
+    import slicer
+
+    headless_slicer.newScene()
+    slicer.util.selectModule("ProSMASegmentation")
+    current = slicer.modules.ProSMASegmentationWidget  # another object after a reload
+    current.panel.logic.engine.start()
+    wait(lambda: current.panel.logic.engine.state == "ready", TORCH_SECONDS)
+    scenes.choose(current.panel, "tiny")
+    yield current.panel
+    if current.panel.job is not None:
+        current.panel.job.cancel()
+
+
+def wait(until, timeout=30):
+    headless_slicer.processEvents(until=until, timeout=timeout)

@@ -1,0 +1,120 @@
+"""What a person does in the tests: load volumes, choose, click Segment, and look at the scene."""
+
+from pathlib import Path
+
+import numpy as np
+
+import headless_slicer
+
+MODULE = Path(__file__).resolve().parents[2] / "ProSMASegmentation" / "ProSMASegmentation.py"
+
+
+def choose(panel, model_id):
+    """Click a model in the list."""
+    ids = [panel.ui.modelList.item(row).data(headless_slicer.qt.Qt.UserRole) for row in range(panel.ui.modelList.count)]
+    panel.ui.modelList.setCurrentRow(ids.index(model_id))
+    headless_slicer.processEvents()
+
+
+def texture(shape, seed=0, dtype="int16"):
+    """Smooth noise (K, J, I): different everywhere, with structures of some voxels."""
+    from scipy.ndimage import zoom
+
+    coarse = np.random.default_rng(seed).normal(size=[max(2, size // 6 + 1) for size in shape])
+    smooth = zoom(coarse, [size / len_ for size, len_ in zip(shape, coarse.shape, strict=True)], order=1)
+    return (smooth * 200 + 400).astype(dtype)
+
+
+def add_volume(array, name="scan", ijk_to_ras=None, vector=False):
+    """Add a volume node with the voxels (K, J, I) or (K, J, I, components), on a 1 mm grid by default."""
+    import slicer
+
+    matrix = slicer.util.vtkMatrixFromArray(np.eye(4) if ijk_to_ras is None else np.asarray(ijk_to_ras, float))
+    kind = "vtkMRMLVectorVolumeNode" if vector else "vtkMRMLScalarVolumeNode"
+    node = slicer.util.addVolumeFromArray(array, ijkToRAS=matrix, name=name, nodeClassName=kind)
+    headless_slicer.processEvents()
+    return node
+
+
+def oblique():
+    """A grid that is rotated, anisotropic, left-handed and far from the origin."""
+    angle = np.deg2rad(20)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn @ np.diag([-1.2, 0.9, 1.5])
+    matrix[:3, 3] = 30, -12, 55
+    return matrix
+
+
+def select(panel, volume):
+    panel.ui.inputVolumeSelector.setCurrentNode(volume)
+    headless_slicer.processEvents()
+
+
+def click_segment(panel, timeout=60):
+    """Click Segment and wait for the end. Returns the job."""
+    headless_slicer.click(panel.ui.segmentButton)
+    job = panel.job
+    assert job is not None, panel.ui.messageLabel.text
+    headless_slicer.processEvents(until=lambda: not job.isActive, timeout=timeout)
+    headless_slicer.processEvents()
+    return job
+
+
+def segmented(panel, volume):
+    """Click Segment on a volume and return the resulting segmentation node."""
+    select(panel, volume)
+    job = click_segment(panel)
+    assert job.state == job.FINISHED, str(job.error)
+    return job.segmentationNode
+
+
+def label_map(segmentation_node, volume):
+    """(K, J, I) label values of all segments on the volume's grid, in the order of their ProSMA.label tags."""
+    result = np.zeros(volume.GetImageData().GetDimensions()[::-1], np.uint8)
+    for segment_id in segmentation_node.GetSegmentation().GetSegmentIDs():
+        result[voxels(segmentation_node, segment_id, volume) > 0] = int(
+            tag(segmentation_node, segment_id, "ProSMA.label")
+        )
+    return result
+
+
+def voxels(segmentation_node, segment_id, volume):
+    import slicer
+
+    return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume)
+
+
+def tag(segmentation_node, segment_id, name):
+    import vtk
+
+    value = vtk.reference("")
+    return str(value) if segmentation_node.GetSegmentation().GetSegment(segment_id).GetTag(name, value) else None
+
+
+def segment_ids(segmentation_node):
+    return list(segmentation_node.GetSegmentation().GetSegmentIDs())
+
+
+def names(segmentation_node):
+    segmentation = segmentation_node.GetSegmentation()
+    return [segmentation.GetSegment(each).GetName() for each in segmentation.GetSegmentIDs()]
+
+
+def serialised():
+    """The whole scene as text, and the voxels of each segmentation: equal before and after if nothing changed."""
+    import slicer
+
+    scene = slicer.mrmlScene
+    scene.SetSaveToXMLString(1)
+    scene.Commit()
+    text = scene.GetSceneXMLString()
+    scene.SetSaveToXMLString(0)
+    times = {}
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        segmentation = node.GetSegmentation()
+        for segment_id in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segment_id)
+            image = segment.GetRepresentation("Binary labelmap")
+            times[node.GetID(), segment_id] = (segment.GetName(), image.GetMTime() if image else 0)
+    return text, times
