@@ -154,10 +154,10 @@ def compare(file: Path, reference: Path) -> dict[str, tuple[float, float]]:
     """
     truth = SimpleITK.ReadImage(str(reference), SimpleITK.sitkUInt8)
     found = SimpleITK.ReadImage(str(file))
-    voxels = SimpleITK.GetArrayViewFromImage(
+    voxels = SimpleITK.GetArrayFromImage(
         SimpleITK.Resample(found, truth, SimpleITK.Transform(), SimpleITK.sitkNearestNeighbor, 0)
     )
-    wanted = SimpleITK.GetArrayViewFromImage(truth)
+    wanted = SimpleITK.GetArrayFromImage(truth)
     voxel_ml = abs(truth.GetSpacing()[0] * truth.GetSpacing()[1] * truth.GetSpacing()[2]) / MM3_PER_ML
     agreement = {}
     for key in found.GetMetaDataKeys():

@@ -87,7 +87,7 @@ class CoreIOManager:
             )
             if properties.get(key)
         )
-        node = self._volumes.AddArchetypeVolume(filename, self._scene.GenerateUniqueName(name), options)
+        node = self._volumes.AddArchetypeVolume(filename, name, options)
         if node is not None and properties.get("show", True):
             slicer.app.showVolume(node)
         return node
