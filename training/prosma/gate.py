@@ -320,7 +320,8 @@ class GateMonitor:
 
         Returns ``removed_share`` (share of exact zeros among all gate values, weighted by their number) and ``levels``,
         coarse to fine: ``zeros``, ``ones``, ``mean``, ``dead_channels`` (closed for more than 99.9 % of voxels),
-        ``effective_channels`` ((sum m)^2 / sum m^2 of the channels' means m), and lowest, median and highest lambda and gamma.
+        ``effective_channels`` ((sum m)^2 / sum m^2 of the channels' means m), ``gain`` and ``threshold`` (lowest, median
+        and highest over channels).
         """
         levels, zeros, total = [], 0.0, 0.0
         for gate, sums in zip(self.gates, self._sums, strict=True):

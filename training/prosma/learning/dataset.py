@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -145,9 +144,3 @@ def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:
             f"Case '{case.id}': '{case.labels}' holds the value {wrong[0]}, but labels go from 0 to {highest}."
         )
     return labels.astype(np.uint8)
-
-
-def check_cases(cases: Sequence[Case], model: dict) -> None:
-    """Read every case once, before training, so that a fault is named at the start. Raises DatasetError."""
-    for case in cases:
-        read_case(case, model)

@@ -6,14 +6,13 @@ import copy
 import json
 import math
 import os
-import platform
 import time
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from monai.data import DataLoader as MonaiDataLoader
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss
@@ -24,6 +23,7 @@ from ..allocator import keep_freed_memory
 from ..gate import GateMonitor, selection_parameters
 from ..unet import ProSMAUNet
 from .dataset import LabelledFolder
+from .files import write_json
 from .patches import cached, training_loader
 from .recipe import Recipe
 
@@ -147,28 +147,30 @@ def label_dice(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
     return torch.stack(overlaps)
 
 
-class Clock(Callback):
-    """Adds up the seconds spent in training over all resumed parts, in the checkpoint and in RUN/clock.json."""
+class Records(Callback):
+    """Metrics of each epoch and the seconds spent, over all resumed parts; in the checkpoint and in RUN/history.json."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.seconds = 0.0
+        self.epochs: list[dict] = []
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "epochs": self.epochs}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds = state["seconds"]
+        self.seconds, self.epochs = state["seconds"], list(state["epochs"])
 
     def on_train_epoch_start(self, *_: object) -> None:
         self.start = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: object) -> None:
         self.seconds += time.monotonic() - self.start
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.epochs.append({"epoch": trainer.current_epoch, **metrics})
         if trainer.is_global_zero:
             hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{os.cpu_count()} CPU cores"
-            content = {"seconds": round(self.seconds), "hardware": hardware, "python": platform.python_version()}
-            self.path.write_text(json.dumps(content))
+            write_json(self.path, {"seconds": round(self.seconds), "hardware": hardware, "epochs": self.epochs})
 
 
 def train(
@@ -216,10 +218,10 @@ def train(
         use_distributed_sampler=False,
         deterministic=deterministic,
         default_root_dir=run,
-        logger=[CSVLogger(run, name="", version="log"), TensorBoardLogger(run, name="", version="tensorboard")],
+        logger=TensorBoardLogger(run, name="", version="tensorboard"),
         callbacks=[
             ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
-            Clock(run / "clock.json"),
+            Records(run / "history.json"),
             TQDMProgressBar(refresh_rate=10),
         ],
     )

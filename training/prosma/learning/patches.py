@@ -28,7 +28,7 @@ from monai.transforms import (
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..image import normalise, to_canonical
-from .dataset import Case, read_case
+from .dataset import Case, DatasetError, read_case
 from .recipe import Recipe
 
 MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
@@ -58,8 +58,16 @@ class LoadCanonical(Transform):
 
 
 def cached(cases: Sequence[Case], model: dict) -> CacheDataset:
-    """All cases prepared once and kept in memory."""
-    return CacheDataset(list(cases), LoadCanonical(model), num_workers=2, progress=False)
+    """All cases prepared once and kept in memory, so that a fault is named before training starts.
+
+    Raises DatasetError with the case and the file.
+    """
+    try:
+        return CacheDataset(list(cases), LoadCanonical(model), num_workers=2, progress=False)
+    except RuntimeError as error:
+        if isinstance(error.__cause__, DatasetError):
+            raise error.__cause__ from None
+        raise
 
 
 def training_transforms(recipe: Recipe) -> Compose:

@@ -1,0 +1,268 @@
+"""Training, from a folder of images to a package that segments, on the bundled sample (training/prosma/learning)."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+import torch
+import yaml
+from conftest import ROOT
+
+from prosma.bundle import ModelPackage
+from prosma.cli import main
+from prosma.learning.dataset import DatasetError, LabelledFolder
+from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
+from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, rate_factor, train
+from prosma.learning.patches import Patches, PatchNumbers, cached, training_transforms
+from prosma.learning.recipe import Recipe, RecipeError
+
+SAMPLES = ROOT / "Resources" / "Samples"
+RECIPE = ROOT / "training" / "recipes" / "hippocampus-mr.yaml"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """An nnU-Net folder of four cases made from the bundled volume: shifted crops, so that sizes differ."""
+    folder = tmp_path_factory.mktemp("Dataset001")
+    image = SimpleITK.ReadImage(str(SAMPLES / "hippocampus_017.nii.gz"))
+    labels = SimpleITK.ReadImage(str(SAMPLES / "hippocampus_017_labels.nii.gz"))
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir()
+    for number in range(4):
+        keep = [slice(number, None), slice(None, image.GetSize()[1] - number), slice(None)]
+        SimpleITK.WriteImage(image[tuple(keep)], str(folder / f"imagesTr/case_{number}_0000.nii.gz"))
+        SimpleITK.WriteImage(labels[tuple(keep)], str(folder / f"labelsTr/case_{number}.nii.gz"))
+    splits = {"train": ["case_0", "case_1"], "val": ["case_2"], "test": ["case_3"]}
+    (folder / "splits.json").write_text(json.dumps(splits))
+    return folder
+
+
+@pytest.fixture
+def broken(data, tmp_path):
+    return Path(shutil.copytree(data, tmp_path / "broken"))
+
+
+def small_recipe(**fitting) -> Recipe:
+    recipe = Recipe.read(RECIPE)
+    recipe.model["patch_size"] = [16, 24, 16]
+    recipe.network["features"] = [4, 8, 8]
+    settings = {"epochs": 2, "iterations": 2, "batch_size": 2, "validate_every": 2, **fitting}
+    for name, value in settings.items():
+        setattr(recipe.fitting, name, value)
+    return recipe
+
+
+def weights(run):
+    return torch.load(run / "last.ckpt", weights_only=False)["state_dict"]
+
+
+def test_train_resume_export_evaluate_and_segment_through_the_command_line(data, tmp_path, capsys):
+    recipe, run, package = tmp_path / "small.yaml", tmp_path / "run", tmp_path / "package"
+    recipe.write_text(yaml.safe_dump(small_recipe().to_dict()))
+    arguments = ["train", str(recipe), "--data", str(data), "--out", str(run), "--workers", "0"]
+    assert main([*arguments, "--max-epochs", "1"]) == 0
+    assert main(arguments) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 1
+    history = json.loads((run / "history.json").read_text())
+    assert [epoch["epoch"] for epoch in history["epochs"]] == [0, 1]
+    assert {"gate/removed", "gate/level0/zeros", "val/dice", "train/loss"} <= set(history["epochs"][1])
+
+    assert main(["export", str(run), "--data", str(data), "-o", str(package)]) == 0
+    exported = ModelPackage.open(package)
+    card = (package / "README.md").read_text()
+    assert "CC BY-SA 4.0" in card and "Antonelli" in card
+    assert exported.model["training"]["cases"] == {"train": 2, "val": 1, "test": 1}
+    assert exported.preview_path is not None
+
+    report = tmp_path / "report.json"
+    assert main(["evaluate", str(package), "--data", str(data), "--json", str(report)]) == 0
+    content = json.loads(report.read_text())
+    assert content["cases"] == 1 and content["per_case"][0]["case"] == "case_3"
+    assert content["mean"]["dice"] == pytest.approx(exported.model["results"]["dice"]["mean"])
+
+    result = tmp_path / "result.nii.gz"
+    image = data / "imagesTr" / "case_3_0000.nii.gz"
+    assert main(["segment", str(image), "-m", str(package), "-o", str(result)]) == 0
+    labels = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(result)))
+    reference = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(data / "labelsTr" / "case_3.nii.gz")))
+    first = overlap_metrics(labels == 1, reference == 1, 0.001)
+    assert first["dice"] == content["per_case"][0]["labels"]["anterior hippocampus"]["dice"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_same_weights_as_an_unbroken_one(data, tmp_path):
+    program = """
+import os, signal, sys
+from test_learning import small_recipe
+from prosma.learning import fitting
+die_at, data, run = int(sys.argv[1]), *sys.argv[2:]
+step = fitting.SegmentationTask.training_step
+def counted(self, batch, index):
+    if self.global_step == die_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index)
+fitting.SegmentationTask.training_step = counted
+fitting.train(small_recipe(epochs=3, iterations=3), data, run, resume=True, deterministic=True)
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "Testing")])
+
+    def run(die_at, folder):
+        command = [sys.executable, "-c", program, str(die_at), str(data), str(folder)]
+        return subprocess.run(
+            command, check=False, env={**os.environ, "PYTHONPATH": path}, capture_output=True
+        ).returncode
+
+    assert run(-1, tmp_path / "whole") == 0
+    assert run(7, tmp_path / "broken") == -signal.SIGKILL
+    assert run(-1, tmp_path / "broken") == 0
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_fitting_lowers_the_loss_and_keeps_the_average(data, tmp_path):
+    recipe = small_recipe(epochs=4, iterations=6, validate_every=4, average_decay=0.5)
+    train(recipe, data, tmp_path / "run", workers=0)
+    epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
+    losses = [epoch["train/loss"] for epoch in epochs]
+    assert losses[-1] < 0.9 * losses[0]
+    state = weights(tmp_path / "run")
+    assert not torch.equal(state["average.module.head.weight"], state["network.head.weight"])
+
+
+def test_thresholds_and_gains_learn_faster_and_never_decay():
+    task = SegmentationTask(small_recipe().to_dict())
+    rest, selection = task.configure_optimizers()["optimizer"].param_groups
+    assert selection["weight_decay"] == 0 < rest["weight_decay"]
+    assert selection["lr"] == 5 * rest["lr"]
+    assert {p.shape for p in selection["params"]} == {(4,), (8,)}
+    assert len(selection["params"]) + len(rest["params"]) == len(list(task.network.parameters()))
+
+
+def test_a_patch_depends_on_its_number_alone(data):
+    recipe = small_recipe()
+    cases = cached(LabelledFolder.open(data).split("train"), recipe.model)
+    first, second = (Patches(cases, training_transforms(recipe), seed=5) for _ in range(2))
+    second[3]
+    for number in (7, 2, 7):
+        a, b = first[number], second[number]
+        assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
+    assert a["image"].shape == (1, 16, 24, 16) and a["label"].dtype == torch.int64
+    assert not torch.equal(first[0]["image"], first[2]["image"])
+
+
+def test_two_devices_draw_the_patches_of_one_device_with_twice_the_batch():
+    one = PatchNumbers(iterations=3, batch_size=4)
+    two = [PatchNumbers(3, 2, rank, world=2) for rank in range(2)]
+    for epoch in range(2):
+        for sampler in (one, *two):
+            sampler.set_epoch(epoch)
+        whole = list(one)
+        halves = [list(sampler) for sampler in two]
+        for batch in range(3):
+            together = [number for half in halves for number in half[2 * batch : 2 * batch + 2]]
+            assert sorted(together) == whole[4 * batch : 4 * batch + 4]
+
+
+def test_the_loss_is_dice_plus_cross_entropy_at_each_resolution():
+    labels = torch.randint(0, 3, (2, 1, 8, 8))
+    perfect = 50.0 * torch.nn.functional.one_hot(labels[:, 0], 3).permute(0, 3, 1, 2)
+    assert DeepSupervisionLoss()(perfect, labels) < 1e-3
+    flat = torch.zeros(2, 3, 8, 8)
+    loss = DeepSupervisionLoss()
+    fine, coarse = loss(flat, labels), loss(flat[..., ::2, ::2], labels)
+    assert loss([flat, flat[..., ::2, ::2]], labels) == pytest.approx(((fine + coarse / 2) / 1.5).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine"])
+def test_the_rate_falls_from_one_to_zero(schedule):
+    factors = [rate_factor(schedule, progress / 10) for progress in range(11)]
+    assert factors == sorted(factors, reverse=True)
+    assert factors[0] == 1 and factors[-1] == pytest.approx(0)
+
+
+def test_metrics_are_their_definitions():
+    predicted = np.zeros((10, 10, 10), bool)
+    reference = predicted.copy()
+    predicted[:4], reference[2:6] = True, True
+    found = overlap_metrics(predicted, reference, voxel_ml=0.001)
+    assert found == {"dice": 0.5, "iou": 1 / 3, "precision": 0.5, "recall": 0.5, "volume_error": 0.0}
+    nothing = overlap_metrics(~reference & reference, ~reference & reference, 1.0)
+    assert nothing["dice"] is None and nothing["volume_error"] == 0
+
+
+def test_the_bootstrap_interval_holds_the_mean_and_skips_undefined_cases():
+    low, high = bootstrap_interval([0.8, 0.9, None, 0.85, 0.95])
+    assert 0.8 <= low < 0.875 < high <= 0.95
+    assert bootstrap_interval([None]) is None
+
+
+def test_every_committed_recipe_is_valid():
+    recipes = sorted((ROOT / "training" / "recipes").glob("*.yaml"))
+    assert recipes
+    for path in recipes:
+        recipe = Recipe.read(path)
+        SegmentationTask(recipe.to_dict())
+        assert recipe.model["id"] == path.stem
+
+
+def write_mask(path, change):
+    image = SimpleITK.ReadImage(str(path))
+    array = change(SimpleITK.GetArrayFromImage(image))
+    new = SimpleITK.GetImageFromArray(array)
+    new.SetSpacing(image.GetSpacing())
+    SimpleITK.WriteImage(new, str(path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "labelsTr/case_1.nii.gz").unlink(), "case_1.*no labels"),
+        (lambda folder: (folder / "imagesTr/case_1_0000.nii.gz").write_bytes(b"nonsense"), "case_1.*cannot be read"),
+        (lambda folder: (folder / "labelsTr/case_1.nii.gz").write_bytes(b""), "case_1.*labels.*cannot be read"),
+        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a[1:]), "case_1.*voxels"),
+        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a + 5), "case_1.*value 5"),
+        (
+            lambda folder: shutil.copy(folder / "imagesTr/case_1_0000.nii.gz", folder / "imagesTr/case_1_0001.nii.gz"),
+            "has 1 channels, others have 2",
+        ),
+        (lambda folder: (folder / "imagesTr/case_1_0000.nii.gz").rename(folder / "imagesTr/case_1.nii.gz"), "channel"),
+        (lambda folder: (folder / "splits.json").write_text('{"train": ["case_9"]}'), "case_9"),
+        (lambda folder: (folder / "splits.json").write_text("{"), "JSON"),
+        (lambda folder: shutil.rmtree(folder / "imagesTr"), "imagesTr"),
+    ],
+)
+def test_a_broken_folder_names_the_file_and_the_fault_before_training(broken, tmp_path, damage, words):
+    damage(broken)
+    with pytest.raises(DatasetError, match=words):
+        train(small_recipe(), broken, tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_split_lists_those_that_are_there(data):
+    with pytest.raises(DatasetError, match="train, val, test, all"):
+        LabelledFolder.open(data).split("held out")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"fitting": {"epoch": 3}}, "epoch"),
+        ({"fitting": {"optimizer": "lion"}}, "lion"),
+        ({"fittings": {}}, "fittings"),
+        ({"network": None}, "."),
+    ],
+)
+def test_a_wrong_recipe_names_the_entry(tmp_path, change, words):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(RECIPE.read_text()), **change}))
+    with pytest.raises(RecipeError, match=words):
+        Recipe.read(path)

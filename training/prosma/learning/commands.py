@@ -1,0 +1,86 @@
+"""The training side of the command line: `prosma train`, `evaluate` and `export`. Heavy imports wait for the command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_parsers(subparsers) -> None:
+    """Add the subcommands; each sets ``run``, which takes the parsed arguments and returns the exit code."""
+    train = subparsers.add_parser("train", help="train a model by a recipe on a folder of labelled images")
+    train.add_argument("recipe", help="YAML file")
+    train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/, or images/ and masks/")
+    train.add_argument("--out", required=True, help="folder for the run: checkpoint, logs")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last epoch")
+    train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
+    train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says")
+    train.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "cuda"))
+    train.add_argument("--devices", default="auto", help="number of cards or processes")
+    train.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
+    train.set_defaults(run=run_train)
+
+    evaluate = subparsers.add_parser("evaluate", help="measure a model on a labelled folder")
+    evaluate.add_argument("model", help="id of a bundled or imported model, or a package's path")
+    evaluate.add_argument("--data", required=True)
+    evaluate.add_argument("--split", default="test", help="train, val, test or all (default: test)")
+    evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    evaluate.add_argument("--json", metavar="FILE", help="write the full report here")
+    evaluate.set_defaults(run=run_evaluate)
+
+    export = subparsers.add_parser("export", help="make a model package from a run")
+    export.add_argument("folder", metavar="RUN", help="folder given to train --out")
+    export.add_argument("-o", "--output", required=True, help="folder of the new package")
+    export.add_argument("--data", help="evaluate on this folder and write the results into the model card")
+    export.add_argument("--split", default="test")
+    export.set_defaults(run=run_export)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from .fitting import train
+    from .recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe)
+    if arguments.max_epochs:
+        recipe.fitting.epochs = arguments.max_epochs
+    devices = arguments.devices if arguments.devices == "auto" else int(arguments.devices)
+    last = train(
+        recipe,
+        arguments.data,
+        arguments.out,
+        resume=arguments.resume,
+        deterministic=arguments.deterministic,
+        devices=devices,
+        accelerator=arguments.accelerator,
+        workers=arguments.workers,
+    )
+    print(f"Trained: {last}. Next: prosma export {arguments.out} --data {arguments.data} -o PACKAGE")
+    return 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    from ..bundle import resolve
+    from .evaluation import describe, evaluate
+    from .files import write_json
+
+    report = evaluate(
+        resolve(arguments.model), arguments.data, arguments.split, device=arguments.device, progress=print_case
+    )
+    print(describe(report))
+    if arguments.json:
+        write_json(arguments.json, report)
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    from .export import export
+
+    package = export(arguments.folder, arguments.output, arguments.data, arguments.split, progress=print_case)
+    print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
+    return 0
+
+
+def print_case(done: int, total: int, case: dict) -> None:
+    """One line a case on stderr."""
+    dice = case["mean"]["dice"]
+    print(f"{done}/{total} {case['case']}: Dice {'undefined' if dice is None else f'{dice:.4f}'}", file=sys.stderr)
