@@ -9,7 +9,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_PANEL = [ROOT / "Testing" / name for name in ("module", "headless_slicer")]
-MISSING_FOR_PANEL = system_libraries.missing_for_panel()
+NO_PANEL = system_libraries.notice()
 
 # A busy machine is no reason to fail; the examples are few, because most of them run a network.
 settings.register_profile("prosma", deadline=None, max_examples=25)
@@ -37,13 +37,11 @@ def private_home(tmp_path_factory, monkeypatch):
 
 
 def pytest_ignore_collect(collection_path):
-    return True if MISSING_FOR_PANEL and collection_path in WITH_PANEL else None
+    return True if NO_PANEL and collection_path in WITH_PANEL else None
 
 
 def pytest_terminal_summary(terminalreporter):
-    if system_libraries.notice():
+    if NO_PANEL:
         terminalreporter.section("not everything was tested", yellow=True)
-        terminalreporter.write_line(system_libraries.notice())
-    if MISSING_FOR_PANEL:
         folders = " and ".join(str(folder.relative_to(ROOT)) for folder in WITH_PANEL)
-        terminalreporter.write_line(f"The tests in {folders} were skipped.")
+        terminalreporter.write_line(f"The tests in {folders} were skipped.\n{NO_PANEL}")

@@ -30,15 +30,13 @@ class DemoError(RuntimeError):
 def main() -> int:
     options = _options()
     options.output.mkdir(parents=True, exist_ok=True)
-    if system_libraries.notice():
-        print(system_libraries.notice())
     sample = _sample()
     file = options.output / f"{Path(sample['file']).name.split('.')[0]}.seg.nrrd"
     picture = options.output / "screenshot.png"
     for old in (file, picture):
         old.unlink(missing_ok=True)
     try:
-        run = _with_command_line if system_libraries.missing_for_panel() else _with_panel
+        run = _with_command_line if system_libraries.missing() else _with_panel
         measured = run(sample, file, picture)
         agreement = compare(file, SAMPLES / sample["reference"])
     except (DemoError, OSError) as error:
@@ -80,10 +78,9 @@ def _with_panel(sample: dict, file: Path, picture: Path) -> dict:
         headless_slicer.processEvents(until=lambda: widget.ui.volumesTable.rowCount == segments)
         if not slicer.util.saveNode(job.segmentationNode, str(file)):
             raise DemoError(f"{file} could not be written")
-        if views.available():
-            views.screenshot(picture, panel=widget.parent)
-            if not picture.is_file():
-                raise DemoError(f"{picture} could not be written")
+        drawn = views.screenshot(picture, panel=widget.parent)
+        if not drawn:
+            print(f"Notice: {drawn.reason}")
         return {
             "way": "the panel",
             "device": job.result["device"],
@@ -121,6 +118,7 @@ def _click_segment(headless_slicer, widget):
 
 def _with_command_line(sample: dict, file: Path, _picture: Path) -> dict:
     """Where Qt cannot be loaded: the same engine, model and volume, by the command line."""
+    print(system_libraries.notice())
     command = [
         sys.executable,
         "-m",
