@@ -75,10 +75,8 @@ class EngineClient:
 
         process = qt.QProcess()
         process.setProcessEnvironment(environment)
-        process.connect("readyReadStandardOutput()", self._onOutput)
-        process.connect("readyReadStandardError()", self._onLog)
-        process.connect("finished(int,QProcess::ExitStatus)", self._onFinished)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._onProcessError)
+        for processSignal, slot in self._slots().items():
+            process.connect(processSignal, slot)
         self._process = process
         self._received = b""
         self._log.clear()
@@ -109,8 +107,8 @@ class EngineClient:
         process, processId = self._process, self.processId
         if process is None:
             return
-        process.disconnect("finished(int,QProcess::ExitStatus)", self._onFinished)
-        process.disconnect("errorOccurred(QProcess::ProcessError)", self._onProcessError)
+        for processSignal, slot in self._slots().items():
+            process.disconnect(processSignal, slot)
         self._process = None
         process.closeWriteChannel()
         if not process.waitForFinished(1000 * self.SECONDS_TO_END):
@@ -120,6 +118,14 @@ class EngineClient:
         self._failRequests(_("The engine was shut down."), "")
         self.ready = {}
         self._setState(self.OFF)
+
+    def _slots(self):
+        return {
+            "readyReadStandardOutput()": self._onOutput,
+            "readyReadStandardError()": self._onLog,
+            "finished(int,QProcess::ExitStatus)": self._onFinished,
+            "errorOccurred(QProcess::ProcessError)": self._onProcessError,
+        }
 
     def _send(self, message):
         if self._process is None:  # it could not be started, which the handler has been told

@@ -1,5 +1,6 @@
 """Stand-ins for Slicer's MRML widgets, on the real scene. They appear in the namespace `slicer`."""
 
+import sys
 import weakref
 
 import shiboken6
@@ -67,6 +68,13 @@ class qSlicerScriptedLoadableModuleWidget(qSlicerWidget):
 
     def self(self):
         return self._python
+
+    def reload(self):
+        """Makes the panel anew from the class that `sys.modules` now holds; called by reloadScriptedModule."""
+        name = type(self._python).__name__
+        self._python = getattr(sys.modules[self._python.moduleName], name)(self)
+        setattr(slicer.modules, name, self._python)
+        self._python.setup()
 
 
 class _NodeList:

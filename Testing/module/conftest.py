@@ -1,6 +1,5 @@
 """The panel, shown once for all tests in a headless Slicer, with models of random weights in a folder of its own."""
 
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -49,15 +48,17 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="session")
 def widget(models):
     """The module's widget object, in a Slicer whose engine stays warm from test to test."""
-    before = os.environ.get("PROSMA_HOME")
-    os.environ["PROSMA_HOME"] = str(models.home)
-    headless_slicer.start()
-    yield headless_slicer.loadModule(scenes.MODULE)
-    headless_slicer.close()
-    if before is None:
-        del os.environ["PROSMA_HOME"]
-    else:
-        os.environ["PROSMA_HOME"] = before
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PROSMA_HOME", str(models.home))
+        headless_slicer.start()
+        yield headless_slicer.loadModule(scenes.MODULE)
+        headless_slicer.close()
+
+
+@pytest.fixture(autouse=True)
+def private_home(models, monkeypatch):
+    """All tests of the panel share one folder of models, as the panel does."""
+    monkeypatch.setenv("PROSMA_HOME", str(models.home))
 
 
 @pytest.fixture
