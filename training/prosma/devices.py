@@ -11,7 +11,13 @@ from .errors import EngineError
 
 
 def import_torch():
-    """The torch module; EngineError `no_torch` with the reason where it is missing or broken."""
+    """The torch module; EngineError `no_torch` with the reason where it is missing or broken.
+
+    Threads that wait for others sleep instead of spinning: on a computer that does other things too, such as drawing
+    Slicer's views, spinning was measured to make a network 2 to 4 times slower. OpenMP reads this once, when it loads.
+    """
+    if "torch" not in sys.modules:
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
     except Exception as error:  # a half-installed torch fails in many ways, among them OSError and AttributeError

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import struct
-import zlib
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from .geometry import Image, ImageError, checked_image, is_sheared, stack_channels
+from .geometry import Image, ImageError, checked_image, stack_channels
+from .integrity import refuse_what_itk_overlooks
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -58,8 +56,7 @@ def _read_one(path: Path) -> Image:
         return _read_dicom_folder(path)
     if path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        _refuse_sheared_nifti(path)
+    refuse_what_itk_overlooks(path)
     with _itk_errors(path.name) as sitk:
         _refuse_unusable(sitk, path)
         picture = sitk.ReadImage(str(path))
@@ -145,11 +142,31 @@ def _read_dicom_folder(folder: Path) -> Image:
         files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
         for file in files:
             _refuse_unusable(sitk, Path(file))
+        _refuse_lost_slices(sitk, folder, files)
         if len(files) == 1:
             return _to_image(sitk.ReadImage(files[0]), folder)
         notices = _check_slices(sitk, files, folder.name)
         image = _to_image(sitk.ReadImage(files), folder)
     return Image(image.array, image.ijk_to_ras, notices)
+
+
+def _refuse_lost_slices(sitk, folder: Path, files: Sequence[str]) -> None:
+    """GDCM leaves damaged files out without a word; those that name the same series are slices that would be missing."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(files[0])
+    reader.ReadImageInformation()
+    series = reader.GetMetaData("0020|000e").strip(" \0").encode() if reader.HasMetaDataKey("0020|000e") else b""
+    used = {Path(file).name for file in files}
+    for file in sorted(folder.iterdir()):
+        if file.name in used or not file.is_file() or not series:
+            continue
+        with file.open("rb") as stream:
+            start = stream.read(1 << 16)
+        if start[128:132] == b"DICM" and series in start:
+            raise ImageError(
+                f"{file.name} in {folder.name} belongs to the series but is damaged or cut off.",
+                "Copy or export it again.",
+            )
 
 
 def _check_slices(sitk, files: Sequence[str], name: str) -> tuple[str, ...]:
@@ -183,37 +200,3 @@ def _check_slices(sitk, files: Sequence[str], name: str) -> tuple[str, ...]:
             f"places and volumes are computed with the mean of {along.mean():.2f} mm.",
         )
     return ()
-
-
-# --- NIfTI ----------------------------------------------------------------------------------------------------------
-
-
-def _refuse_sheared_nifti(path: Path) -> None:
-    """ITK drops the shear of a NIfTI sform without a word, so the header is read here."""
-    matrix = nifti_sform(path)
-    if matrix is not None and is_sheared(matrix):
-        raise ImageError(
-            f"{path.name} is sheared: its axes are not at right angles, as after a tilted CT gantry.",
-            "Resample it to a regular grid first, for instance with Slicer's Resample Scalar/Vector/DWI Volume.",
-        )
-
-
-def nifti_sform(path: Path) -> np.ndarray | None:
-    """The 4 x 4 sform of a NIfTI-1 or NIfTI-2 file; None where it has none. Layout: nifti1.h, nifti2.h."""
-    opener = gzip.open if path.name.lower().endswith(".gz") else open
-    try:
-        with opener(path, "rb") as file:
-            header = file.read(540)
-    except (OSError, EOFError, zlib.error):
-        return None  # the reader will say what is wrong
-    for order in "<>":
-        for size, code_format, code_at, row_format, rows_at in ((348, "h", 254, "4f", 280), (540, "i", 348, "4d", 400)):
-            if len(header) >= size and struct.unpack_from(order + "i", header)[0] == size:
-                if struct.unpack_from(order + code_format, header, code_at)[0] <= 0:
-                    return None
-                step = struct.calcsize(row_format)
-                rows = [struct.unpack_from(order + row_format, header, rows_at + n * step) for n in range(3)]
-                matrix = np.array([*rows, (0, 0, 0, 1)], dtype=np.float64)
-                usable = np.isfinite(matrix).all() and np.linalg.norm(matrix[:3, :3], axis=0).min() > 0
-                return matrix if usable else None
-    return None

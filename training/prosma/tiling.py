@@ -24,7 +24,8 @@ def tile_starts(size: int, patch: int, overlap: float) -> list[int]:
     """First samples of the tiles along one axis: evenly spread, at least `overlap` (share of a tile) in common."""
     if size <= patch:
         return [0]
-    count = math.ceil((size - patch) / (patch * (1 - overlap)) - 1e-9) + 1
+    step = max(1.0, patch * (1 - overlap))
+    count = math.ceil((size - patch) / step - 1e-9) + 1
     return [round(n * (size - patch) / (count - 1)) for n in range(count)]
 
 

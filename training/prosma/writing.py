@@ -126,9 +126,16 @@ def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict
         }
     return fields | {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": f"Reference image geometry|{_geometry_text(image)}|&",
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
+
+
+def _geometry_text(image: Image) -> str:
+    """The grid as Slicer serialises it: the matrix row by row, then first and last voxel of each axis."""
+    extent = [number for size in image.shape for number in (0, size - 1)]
+    return "".join(f"{number};" for number in [*(repr(float(m) + 0.0) for m in image.ijk_to_ras.ravel()), *extent])
 
 
 def _inclusive(extent: Extent) -> str:
@@ -154,7 +161,8 @@ def _write_with_itk(path: Path, labels: np.ndarray, image: Image) -> None:
     picture.SetOrigin(matrix[:3, 3].tolist())
     try:
         sitk.WriteImage(picture, str(path), useCompression=True)
-        whole = np.array_equal(sitk.GetArrayViewFromImage(sitk.ReadImage(str(path))), labels.T)
+        written = sitk.ReadImage(str(path))  # kept by name: its view does not keep it alive
+        whole = np.array_equal(sitk.GetArrayViewFromImage(written), labels.T)
     except RuntimeError as error:
         raise OSError(f"it could not be written ({str(error).strip().splitlines()[-1]})") from error
     if not whole:  # ITK does not notice a full disk in every format
