@@ -134,13 +134,13 @@ def _with_command_line(sample: dict, file: Path, _picture: Path) -> dict:
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=SECONDS_TO_SEGMENT)
     if done.returncode != 0:
         raise DemoError(done.stderr.strip())
-    result = json.loads(done.stdout)
+    (case,) = json.loads(done.stdout)["cases"]
     return {
         "way": "the command line",
-        "device": result["device"],
-        "total": result["seconds"]["total"],
-        "network": result["seconds"]["network"],
-        "removed": result["statistics"]["removed_share"],
+        "device": case["device"],
+        "total": case["seconds"]["total"],
+        "network": case["seconds"]["network"],
+        "removed": case["removed_share"],
     }
 
 
