@@ -13,7 +13,6 @@ import pytest
 import SimpleITK
 import torch
 import yaml
-from conftest import ROOT
 
 from prosma.bundle import ModelPackage
 from prosma.cli import main
@@ -23,6 +22,7 @@ from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, rate_
 from prosma.learning.patches import Patches, PatchNumbers, cached, training_transforms
 from prosma.learning.recipe import Recipe, RecipeError
 
+ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "Resources" / "Samples"
 RECIPE = ROOT / "training" / "recipes" / "hippocampus-mr.yaml"
 
@@ -129,7 +129,7 @@ fitting.train(small_recipe(epochs=3, iterations=3), data, run, resume=True, dete
 
 
 def test_fitting_lowers_the_loss_and_keeps_the_average(data, tmp_path):
-    recipe = small_recipe(epochs=4, iterations=6, validate_every=4, average_decay=0.5)
+    recipe = small_recipe(epochs=4, iterations=6, validate_every=4, average_decay=0.5, learning_rate=0.02)
     train(recipe, data, tmp_path / "run", workers=0)
     epochs = json.loads((tmp_path / "run" / "history.json").read_text())["epochs"]
     losses = [epoch["train/loss"] for epoch in epochs]

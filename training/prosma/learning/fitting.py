@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import math
 import os
 import time
@@ -196,6 +197,7 @@ def train(
     if last.is_file() and not resume:
         raise FileExistsError(f"'{run}' already holds a run. Go on with --resume, or choose another --out.")
     keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
         torch.set_num_threads(threads)
     folder = LabelledFolder.open(data)
@@ -215,6 +217,7 @@ def train(
         check_val_every_n_epoch=recipe.fitting.validate_every,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        enable_model_summary=False,
         use_distributed_sampler=False,
         deterministic=deterministic,
         default_root_dir=run,
