@@ -10,6 +10,7 @@ Example::
     headless_slicer.close()
 """
 
+import atexit
 import importlib.util
 import os
 import sys
@@ -86,6 +87,7 @@ def start():
     _state.app = slicer.app = application.Application(folder)
     slicer.app.build()
     _state.excepthook, sys.excepthook = sys.excepthook, _recordException
+    atexit.register(close)  # Qt and VTK objects that outlive the interpreter can end it badly
     return slicer.app
 
 
@@ -144,10 +146,10 @@ def _importFile(name, path):
 
 
 def unloadModule(name):
-    """Ends a module: its panel's `cleanup()` is called and the panel goes away."""
+    """Ends a module: its panel's `exit()` and `cleanup()` are called and the panel goes away."""
     import slicer
 
-    slicer.app.moduleManager().unregister(name)
+    slicer.app.unloadModule(name)
     sys.modules.pop(name, None)
     processEvents()
 

@@ -162,6 +162,12 @@ class ModuleSelector(Signals):
         self._tell(name, "enter", True)
         self.send("moduleSelected(QString)", name)
 
+    def leave(self, name):
+        """Leaves a module that is about to go away."""
+        if name == self.selectedModule:
+            self._tell(name, "exit", False)
+            self.selectedModule = ""
+
     def _tell(self, name, method, entered):
         module = self._manager.module(name)
         place = module.widgetRepresentation() if isinstance(module, qSlicerScriptedLoadableModule) else None
@@ -310,11 +316,15 @@ class Application(Signals):
         self._logic.SetModuleLogic(name, logic)
         return logic
 
+    def unloadModule(self, name):
+        self._selector.leave(name)
+        self._modules.unregister(name)
+
     def takeDown(self):
         """Ends the modules and the scene; the temporary folder goes too."""
         self.send("aboutToQuit()")
         for module in self._modules.scripted():
-            self._modules.unregister(module.name)
+            self.unloadModule(module.name)
         self._window.deleteLater()
         self._layout.close()
         slicer.mrmlScene.Clear(True)

@@ -34,7 +34,8 @@ def declare(type_, name, default, signal=None, changed=None):
     return Property(type_, read, write), write
 
 
-def _row(owner, *widgets):
+def inRow(owner, *widgets):
+    """Lays widgets side by side into `owner`, without margins."""
     layout = QtWidgets.QHBoxLayout(owner)
     layout.setContentsMargins(0, 0, 0, 0)
     for widget in widgets:
@@ -145,7 +146,7 @@ class ctkSliderWidget(QtWidgets.QWidget):
         self._spinBox = QtWidgets.QDoubleSpinBox()
         self._moving = False
         self._slider.setRange(0, self.STEPS)
-        _row(self, self._slider, self._spinBox)
+        inRow(self, self._slider, self._spinBox)
         self._spinBox.valueChanged.connect(self._follow)
         self._slider.valueChanged.connect(self._slide)
 
@@ -207,69 +208,8 @@ class ctkSliderWidget(QtWidgets.QWidget):
 
 
 @customWidget
-class ctkDoubleSlider(ctkSliderWidget):
-    """A slider alone."""
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self.setSpinBoxVisible(False)
-
-
-@customWidget
 class ctkDoubleSpinBox(QtWidgets.QDoubleSpinBox):
     """A spin box for a decimal number."""
-
-
-@customWidget
-class ctkRangeWidget(QtWidgets.QWidget):
-    """Two spin boxes: the ends of a range."""
-
-    valuesChanged = Signal(float, float)
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._low, self._high = QtWidgets.QDoubleSpinBox(), QtWidgets.QDoubleSpinBox()
-        _row(self, self._low, self._high)
-        for box in (self._low, self._high):
-            box.valueChanged.connect(self._announce)
-
-    def _announce(self):
-        self.valuesChanged.emit(self._low.value, self._high.value)
-
-    def setRange(self, low, high):
-        self._low.setRange(low, high)
-        self._high.setRange(low, high)
-
-    def setValues(self, low, high):
-        self._low.setValue(low)
-        self._high.setValue(high)
-
-    def setMinimum(self, value):
-        self.setRange(value, self._high.maximum)
-
-    def setMaximum(self, value):
-        self.setRange(self._low.minimum, value)
-
-    def setMinimumValue(self, value):
-        self._low.setValue(value)
-
-    def setMaximumValue(self, value):
-        self._high.setValue(value)
-
-    def setDecimals(self, value):
-        self._low.setDecimals(value)
-        self._high.setDecimals(value)
-
-    def setSingleStep(self, value):
-        self._low.setSingleStep(value)
-        self._high.setSingleStep(value)
-
-    decimals = Property(int, lambda self: self._low.decimals, setDecimals)
-    minimum = Property(float, lambda self: self._low.minimum, setMinimum)
-    maximum = Property(float, lambda self: self._high.maximum, setMaximum)
-    minimumValue = Property(float, lambda self: self._low.value, setMinimumValue)
-    maximumValue = Property(float, lambda self: self._high.value, setMaximumValue)
-    singleStep = Property(float, lambda self: self._low.singleStep, setSingleStep)
 
 
 @customWidget
@@ -287,7 +227,7 @@ class ctkPathLineEdit(QtWidgets.QWidget):
         super().__init__(parent)
         self._line, self._button = QtWidgets.QLineEdit(), QtWidgets.QToolButton()
         self._button.text = "…"
-        _row(self, self._line, self._button)
+        inRow(self, self._line, self._button)
         self._line.textChanged.connect(self._announce)
         self._button.connect("clicked()", self.browse)
 
@@ -376,43 +316,6 @@ class ctkMenuButton(QtWidgets.QPushButton):
     """A push button with a menu beside it."""
 
     showMenuIndicator, setShowMenuIndicator = declare(bool, "showMenuIndicator", True)
-
-
-@customWidget
-class ctkCheckablePushButton(QtWidgets.QPushButton):
-    """A push button with a check box in it."""
-
-    checkBoxToggled = Signal(bool)
-    checkState, setCheckState = declare(int, "checkState", 0)
-    checkBoxControlsButton, setCheckBoxControlsButton = declare(bool, "checkBoxControlsButton", True)
-
-
-@customWidget
-class ctkColorPickerButton(QtWidgets.QPushButton):
-    """A button that shows a colour."""
-
-    colorChanged = Signal(QtGui.QColor)
-    color, setColor = declare(QtGui.QColor, "color", QtGui.QColor(), "colorChanged", "_show")
-    displayColorName, setDisplayColorName = declare(bool, "displayColorName", True)
-
-    def _show(self):
-        pixmap = QtGui.QPixmap(12, 12)
-        pixmap.fill(self.color)
-        self.setIcon(QtGui.QIcon(pixmap))
-        self.setText(self.color.name() if self.displayColorName else "")
-
-
-@customWidget
-class ctkFittedTextBrowser(QtWidgets.QTextBrowser):
-    """A text browser."""
-
-    collapsed, setCollapsed = declare(bool, "collapsed", False)
-    collapsible, setCollapsible = declare(bool, "collapsible", False)
-
-
-@customWidget
-class ctkExpandableWidget(QtWidgets.QFrame):
-    """A frame with contents."""
 
 
 class ctkMessageBox(QtWidgets.QMessageBox):

@@ -12,6 +12,7 @@ Source of the behaviour: PythonQt (PythonQtInstanceWrapper, PythonQtSlot, Python
 """
 
 import inspect
+import re
 import sys
 import types
 
@@ -73,18 +74,25 @@ class QtCall:
 class QtSignal:
     """A signal of a Qt object, with connect, disconnect and emit."""
 
-    __slots__ = ("sender", "signal")
+    __slots__ = ("chosen", "sender", "signal")
 
-    def __init__(self, sender, signal):
-        self.sender, self.signal = sender, signal
+    def __init__(self, sender, signal, chosen=False):
+        self.sender, self.signal, self.chosen = sender, signal, chosen
+
+    def signature(self):
+        """Such as 'clicked(bool)': of several forms the first that Qt lists, unless one was chosen by its types."""
+        own = re.search(r"SignalInstance (.*) at ", repr(self.signal))[1]
+        meta = self.sender.metaObject()
+        forms = [meta.method(index) for index in range(meta.methodCount())]
+        name = own.partition("(")[0]
+        signatures = [bytes(each.methodSignature().data()).decode() for each in forms if each.name() == name.encode()]
+        return own if self.chosen or not signatures else signatures[0]
 
     def connect(self, receiver):
-        _remember(self.sender, self.signal, receiver).connectTo(self.signal.connect)
-        return True
+        return _connectSignature(self.sender, self.signature(), receiver)
 
     def disconnect(self, receiver):
-        found = _forget(self.sender, self.signal, receiver)
-        return found is not None and self.signal.disconnect(found) is not False
+        return _disconnectSignature(self.sender, self.signature(), receiver)
 
     def emit(self, *arguments):
         self.signal.emit(*arguments)
@@ -92,7 +100,7 @@ class QtSignal:
     __call__ = emit
 
     def __getitem__(self, types_):
-        return QtSignal(self.sender, self.signal[types_])
+        return QtSignal(self.sender, self.signal[types_], chosen=True)
 
 
 class _Receiver:
@@ -101,9 +109,6 @@ class _Receiver:
     def __init__(self, function):
         self.function = function.emit if isinstance(function, QtSignal) else function
         self.count = _argumentCount(self.function)
-
-    def connectTo(self, connect):
-        connect(self.call)
 
     def call(self, *arguments):
         return self.function(*arguments[: self.count])
@@ -117,19 +122,19 @@ def _argumentCount(function):
     return code.co_argcount - inspect.ismethod(function)
 
 
-def _remember(sender, signal, function):
+def _connectSignature(sender, signature, function):
     receiver = _Receiver(function)
-    _connections.setdefault((_address(sender), str(signal)), []).append((function, receiver))
-    return receiver
+    _connections.setdefault((_address(sender), signature), []).append((function, receiver))
+    return _connectByString(sender, "2" + signature, receiver.call) is not None
 
 
-def _forget(sender, signal, function):
-    known = _connections.get((_address(sender), str(signal)), [])
+def _disconnectSignature(sender, signature, function):
+    known = _connections.get((_address(sender), signature), [])
     for entry in reversed(known):  # the newest first: an older one may belong to a dead object at the same address
         if entry[0] == function:
             known.remove(entry)
-            return entry[1].call
-    return None
+            return bool(_disconnectByString(sender, "2" + signature, entry[1].call))
+    return False
 
 
 def _address(sender):
@@ -137,7 +142,7 @@ def _address(sender):
 
 
 def _signalNamed(sender, signature):
-    """The signal for a signature such as 'clicked(bool)': a bound PySide signal, or the signature where Qt knows it.
+    """The normal form of a signature such as 'clicked( bool )'.
 
     Raises:
         ValueError: the object has no such signal (PythonQt only prints that).
@@ -145,7 +150,7 @@ def _signalNamed(sender, signature):
     normal = bytes(QtCore.QMetaObject.normalizedSignature(signature).data()).decode()
     alias = getattr(type(sender), "vtkSignals", {}).get(normal)  # 'currentNodeChanged(vtkMRMLNode*)' of stand-ins
     if alias:
-        return getattr(sender, alias).signal
+        return getattr(sender, alias).signature()
     if sender.metaObject().indexOfSignal(normal) < 0:
         raise ValueError(f"{type(sender).__name__} has no signal {normal}")
     return normal
@@ -161,23 +166,11 @@ def _receiverOf(target):
 def _connect(self, signal, *target):
     if isinstance(signal, QObject):  # the static form, which PySide's own QTimer.singleShot uses
         return _connectByString(signal, *target)
-    found = _signalNamed(self, signal)
-    receiver = _remember(self, found, _receiverOf(target))
-    if isinstance(found, str):
-        _connectByString(self, "2" + found, receiver.call)
-    else:
-        found.connect(receiver.call)
-    return True
+    return _connectSignature(self, _signalNamed(self, signal), _receiverOf(target))
 
 
 def _disconnect(self, signal, *target):
-    found = _signalNamed(self, signal)
-    receiver = _forget(self, found, _receiverOf(target))
-    if receiver is None:
-        return False
-    if isinstance(found, str):
-        return _disconnectByString(self, "2" + found, receiver)
-    return found.disconnect(receiver) is not False
+    return _disconnectSignature(self, _signalNamed(self, signal), _receiverOf(target))
 
 
 class _QtProperty(property):

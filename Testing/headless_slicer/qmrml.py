@@ -450,9 +450,6 @@ class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
         else:
             self._node.RemoveClosedSurfaceRepresentation()
 
-    locked, setLocked = declare(bool, "locked", False)
-    mrmlScene = None
-
     def setMRMLScene(self, scene):
         """The scene is that of the node."""
 
@@ -479,7 +476,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         undo.connect("clicked()", self.undo)
         redo.connect("clicked()", self.redo)
         buttons = QtWidgets.QWidget()
-        ctk._row(buttons, undo, redo)
+        ctk.inRow(buttons, undo, redo)
         _column(self, self._table, buttons)
 
     maximumNumberOfUndoStates, setMaximumNumberOfUndoStates = declare(
@@ -543,14 +540,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setEffectNameOrder(self, names):
         """There are no effects to order."""
-
-
-for _name, _base in {
-    "qMRMLSliderWidget": ctk.ctkSliderWidget,
-    "qMRMLSpinBox": ctk.ctkDoubleSpinBox,
-    "qMRMLRangeWidget": ctk.ctkRangeWidget,
-}.items():
-    globals()[_name] = customWidget(type(_name, (_base,), {"setMRMLScene": lambda self, scene: None}))
 
 
 def install():

@@ -75,7 +75,7 @@ def available():
             "No pictures: VTK cannot draw here, usually because EGL is missing "
             "(on Debian and Ubuntu: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri libgl1).",
         )
-    if not QtGui.QFontDatabase.families():
+    if not QtGui.QFontMetrics(QtWidgets.QApplication.font()).inFont("A"):
         return Availability(
             False, "No pictures: Qt finds no fonts (on Debian and Ubuntu: apt-get install fonts-dejavu-core)."
         )
@@ -139,7 +139,7 @@ class _SliceView(_View):
         self.mapper.SetColorWindow(255)
         self.mapper.SetColorLevel(127.5)
         self.actor.SetMapper(self.mapper)
-        self.renderer.AddActor2D(self.actor)
+        self.renderer.AddViewProp(self.actor)
         self.renderer.SetBackground(0, 0, 0)
 
     def fit(self):

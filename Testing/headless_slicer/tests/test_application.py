@@ -1,0 +1,129 @@
+"""The facade of the application: files, subject hierarchy, settings, modules, samples."""
+
+import numpy as np
+import pytest
+
+import headless_slicer
+
+
+@pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".mha"])
+def test_volume_survives_its_file(slicer, volume, tmp_path, extension):
+    path = tmp_path / f"a volume{extension}"
+    assert slicer.util.saveNode(volume, str(path))
+    loaded = slicer.util.loadVolume(str(path))
+    assert loaded.GetName() == "a volume"
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(loaded), slicer.util.arrayFromVolume(volume))
+    composite = slicer.app.layoutManager().sliceWidget("Red").mrmlSliceCompositeNode()
+    assert composite.GetBackgroundVolumeID() == loaded.GetID()
+
+
+def test_missing_and_broken_files_are_refused(slicer, tmp_path):
+    with pytest.raises(RuntimeError, match="not found"):
+        slicer.util.loadVolume(str(tmp_path / "absent.nrrd"))
+    (tmp_path / "broken.nrrd").write_text("no image")
+    with pytest.raises(RuntimeError, match="broken"):
+        slicer.util.loadVolume(str(tmp_path / "broken.nrrd"))
+    headless_slicer.newScene()
+
+
+def addSegmentation(slicer, volume):
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Result")
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    k, j, i = np.mgrid[:60, :80, :100]
+    for name, center, squared, color in (("red", 40, 300, (1, 0, 0)), ("green", 70, 150, (0, 1, 0))):
+        node.GetSegmentation().AddEmptySegment(name, name, color)
+        ball = ((i - center) ** 2 + (j - 40) ** 2 + (1.5 * (k - 30)) ** 2 < squared).astype(np.uint8)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(ball, node, name, volume)
+    return node
+
+
+def test_segmentation_survives_its_file(slicer, volume, tmp_path):
+    node = addSegmentation(slicer, volume)
+    path = str(tmp_path / "result.seg.nrrd")
+    assert slicer.util.saveNode(node, path)
+    loaded = slicer.util.loadSegmentation(path)
+    assert list(loaded.GetSegmentation().GetSegmentIDs()) == ["red", "green"]
+    for name in ("red", "green"):
+        voxels = [slicer.util.arrayFromSegmentBinaryLabelmap(each, name, volume) for each in (node, loaded)]
+        np.testing.assert_array_equal(*voxels)
+        assert voxels[0].any()
+
+
+def test_subject_hierarchy_items_come_move_and_go(slicer, volume):
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
+    item = hierarchy.GetItemByDataNode(volume)
+    assert hierarchy.GetItemOwnerPluginName(item) == "Volumes"
+    study = hierarchy.CreateStudyItem(hierarchy.GetSceneItemID(), "Study")
+    hierarchy.SetItemParent(item, study)
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(segmentation), hierarchy.GetItemParent(item))
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(segmentation)) == study
+    slicer.mrmlScene.RemoveNode(volume)
+    assert not hierarchy.GetItemByDataNode(volume)
+    hidden = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScalarVolumeNode")
+    hidden.UnRegister(None)
+    hidden.SetHideFromEditors(True)
+    slicer.mrmlScene.AddNode(hidden)
+    assert not hierarchy.GetItemByDataNode(hidden)
+
+
+def test_scene_survives_a_bundle(slicer, volume, tmp_path):
+    addSegmentation(slicer, volume)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    headless_slicer.newScene()
+    assert not slicer.util.getNodesByClass("vtkMRMLVolumeNode")
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    loaded = slicer.util.getNode("Ramp")
+    assert slicer.mrmlScene.GetSubjectHierarchyNode().GetItemByDataNode(loaded)
+    assert slicer.util.getNode("Result").GetSegmentation().GetNumberOfSegments() == 2
+
+
+def test_settings_stay_out_of_the_home_folder(slicer):
+    import qt
+
+    qt.QSettings().setValue("Test/Flag", True)
+    assert slicer.util.settingsValue("Test/Flag", False, converter=slicer.util.toBool) is True
+    assert qt.QSettings().fileName().startswith(slicer.app.slicerHome)
+
+
+def test_modules_and_their_logics(slicer):
+    assert slicer.modules.volumes.logic().IsA("vtkSlicerVolumesLogic")
+    assert slicer.util.getModuleLogic("Segmentations").IsA("vtkSlicerSegmentationsModuleLogic")
+    with pytest.raises(RuntimeError, match="Nonsense"):
+        slicer.util.getModule("Nonsense")
+
+
+def test_sample_data(slicer, volume, tmp_path):
+    from SampleData import SampleDataLogic
+
+    path = tmp_path / "ramp volume.nrrd"
+    slicer.util.saveNode(volume, str(path))
+    checksum = "SHA256:" + slicer.util.computeChecksum("SHA256", str(path))
+    register = SampleDataLogic.registerCustomSampleDataSource
+    for _ in range(2):  # twice: it is registered once
+        register("Tests", "Ramp sample", path.as_uri(), "ramp.nrrd", "Sample", checksums=checksum)
+    assert [each.sampleName for each in SampleDataLogic.sampleDataSourcesByCategory("Tests")] == ["Ramp sample"]
+    loaded = SampleDataLogic().downloadSample("Ramp sample")
+    assert loaded.GetName() == "Sample" and loaded.GetImageData().GetDimensions() == (100, 80, 60)
+    register("Tests", "Changed", path.as_uri(), "ramp.nrrd", "Sample", checksums="SHA256:" + 64 * "0")
+    with pytest.raises(ValueError, match="checksum"):
+        SampleDataLogic().downloadSample("Changed")
+    register("Tests", "Remote", "https://example.org/a.nrrd", "a.nrrd", "A")
+    with pytest.raises(RuntimeError, match="downloads nothing"):
+        SampleDataLogic().downloadSample("Remote")
+
+
+def test_nothing_is_installed(slicer):
+    from slicer.packaging import pip_check
+
+    assert pip_check("numpy>=1") and not pip_check("numpy>=999") and not pip_check("no-such-package-here")
+    with pytest.raises(RuntimeError, match="installs nothing"):
+        slicer.util.pip_install("numpy")
+
+
+def test_terminology_entries_are_real(slicer):
+    entry = slicer.vtkSlicerTerminologyEntry()
+    text = "List~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
+    assert slicer.modules.terminologies.logic().DeserializeTerminologyEntry(text, entry)
+    assert entry.GetTypeObject().GetCodeMeaning() == "Liver"
