@@ -26,26 +26,13 @@ def test_missing_and_broken_files_are_refused(slicer, tmp_path):
     headless_slicer.newScene()
 
 
-def addSegmentation(slicer, volume):
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Result")
-    node.CreateDefaultDisplayNodes()
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    k, j, i = np.mgrid[:60, :80, :100]
-    for name, center, squared, color in (("red", 40, 300, (1, 0, 0)), ("green", 70, 150, (0, 1, 0))):
-        node.GetSegmentation().AddEmptySegment(name, name, color)
-        ball = ((i - center) ** 2 + (j - 40) ** 2 + (1.5 * (k - 30)) ** 2 < squared).astype(np.uint8)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(ball, node, name, volume)
-    return node
-
-
-def test_segmentation_survives_its_file(slicer, volume, tmp_path):
-    node = addSegmentation(slicer, volume)
+def test_segmentation_survives_its_file(slicer, volume, segmentation, tmp_path):
     path = str(tmp_path / "result.seg.nrrd")
-    assert slicer.util.saveNode(node, path)
+    assert slicer.util.saveNode(segmentation, path)
     loaded = slicer.util.loadSegmentation(path)
     assert list(loaded.GetSegmentation().GetSegmentIDs()) == ["red", "green"]
     for name in ("red", "green"):
-        voxels = [slicer.util.arrayFromSegmentBinaryLabelmap(each, name, volume) for each in (node, loaded)]
+        voxels = [slicer.util.arrayFromSegmentBinaryLabelmap(each, name, volume) for each in (segmentation, loaded)]
         np.testing.assert_array_equal(*voxels)
         assert voxels[0].any()
 
@@ -68,8 +55,7 @@ def test_subject_hierarchy_items_come_move_and_go(slicer, volume):
     assert not hierarchy.GetItemByDataNode(hidden)
 
 
-def test_scene_survives_a_bundle(slicer, volume, tmp_path):
-    addSegmentation(slicer, volume)
+def test_scene_survives_a_bundle(slicer, segmentation, tmp_path):
     assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
     headless_slicer.newScene()
     assert not slicer.util.getNodesByClass("vtkMRMLVolumeNode")

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from test_application import addSegmentation
 
 import headless_slicer
 
@@ -55,8 +54,8 @@ def test_checkable_selector(slicer, volume):
     assert box.checkedNodes() == (volume,) and changes == [1]
 
 
-def test_segments_table_shows_and_hides(slicer, volume):
-    node = addSegmentation(slicer, volume)
+def test_segments_table_shows_and_hides(slicer, volume, segmentation):
+    node = segmentation
     table = slicer.qMRMLSegmentsTableView()
     table.setSegmentationNode(node)
     table.setSelectedSegmentIDs(["green"])
@@ -67,8 +66,8 @@ def test_segments_table_shows_and_hides(slicer, volume):
     assert table.segmentCount() == 1
 
 
-def test_show_3d_button(slicer, volume):
-    node = addSegmentation(slicer, volume)
+def test_show_3d_button(slicer, volume, segmentation):
+    node = segmentation
     button = slicer.qMRMLSegmentationShow3DButton()
     button.show()
     assert not button.enabled
@@ -79,8 +78,8 @@ def test_show_3d_button(slicer, volume):
     assert node.GetClosedSurfaceInternalRepresentation("red") is None
 
 
-def test_segment_editor_undoes(slicer, volume):
-    node = addSegmentation(slicer, volume)
+def test_segment_editor_undoes(slicer, volume, segmentation):
+    node = segmentation
     editor = slicer.qMRMLSegmentEditorWidget()
     editor.setMRMLScene(slicer.mrmlScene)
     editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
@@ -129,18 +128,18 @@ def views(slicer):
 
 
 def count(pixels, color):
-    """Pixels whose channels lie on the same side of their mean as `color` says, by a clear margin."""
+    """How many pixels have nearly this colour."""
     channels = pixels.astype(int)
     return int((np.abs(channels - np.array(color)).max(axis=2) < 60).sum())
 
 
-def test_slice_view_shows_volume_and_segments(slicer, volume, views):
+def test_slice_view_shows_volume_and_segments(slicer, volume, addBalls, views):
     slicer.util.setSliceViewerLayers(background=volume)
     views.show()
     plain = views.array("Red")
     assert plain.shape == (512, 512, 3)
     assert count(plain, (255, 0, 0)) == 0 and len(np.unique(plain)) > 50, "a grey ramp"
-    node = addSegmentation(slicer, volume)
+    node = addBalls()
     views.show()
     shown = views.array("Red")
     difference = np.abs(shown.astype(int) - plain).max(axis=2) > 30
@@ -153,10 +152,9 @@ def test_slice_view_shows_volume_and_segments(slicer, volume, views):
     np.testing.assert_array_equal(views.array("Red"), plain)
 
 
-def test_three_d_view_shows_surfaces(slicer, volume, views):
-    node = addSegmentation(slicer, volume)
+def test_three_d_view_shows_surfaces(segmentation, views):
     empty = views.array("3D", (300, 300))
-    node.CreateClosedSurfaceRepresentation()
+    segmentation.CreateClosedSurfaceRepresentation()
     shown = views.array("3D", (300, 300)).astype(int)
     red = (shown[..., 0] > 2 * shown[..., 1]) & (shown[..., 0] > 2 * shown[..., 2])
     green = (shown[..., 1] > 2 * shown[..., 0]) & (shown[..., 1] > 2 * shown[..., 2])
@@ -164,8 +162,8 @@ def test_three_d_view_shows_surfaces(slicer, volume, views):
     assert (empty[..., 2] > empty[..., 0]).all(), "nothing but the background"
 
 
-def test_screenshot_holds_panel_slices_and_3d(slicer, panel, volume, views, tmp_path):
-    addSegmentation(slicer, volume).CreateClosedSurfaceRepresentation()
+def test_screenshot_holds_panel_slices_and_3d(slicer, panel, volume, segmentation, views, tmp_path):
+    segmentation.CreateClosedSurfaceRepresentation()
     slicer.util.setSliceViewerLayers(background=volume)
     size = panel.parent.size
     assert views.screenshot(tmp_path / "shot.png", panel=panel.parent, size=(1200, 800))
