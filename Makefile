@@ -11,8 +11,9 @@ STAMP := $(VENV)/.installed
 REQUIREMENTS := Testing/requirements.txt Testing/constraints.txt training/pyproject.toml
 
 # The first interpreter that starts and has the right version; looked for only when .venv must be made.
+RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
-	$$python -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
+	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
 .PHONY: setup demo test test-slow lint clean
 
@@ -21,6 +22,7 @@ setup: $(STAMP)
 
 $(PY):
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.13 was found. Install one, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c '$(RIGHT_VERSION)' || { echo "'$(PYTHON)' does not start or is no Python 3.10 to 3.13."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: its modules venv and ensurepip are missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
