@@ -79,7 +79,7 @@ class ProSMASegmentationWidget(ScriptedLoadableModuleWidget):
 
     def onReload(self):
         """Read the library's files again too, not only this one."""
-        for name in [name for name in sys.modules if name.split(".")[0] in ("ProSMASegmentationLib", "prosma")]:
+        for name in [name for name in sys.modules if name.split(".")[0] == "ProSMASegmentationLib"]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 

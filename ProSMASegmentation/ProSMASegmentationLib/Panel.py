@@ -44,7 +44,7 @@ class Panel(VTKObservationMixin):
         self._fitTimer = qt.QTimer()
         self._fitTimer.setSingleShot(True)
         self._fitTimer.setInterval(MILLISECONDS_TO_SETTLE)
-        self._fitTimer.connect("timeout()", self._updateSegmentButton)
+        self._fitTimer.connect("timeout()", self._onSettled)
         self._setup = SetupCheck(logic.engine, logic.library)
         self._volumes = SegmentVolumes(ui.volumesTable)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
@@ -58,6 +58,7 @@ class Panel(VTKObservationMixin):
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
+        self.addObserver(scene, scene.NodeAddedEvent, self._onWatchedChanged)
         ui = self.ui
         ui.segmentButton.connect("clicked()", self._onSegmentOrCancel)
         ui.sampleButton.connect("clicked()", self._onSample)
@@ -180,7 +181,14 @@ class Panel(VTKObservationMixin):
             self.addObserver(node, event, self._onWatchedChanged)
 
     def _onWatchedChanged(self, _caller, _event):
-        self._fitTimer.start()
+        if self._parameters is not None:
+            self._fitTimer.start()
+
+    def _onSettled(self):
+        """A moment after nodes were added or changed: a first volume becomes the input, and the fit is checked again."""
+        if self._parameters is not None and self._parameters.inputVolume is None:
+            self._chooseDefaults()
+        self._updateSegmentButton()
 
     def _showChannelSelectors(self):
         package, first = self._package, self._parameters.inputVolume

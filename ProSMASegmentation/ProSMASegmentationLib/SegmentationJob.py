@@ -4,7 +4,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -15,6 +14,7 @@ from ProSMASegmentationLib.ProSMAError import ProSMAError
 
 HANDOVER_SHARE = 0.05  # of the progress bar
 WRITING_SHARE = 0.05
+SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class SegmentationJob:
@@ -80,10 +80,9 @@ class SegmentationJob:
 
     def wait(self):
         """Process events until the job has ended. Returns the segmentation node or raises the job's error."""
-        if self.isActive:
-            loop = qt.QEventLoop()
-            self.onEnd.append(lambda _job: loop.quit())
-            loop.exec_()
+        while self.isActive:
+            slicer.app.processEvents()
+            time.sleep(SECONDS_BETWEEN_LOOKS)
         if self.error is not None:
             raise self.error
         return self.segmentationNode

@@ -74,12 +74,13 @@ class SetupCheck:
 
     @staticmethod
     def _installSafetensors():
-        if importlib.util.find_spec("slicer.packaging") is None:  # before Slicer 5.12
+        try:
+            from slicer import packaging
+        except ImportError:  # before Slicer 5.12
             slicer.util.pip_install(SAFETENSORS_REQUIREMENT)
             return
-        from slicer import packaging
-
-        packaging.pip_ensure([SAFETENSORS_REQUIREMENT], prompt_install=False, requester="ProSMA")
+        if not packaging.pip_check([SAFETENSORS_REQUIREMENT]):
+            packaging.pip_ensure([SAFETENSORS_REQUIREMENT], prompt_install=False, requester="ProSMA")
 
     def _engineLines(self):
         ready = self._engine.ready
