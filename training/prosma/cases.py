@@ -36,9 +36,11 @@ class Case:
         return self.images
 
 
-def output_is_folder(output: Path) -> bool:
-    """Whether an output names a folder: it is one, or its name ends like no label map."""
-    return output.is_dir() or not output.name.lower().endswith(LABEL_SUFFIXES)
+def output_is_folder(images: list[Path], output: Path) -> bool:
+    """Whether an output names a folder: it is one, has no ending, or is no label map's name while the input is a folder."""
+    if output.is_dir() or not output.suffix:
+        return True
+    return images[0].is_dir() and not output.name.lower().endswith(LABEL_SUFFIXES)
 
 
 def stem(path: Path) -> str:

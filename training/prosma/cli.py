@@ -16,35 +16,44 @@ from .errors import Cancelled, EngineError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code."""
-    parser = make_parser()
-    options = parser.parse_args(arguments)
+    debug = "--debug" in (sys.argv if arguments is None else arguments)
     try:
+        options = make_parser().parse_args(arguments)
         return options.run(options) or 0
     except KeyboardInterrupt:
         return complain("Stopped.", 130)
-    except (EngineError, ValueError) as error:  # ImageError and PackageError are ValueErrors
-        if options.debug:
-            traceback.print_exc()
-        return complain(str(error))
-    except OSError as error:
-        if options.debug:
-            traceback.print_exc()
-        return complain(f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}.")
     except Exception as error:
-        if options.debug:
+        if debug:
             traceback.print_exc()
-        return complain(f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug tells more.")
+        return complain(sentence(error))
 
 
-def complain(sentence: str, code: int = 1) -> int:
-    print(f"prosma: {' '.join(sentence.split())}", file=sys.stderr)
+def sentence(error: Exception) -> str:
+    """What to tell a person about an error that ended the command."""
+    if isinstance(error, (EngineError, ValueError)):  # ImageError and PackageError are ValueErrors
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}."
+    return f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug tells more."
+
+
+def complain(text: str, code: int = 1) -> int:
+    """Say one sentence on stderr; the exit code to end with."""
+    print(f"prosma: {' '.join(text.split())}", file=sys.stderr)
     return code
+
+
+class Parser(argparse.ArgumentParser):
+    """Faults of a command in one sentence, without the usage."""
+
+    def error(self, message: str):
+        sys.exit(complain(f"{message[:1].upper()}{message[1:]}; {self.prog} --help tells more.", 2))
 
 
 def make_parser() -> argparse.ArgumentParser:
     from .learning.commands import add_parsers
 
-    parser = argparse.ArgumentParser(prog="prosma", description="AI segmentation of medical images with ProSMA-UNet.")
+    parser = Parser(prog="prosma", description="AI segmentation of medical images with ProSMA-UNet.")
     parser.add_argument("--version", action="version", version=f"prosma {__version__}")
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -119,7 +128,7 @@ def run_segment(options: argparse.Namespace) -> int:
 
     package = resolve(options.model)
     check_licence(package, options.accept_licence)
-    batch = output_is_folder(options.output)
+    batch = output_is_folder(options.images, options.output)
     if batch:
         cases = find_cases(options.images, options.output, options.format, len(package.channels))
     else:
@@ -140,10 +149,9 @@ def run_segment(options: argparse.Namespace) -> int:
     else:
         for outcome in outcomes:
             print_outcome(outcome)
-    if batch and failures:
-        names = "; ".join(f"{outcome['case']}: {outcome['error']['message']}" for outcome in failures)
-        return complain(f"{len(failures)} of {len(cases)} cases failed. {names}")
-    return 0
+    for outcome in failures:
+        complain(f"{outcome['case']}: {outcome['error']['message']}")
+    return complain(f"{len(failures)} of {len(cases)} cases failed.") if failures else 0
 
 
 def segment_case(segmenter, case, options: argparse.Namespace, show, batch: bool) -> dict:
@@ -202,7 +210,7 @@ def print_outcome(outcome: dict) -> None:
     for segment in outcome["segments"]:
         print(f"    {segment['name']}: {segment['ml']:.2f} ml")
     for notice in outcome["notices"]:
-        print(f"    {notice}", file=sys.stderr)
+        complain(f"{outcome['case']}: {notice}")
 
 
 def check_licence(package, accepted: bool) -> None:

@@ -1,0 +1,403 @@
+"""One image through a model: grids, orders, regions, options, refusals, cancel, memory."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+import torch
+from conftest import smooth_volume
+
+from prosma import devices, tiling
+from prosma.errors import Cancelled, EngineError
+from prosma.image import Image, read_image
+from prosma.restoring import Restorer, normalised_entropy
+from prosma.segmenter import Segmenter
+from prosma.unet import ProSMAUNet, load_network
+from tiny_model import make_tiny_package
+
+EVERYTHING = ("probabilities", "uncertainty", "gate_map")
+
+
+@pytest.fixture(scope="module")
+def segmenter(tiny):
+    return Segmenter(tiny, "cpu")
+
+
+@pytest.fixture(scope="module")
+def resampling_package(tmp_path_factory):
+    return make_tiny_package(tmp_path_factory.mktemp("m") / "m", spacing=[2.0, 2.0, 2.0], patch_size=[16, 16, 16])
+
+
+def dice(one, two) -> float:
+    return min(2 * ((one == v) & (two == v)).sum() / ((one == v).sum() + (two == v).sum()) for v in np.unique(one))
+
+
+def test_the_result_is_the_networks_answer(tmp_path):
+    """One tile that holds the whole volume: the labels are the argmax of the plain network on the normalised voxels."""
+    package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[24, 20, 16])
+    image = smooth_volume((24, 20, 16))
+    result = Segmenter(package, "cpu").segment(image, EVERYTHING)
+    array = image.array.astype(np.float32)
+    array = (array - array.mean()) / array.std()
+    with torch.inference_mode():
+        scores = load_network(package)(torch.from_numpy(array)[None])[0].softmax(0).numpy()
+    assert (result.labels == scores.argmax(0)).mean() > 0.9999
+    np.testing.assert_allclose(result.probabilities / 255, scores, atol=0.003)
+    np.testing.assert_allclose(result.uncertainty / 255, normalised_entropy(list(scores)), atol=0.004)
+    assert len(np.unique(result.labels)) > 1
+
+
+def test_results_lie_on_the_images_grid_and_agree_with_each_other(resampling_package):
+    image = smooth_volume((30, 25, 21), matrix=np.diag([1.0, 1.3, 0.9, 1.0]))
+    result = Segmenter(resampling_package, "cpu").segment(image, EVERYTHING)
+    assert result.labels.shape == image.shape
+    assert result.labels.dtype == np.uint8
+    assert result.probabilities.shape == (3, *image.shape)
+    assert result.uncertainty.shape == result.gate_map.shape == image.shape
+    np.testing.assert_allclose(result.probabilities.sum(axis=0, dtype=int), 255, atol=2)
+    ahead = np.sort(result.probabilities, axis=0)
+    sure = ahead[-1] > ahead[-2]
+    np.testing.assert_array_equal(result.labels[sure], result.probabilities.argmax(axis=0)[sure])
+    assert (result.uncertainty[result.probabilities.max(axis=0) > 250] < 60).all()
+    assert result.gate_map.max() > 0
+    assert result.seconds["total"] >= result.seconds["network"] > 0
+
+
+def test_labels_are_the_same_with_and_without_the_other_outputs(resampling_package):
+    segmenter, image = Segmenter(resampling_package, "cpu"), smooth_volume((30, 25, 21))
+    plain = segmenter.segment(image)
+    assert plain.probabilities is None is plain.uncertainty
+    np.testing.assert_array_equal(plain.labels, segmenter.segment(image, EVERYTHING).labels)
+
+
+def test_same_input_same_bytes(tiny, segmenter, volume):
+    first = segmenter.segment(volume).labels.tobytes()
+    assert segmenter.segment(volume).labels.tobytes() == first
+    assert Segmenter(tiny, "cpu").segment(volume).labels.tobytes() == first
+
+
+def test_rounding_of_the_matrix_changes_no_voxel(resampling_package):
+    segmenter, image = Segmenter(resampling_package, "cpu"), smooth_volume((30, 25, 21))
+    noise = np.random.default_rng(0).uniform(-1e-8, 1e-8, (4, 4))
+    other = Image(image.array, image.ijk_to_ras + noise)
+    assert segmenter.segment(image).labels.tobytes() == segmenter.segment(other).labels.tobytes()
+
+
+def test_every_storage_order_of_one_volume_gives_one_segmentation(resampling_package):
+    segmenter, image = Segmenter(resampling_package, "cpu"), smooth_volume((26, 23, 20))
+    expected = segmenter.segment(image).labels
+    for order in itertools.permutations(range(3)):
+        for flips in ((), (0,), (1, 2)):
+            array = image.array.transpose(0, *(1 + axis for axis in order))
+            matrix = image.ijk_to_ras.copy()
+            matrix[:3, :3] = matrix[:3, order]
+            for axis in flips:
+                matrix[:3, 3] += matrix[:3, axis] * (array.shape[1 + axis] - 1)
+                matrix[:3, axis] *= -1
+                array = np.flip(array, 1 + axis)
+            labels = segmenter.segment(Image(array, matrix)).labels
+            for axis in flips:
+                labels = np.flip(labels, axis)
+            np.testing.assert_array_equal(labels.transpose(np.argsort(order)), expected)
+
+
+def test_eight_orientations_of_a_real_head_agree_in_patient_space(shared, tmp_path):
+    """Labels are compared where the same point of the patient lies in each storage order."""
+    package = make_tiny_package(tmp_path / "m", spacing=[4.0, 4.0, 4.0])
+    segmenter = Segmenter(package, "cpu")
+    images = [read_image(f) for f in sorted((shared / "robust_volumes/nifti/orientations").glob("*.nii.gz"))]
+    labels = [segmenter.segment(image).labels for image in images]
+    grid = np.indices(images[0].shape).reshape(3, -1)
+    points = images[0].ijk_to_ras @ np.vstack([grid, np.ones(grid.shape[1])])
+    for image, label in zip(images[1:], labels[1:], strict=True):
+        place = np.rint(np.linalg.inv(image.ijk_to_ras) @ points)[:3].astype(int)
+        inside = ((place >= 0) & (place < np.array(image.shape)[:, None])).all(axis=0)
+        assert inside.mean() > 0.95
+        assert dice(labels[0].reshape(-1)[inside], label[tuple(place[:, inside])]) >= 0.99
+
+
+# --- regions --------------------------------------------------------------------------------------------------------
+
+
+def test_a_region_gives_what_its_crop_gives_on_the_whole_grid(segmenter, volume):
+    box = ((4, 20), (2, 18), (0, 16))
+    part = segmenter.segment(volume, EVERYTHING, roi=box)
+    crop = segmenter.segment(volume.cropped(box), EVERYTHING)
+    assert part.labels.shape == volume.shape
+    assert part.box == box
+    inside = tuple(slice(*pair) for pair in box)
+    np.testing.assert_array_equal(part.labels[inside], crop.labels)
+    np.testing.assert_array_equal(part.probabilities, crop.probabilities)
+    outside = part.labels.copy()
+    outside[inside] = 0
+    assert not outside.any()
+    assert part.labels.any()
+
+
+def test_a_region_is_cut_to_the_volume_and_must_touch_it(segmenter, volume):
+    assert segmenter.segment(volume, roi=((-5, 99), (3, 99), (0, 18))).box == ((0, 24), (3, 20), (0, 18))
+    for roi in (((30, 40), (0, 5), (0, 5)), ((5, 5), (0, 5), (0, 5)), ((0, 5), (0, 5)), "everything"):
+        with pytest.raises(EngineError, match="ROI") as refusal:
+            segmenter.segment(volume, roi=roi)
+        assert refusal.value.code == "bad_input"
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 4, 3), (1, 40, 30), (60, 2, 2), (17, 16, 15)])
+def test_volumes_of_any_size(segmenter, resampling_package, shape):
+    for machine in (segmenter, Segmenter(resampling_package, "cpu")):
+        result = machine.segment(smooth_volume(shape), EVERYTHING)
+        assert result.labels.shape == shape
+        assert result.uncertainty.shape == shape
+
+
+@pytest.mark.parametrize("value", [0, 7, -1024.5])
+def test_constant_volumes_do_not_crash(segmenter, value):
+    result = segmenter.segment(Image(np.full((1, 20, 20, 20), value, np.float32), np.eye(4)))
+    assert result.labels.shape == (20, 20, 20)
+
+
+# --- channels and dimensions ----------------------------------------------------------------------------------------
+
+
+def test_a_2d_model_sees_slices_one_by_one(tiny_flat):
+    segmenter = Segmenter(tiny_flat, "cpu")
+    image = smooth_volume((40, 30, 11), channels=3)
+    result = segmenter.segment(image, EVERYTHING)
+    assert result.labels.shape == (40, 30, 11)
+    for k in (0, 5, 10):
+        alone = segmenter.segment(image.cropped(((0, 40), (0, 30), (k, k + 1))), EVERYTHING)
+        np.testing.assert_array_equal(result.labels[..., k], alone.labels[..., 0])
+
+
+def test_grey_for_colour_and_colour_for_grey_with_a_notice(tiny_flat, segmenter):
+    grey = smooth_volume((40, 30, 1))
+    result = Segmenter(tiny_flat, "cpu").segment(grey)
+    assert "grey image" in result.notices[0]
+    result = segmenter.segment(smooth_volume(channels=3))
+    assert "turned into grey" in result.notices[0]
+
+
+def test_a_wrong_number_of_channels_is_refused(segmenter, tiny_flat):
+    with pytest.raises(EngineError, match="takes 1 channels") as refusal:
+        segmenter.segment(smooth_volume(channels=2))
+    assert refusal.value.code == "bad_input"
+    assert refusal.value.remedy
+    with pytest.raises(EngineError, match="channel 0, channel 1, channel 2"):
+        Segmenter(tiny_flat, "cpu").segment(smooth_volume(channels=2))
+
+
+def test_a_model_without_gates_gives_no_gate_map_and_says_so(tmp_path, volume):
+    network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [4, 8], "skip": "plain"}
+    package = make_tiny_package(tmp_path / "m", spacing=None, network=network, patch_size=[16, 16, 16])
+    result = Segmenter(package, "cpu").segment(volume, EVERYTHING)
+    assert result.gate_map is None
+    assert any("gate map" in notice for notice in result.notices)
+    assert result.statistics["levels"] == []
+
+
+# --- options --------------------------------------------------------------------------------------------------------
+
+
+def test_mirroring_averages_flips_and_says_when_it_cannot(tiny, tmp_path, volume):
+    result = Segmenter(tiny, "cpu").segment(volume, mirror=True)
+    assert any("flips" in notice for notice in result.notices)
+    package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[24, 20, 20], mirror_axes=[0, 2])
+    segmenter = Segmenter(package, "cpu")
+    mirrored = segmenter.segment(volume, ("probabilities",), mirror=True).probabilities
+    flipped = Image(volume.array[:, ::-1], volume.ijk_to_ras)  # not moved in space: other anatomy for the model
+    other = segmenter.segment(flipped, ("probabilities",), mirror=True).probabilities
+    np.testing.assert_allclose(other[:, ::-1].astype(int), mirrored, atol=1)
+    assert np.abs(segmenter.segment(volume, ("probabilities",)).probabilities.astype(int) - mirrored).max() > 1
+
+
+@pytest.mark.parametrize("options", [{"overlap": 0.95}, {"overlap": "much"}, {"outputs": ["heat"]}])
+def test_options_that_mean_nothing_are_refused(segmenter, volume, options):
+    with pytest.raises(EngineError) as refusal:
+        segmenter.segment(volume, **options)
+    assert refusal.value.code == "bad_input"
+
+
+def test_gate_map_is_the_share_of_kept_features(tmp_path, volume):
+    """Thresholds so high that every gate closes, then so low that none does."""
+    for rho, share in ((20.0, 0), (-20.0, 255)):
+        package = make_tiny_package(tmp_path / str(share), spacing=None, patch_size=[24, 20, 20])
+        segmenter = Segmenter(package, "cpu")
+        for name, parameter in segmenter.network.named_parameters():
+            if name.endswith("rho"):
+                parameter.data.fill_(rho)
+            if name.endswith("spatial.gain"):
+                parameter.data.fill_(0.01)
+        result = segmenter.segment(volume, ("gate_map",))
+        assert (result.gate_map == share).all()
+        assert result.statistics["removed_share"] == pytest.approx(1 - share / 255)
+
+
+def test_statistics_come_from_a_few_tiles_and_say_so(segmenter):
+    result = segmenter.segment(smooth_volume((60, 40, 30)))
+    statistics = result.statistics
+    assert 0 <= statistics["removed_share"] <= 1
+    assert len(statistics["levels"]) == 2
+    assert 1 <= statistics["tiles"] <= 8 < statistics["of_tiles"]
+
+
+# --- progress, cancel, errors ---------------------------------------------------------------------------------------
+
+
+def test_progress_rises_to_one_and_estimates_the_time_left(segmenter):
+    reports = []
+    segmenter.segment(smooth_volume((40, 20, 20)), progress=lambda *report: reports.append(report))
+    fractions = [fraction for _, fraction, _ in reports]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert {stage for stage, _, _ in reports} >= {"Preparing", "Segmenting"}
+    assert any(left is not None and left > 0 for _, _, left in reports)
+
+
+def test_cancel_stops_within_a_tile_and_leaves_the_segmenter_usable(segmenter, volume):
+    for calls in (0, 1, 3, 9):
+        asked = itertools.count()
+        with pytest.raises(Cancelled):
+            segmenter.segment(volume, cancelled=lambda asked=asked, calls=calls: next(asked) >= calls)
+    assert segmenter.segment(volume).labels.any()
+    assert not any(module._forward_pre_hooks for module in segmenter.network.modules())
+
+
+@pytest.mark.parametrize(
+    ("array", "why"),
+    [
+        (np.zeros((1, 0, 5, 5)), "empty"),
+        (np.full((1, 8, 8, 8), np.nan), "no finite"),
+        (np.zeros((1, 8, 8, 8), complex), "complex"),
+        (np.zeros((1, 8, 8, 8, 2)), "dimensions"),
+    ],
+)
+def test_unusable_volumes_are_refused_before_the_network_runs(segmenter, array, why):
+    stages = []
+    with pytest.raises(EngineError, match=why) as refusal:
+        segmenter.segment(Image(array, np.eye(4)), progress=lambda stage, *_: stages.append(stage))
+    assert refusal.value.code == "bad_input"
+    assert refusal.value.remedy
+    assert "Segmenting" not in stages
+
+
+def test_a_grid_that_no_memory_holds_is_refused_at_once(resampling_package):
+    image = Image(np.zeros((1, 300, 300, 300), np.uint8), np.diag([40.0, 40, 40, 1]))
+    began = time.perf_counter()
+    with pytest.raises(EngineError, match="GB") as refusal:
+        Segmenter(resampling_package, "cpu").segment(image)
+    assert refusal.value.code == "out_of_memory"
+    assert time.perf_counter() - began < 5
+
+
+def test_running_out_of_memory_is_said_in_words(segmenter, volume):
+    def allocate(*_):
+        raise MemoryError
+
+    with pytest.raises(EngineError) as refusal:
+        segmenter.segment(volume, allocate=allocate)
+    assert refusal.value.code == "out_of_memory"
+
+
+def test_bad_packages_are_refused(tmp_path, tiny):
+    with pytest.raises(EngineError) as refusal:
+        Segmenter(tmp_path / "nothing")
+    assert refusal.value.code == "bad_model"
+    package = make_tiny_package(tmp_path / "m")
+    data = bytearray(package.weights_path.read_bytes())
+    data[-1] ^= 1
+    package.weights_path.write_bytes(data)
+    with pytest.raises(EngineError, match="sha256") as refusal:
+        Segmenter(package.folder)
+    assert refusal.value.code == "bad_model"
+
+
+# --- devices --------------------------------------------------------------------------------------------------------
+
+
+def test_devices_that_do_not_exist_are_refused(tiny):
+    for device in ("tpu", "cuda:x", "", "cpu:1"):
+        with pytest.raises(EngineError) as refusal:
+            Segmenter(tiny, device)
+        assert refusal.value.code == "no_device"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA card is there")
+def test_cuda_that_is_not_there_is_replaced_by_the_cpu_with_a_notice(tiny, volume):
+    segmenter = Segmenter(tiny, "cuda")
+    assert segmenter.device == "cpu"
+    assert "CUDA was not used" in segmenter.segment(volume).notices[0]
+    assert Segmenter(tiny, "auto").segment(volume).notices == []
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
+def test_cuda_agrees_with_the_cpu(tiny, volume):
+    on_card, on_cpu = Segmenter(tiny, "cuda"), Segmenter(tiny, "cpu")
+    assert on_card.device == "cuda:0"
+    assert (on_card.segment(volume).labels == on_cpu.segment(volume).labels).mean() > 0.999
+
+
+def test_a_card_that_runs_out_of_memory_hands_over_to_the_cpu(tiny, volume, monkeypatch):
+    """The error is the card's own, raised in the network's first run; everything else is real."""
+    segmenter = Segmenter(tiny, "cpu")
+    expected = segmenter.segment(volume).labels
+    run, calls = ProSMAUNet.forward, itertools.count()
+
+    def forward(self, x):
+        if next(calls) == 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return run(self, x)
+
+    monkeypatch.setattr(ProSMAUNet, "forward", forward)
+    result = segmenter.segment(volume)
+    np.testing.assert_array_equal(result.labels, expected)
+    assert "memory" in result.notices[0]
+
+
+def test_the_cpu_is_always_listed():
+    first = devices.list_devices()[0]
+    assert (first["name"], first["usable"]) == ("cpu", True)
+
+
+# --- restoring ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing", [None, [2.0, 1.0, 0.7]])
+def test_rows_restored_as_they_come_equal_the_whole_at_once(axis, spacing):
+    from prosma.image import plan_canonical
+    from prosma.resampling import resample
+
+    matrix = np.array([[0, -1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]])
+    image = Image(np.zeros((1, 13, 11, 9), np.uint8), matrix)
+    canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
+    scores = np.random.default_rng(0).dirichlet([1, 1, 1, 1], canonical.size).transpose(3, 0, 1, 2).astype(np.float32)
+    restorer = Restorer(canonical, 4, axis, ("probabilities", "uncertainty"))
+    first = 0
+    for count in (3, 1, 4, 99):
+        place = [slice(None)] * 4
+        place[axis + 1] = slice(first, first + count)
+        block = scores[tuple(place)]
+        restorer.add(first, block.copy())
+        first += block.shape[axis + 1]
+    whole = resample(scores, canonical.oriented_shape)
+    np.testing.assert_array_equal(canonical.view(restorer.results["labels"]), whole.argmax(0))
+    restored = canonical.view(restorer.results["probabilities"])
+    np.testing.assert_allclose(restored / 255, whole, atol=0.003)
+    np.testing.assert_array_equal(canonical.restore_scores(scores), restorer.results["labels"])
+
+
+def test_memory_stays_bounded_by_the_band(tmp_path):
+    """Peak of Python's and numpy's memory for a long volume: far below all classes' scores at full precision."""
+    import tracemalloc
+
+    package = make_tiny_package(tmp_path / "m", labels=11, spacing=None, patch_size=[16, 16, 16])
+    segmenter = Segmenter(package, "cpu")
+    image = smooth_volume((240, 24, 24))
+    tracemalloc.start()
+    segmenter.segment(image, overlap=0.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    scores = 12 * 4 * image.array.size
+    assert tiling.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
+    assert peak < 0.5 * scores
