@@ -3,75 +3,71 @@ import hashlib
 from ProSMASegmentationLib.VolumeReader import slabs
 
 EMPTY = "empty"
-CORNER_TOLERANCE_MM = 0.02
+TOLERANCE_MM = 0.02  # file formats round the geometry
 
 
 class Fingerprint:
     """A short text that tells whether the voxels of a segment are still the ones that were written.
 
-    It does not depend on how the voxels are stored (extent, label value, layer), so it survives saving and loading:
-    a digest of the smallest box around the voxels, and where in space that box begins.
+    It does not depend on how the voxels are stored (extent, label value, layer), so it survives saving and loading: a
+    digest of the runs of voxels along the rows, seen from the first one, and where in space that first voxel is.
     """
 
-    @classmethod
-    def ofLabels(cls, array, offset, imageToWorld, values):
-        """Steps (for EventLoopTask) that return {value: fingerprint}.
+    @staticmethod
+    def ofLabels(array, offset, imageToWorld):
+        """Steps (for EventLoopTask) that return {value: fingerprint} for the values above 0 that occur.
 
         :param array: labels in the order (K, J, I).
         :param offset: i, j, k of the array's first voxel.
         :param imageToWorld: vtkMatrix4x4 from i, j, k to mm.
         """
-        boxes = yield from cls._boxes(array)
-        fingerprints = {}
-        for value in values:
-            box = boxes.get(value)
-            if box is None:
-                fingerprints[value] = EMPTY
-                continue
-            digest = yield from cls._digest(array, value, box)
-            first = [start + shift for (start, _stop), shift in zip(reversed(box), offset, strict=True)]
-            corner = imageToWorld.MultiplyPoint([*first, 1])[:3]
-            fingerprints[value] = digest + "@" + ",".join(f"{mm:.4f}" for mm in corner)
-        return fingerprints
+        firsts, digests = {}, {}
+        start = 0
+        for slab in slabs(array):
+            for value, runs in _runsByValue(slab, start):
+                first = firsts.setdefault(value, runs[0, :3].copy())
+                runs[:, :3] -= first
+                digests.setdefault(value, hashlib.blake2b(digest_size=16)).update(runs.tobytes())
+            start += slab.shape[0]
+            yield
+        return {
+            value: f"{digest.hexdigest()}@{_place(firsts[value], offset, imageToWorld)}"
+            for value, digest in digests.items()
+        }
 
     @staticmethod
     def match(one, other):
         """Whether two fingerprints are of the same voxels at the same place."""
-        digest, _at, corner = one.partition("@")
-        otherDigest, _at, otherCorner = other.partition("@")
-        if digest != otherDigest or bool(corner) != bool(otherCorner):
+        digest, _at, place = one.partition("@")
+        otherDigest, _at, otherPlace = other.partition("@")
+        if digest != otherDigest or bool(place) != bool(otherPlace):
             return False
-        if not corner:
+        if not place:
             return True
-        pairs = zip(corner.split(","), otherCorner.split(","), strict=True)
-        return all(abs(float(a) - float(b)) <= CORNER_TOLERANCE_MM for a, b in pairs)
+        pairs = zip(place.split(","), otherPlace.split(","), strict=True)
+        return all(abs(float(a) - float(b)) <= TOLERANCE_MM for a, b in pairs)
 
-    @staticmethod
-    def _boxes(array):
-        """{value: [[k0, k1], [j0, j1], [i0, i1]]} of all values above 0, found in one pass."""
-        from scipy.ndimage import find_objects
 
-        boxes = {}
-        start = 0
-        for slab in slabs(array):
-            for value, found in enumerate(find_objects(slab), start=1):
-                if found is None:
-                    continue
-                here = [[axis.start, axis.stop] for axis in found]
-                here[0] = [here[0][0] + start, here[0][1] + start]
-                before = boxes.get(value, here)
-                boxes[value] = [[min(a[0], b[0]), max(a[1], b[1])] for a, b in zip(before, here, strict=True)]
-            start += slab.shape[0]
-            yield
-        return boxes
+def _runsByValue(slab, start):
+    """Pairs (value, runs) of a slab whose first slice is number ``start``; a run is k, j, i of its begin, and length."""
+    import numpy
 
-    @staticmethod
-    def _digest(array, value, box):
-        import numpy
+    begins = numpy.ones(slab.shape, bool)
+    numpy.not_equal(slab[..., 1:], slab[..., :-1], out=begins[..., 1:])
+    flat = numpy.flatnonzero(begins)
+    lengths = numpy.diff(flat, append=slab.size)
+    values = slab.reshape(-1)[flat]
+    inside = values > 0
+    flat, lengths, values = flat[inside], lengths[inside], values[inside]
+    k, j, i = numpy.unravel_index(flat, slab.shape)
+    runs = numpy.stack([k + start, j, i, lengths], axis=1).astype("<i4")
+    order = numpy.argsort(values, kind="stable")
+    found, begin = numpy.unique(values[order], return_index=True)
+    for value, part in zip(found, numpy.split(order, begin[1:]), strict=False):
+        yield int(value), runs[part]
 
-        cropped = array[tuple(slice(start, stop) for start, stop in box)]
-        digest = hashlib.blake2b(repr(cropped.shape).encode(), digest_size=16)
-        for slab in slabs(cropped):
-            digest.update(numpy.packbits((slab == value).reshape(slab.shape[0], -1), axis=1).tobytes())
-            yield
-        return digest.hexdigest()
+
+def _place(first, offset, imageToWorld):
+    """Where the voxel k, j, i of the array is, in mm."""
+    index = [int(number) + shift for number, shift in zip(reversed(first), offset, strict=True)]
+    return ",".join(f"{mm:.4f}" for mm in imageToWorld.MultiplyPoint([*index, 1])[:3])

@@ -73,7 +73,8 @@ class ResultWriter:
             for target, source in zip(slabs(array), slabs(labels), strict=True):
                 target[:] = source
                 yield
-            fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld, values)
+            found = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
+            fingerprints = {value: found.get(value, EMPTY) for value in values}
         segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in self._package.labels}
         untouched = yield from self._untouchedSegments()
         self.check()
@@ -206,10 +207,9 @@ def fingerprintSteps(segment):
     array = SegmentLabelmap.array(image)
     if array.size == 0:
         return EMPTY
-    value = segment.GetLabelValue()
     offset, imageToWorld = SegmentLabelmap.geometry(image)
-    fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld, [value])
-    return fingerprints[value]
+    fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
+    return fingerprints.get(segment.GetLabelValue(), EMPTY)
 
 
 def tag(segment, name):
