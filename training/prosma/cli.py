@@ -34,7 +34,7 @@ def sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}."
-    return f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug tells more."
+    return f"Something unexpected went wrong ({type(error).__name__}: {error}). `prosma --debug ...` tells more."
 
 
 def complain(text: str, code: int = 1) -> int:
