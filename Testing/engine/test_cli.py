@@ -143,6 +143,19 @@ def test_faults_end_with_one_sentence_and_leave_no_file(scan, tiny, tmp_path, ca
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_an_image_is_never_overwritten_by_its_result(scan, tiny, tmp_path, capsys):
+    before = scan.read_bytes()
+    assert run("segment", scan, "-m", tiny.folder, "-o", scan) == 1
+    assert "overwrite" in capsys.readouterr().err
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    scan.rename(folder / "scan.nrrd")
+    assert run("segment", folder, "-m", tiny.folder, "-o", folder, "--format", ".nrrd") == 1
+    assert (folder / "scan.nrrd").read_bytes() == before
+    assert run("segment", folder, "-m", tiny.folder, "-o", folder) == 0
+    assert sorted(file.name for file in folder.iterdir()) == ["scan.nrrd", "scan.seg.nrrd"]
+
+
 def test_a_model_may_ask_for_its_licence_to_be_accepted(scan, tmp_path, capsys):
     package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[16, 16, 16], accept_licence=True)
     command = ["segment", scan, "-m", package.folder, "-o", tmp_path / "out.nrrd"]

@@ -218,6 +218,8 @@ def test_nothing_found_gives_no_file(engine, tmp_path, volume):
         b'{"id": "x", "do": "segment", "folder": 5, "channels": 7, "model": []}',
         b'{"id": "x", "do": "describe"}',
         b'{"id": "x", "do": "describe", "model": "nowhere"}',
+        b'{"id": "x", "do": "describe", "model": "a\\u0000b"}',
+        b'{"id": "x", "do": "segment", "model": "m", "folder": "\\ud800", "channels": [{"file": "\\ud800.npy"}]}',
         b"[" * 100000,
     ],
 )

@@ -30,9 +30,11 @@ class Case:
         return Case(stem(first.resolve()), list(images), output)
 
     def checked_images(self) -> list[Path]:
-        """The images; ImageError where the case lacks some."""
+        """The images; ImageError where the case lacks some, or where its result would take the place of one."""
         if self.problem:
             raise ImageError(self.problem)
+        if self.output.resolve() in [image.resolve() for image in self.images]:
+            raise ImageError(f"The result would overwrite the image {self.output.name}.", "Choose another output.")
         return self.images
 
 

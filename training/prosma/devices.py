@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
 from pathlib import Path
 
 from .errors import EngineError
+
+_WORKING_CARDS: set[int] = set()  # a card that worked is not tested again; one that did not may be free later
 
 
 def import_torch():
@@ -38,9 +39,10 @@ def core_count() -> int:
         return os.cpu_count() or 1
 
 
-@cache
 def cuda_problem(index: int = 0) -> str:
-    """Why CUDA card `index` cannot be used; empty where a kernel really ran on it."""
+    """Why CUDA card `index` cannot be used now; empty where a kernel really ran on it."""
+    if index in _WORKING_CARDS:
+        return ""
     torch = import_torch()
     if not torch.backends.cuda.is_built():
         card = any(Path("/dev").glob("nvidia[0-9]*"))
@@ -53,7 +55,10 @@ def cuda_problem(index: int = 0) -> str:
             total = torch.nn.functional.conv3d(ones, ones[:, :, :3, :3, :3]).sum().item()
     except Exception as error:  # driver, architecture, exclusive use, memory: all mean that the card is of no use now
         return str(error).strip().splitlines()[0]
-    return "" if total == 27 * 216 else "its test computation gave a wrong result"
+    if total != 27 * 216:
+        return "its test computation gave a wrong result"
+    _WORKING_CARDS.add(index)
+    return ""
 
 
 def choose_device(wanted: str = "auto") -> tuple[str, list[str]]:

@@ -43,7 +43,7 @@ class Job:
         """Remove what the job was given and made, and the folder if that leaves it empty; never anything else in it."""
         remove([*self.given, *self.made])
         if self.folder is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, ValueError):
                 self.folder.rmdir()
 
     def read_image(self) -> Image:
@@ -109,7 +109,7 @@ class Job:
 def remove(files: list[Path]) -> None:
     """Remove files; those that are not there are no reason to complain."""
     for file in list(files):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file can have
             file.unlink()
 
 

@@ -1,6 +1,6 @@
 """The engine as a child process: `python -m prosma.worker [--preload PACKAGE]`. JSON lines in, JSON lines out.
 
-Requests and events are described in the project's documentation of the door. One job runs at a time, on the main
+Requests and events are described in CONTRIBUTING.md under "The door". One job runs at a time, on the main
 thread; a second thread reads stdin, so that a cancel or the end of stdin is noticed in the middle of a tile. When stdin
 closes, files of unfinished jobs are removed and the process is gone at once.
 """
@@ -49,7 +49,7 @@ class Channel:
             except OSError:
                 os._exit(0)
 
-    def send_error(self, request_id, error: EngineError) -> None:
+    def send_error(self, request_id, error: Exception) -> None:
         self.send(id=request_id, **error_event(error))
 
     def lines(self):
@@ -73,18 +73,18 @@ class Worker:
 
     def read_requests(self) -> None:
         """Until stdin ends or a shutdown is asked for; then the process is gone, even in the middle of a tile."""
-        for line in self.channel.lines():
-            if not line.strip():
-                continue
-            try:
-                if self._accept(line):
-                    break
-            except EngineError as error:
-                self.channel.send_error(request_id_of(line), error)
-        with self.lock:
-            for job in self.jobs.values():
-                job.remove_all()
-        os._exit(0)
+        try:
+            for line in self.channel.lines():
+                try:
+                    if line.strip() and self._accept(line):
+                        break
+                except Exception as error:
+                    self.channel.send_error(request_id_of(line), error)
+            with self.lock:
+                for job in self.jobs.values():
+                    job.remove_all()
+        finally:
+            os._exit(0)
 
     def _accept(self, line: bytes) -> bool:
         """Queue or do one request; True for shutdown. EngineError bad_input for what is none."""
