@@ -401,3 +401,28 @@ def test_memory_stays_bounded_by_the_band(tmp_path):
     scores = 12 * 4 * image.array.size
     assert tiling.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
     assert peak < 0.5 * scores
+
+
+@pytest.mark.slow
+def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp_path):
+    """Through the whole engine: read, canonical grid, tiles, back, written, read again."""
+    import json
+
+    from prosma.image import ImageError, read_labels, write_labels
+
+    package = make_tiny_package(tmp_path / "m", spacing=[8.0, 8.0, 8.0], patch_size=[32, 32, 32])
+    segmenter = Segmenter(package, "cpu")
+    refused = 0
+    for item in json.loads((shared / "robust_volumes" / "manifest.json").read_text()):
+        try:
+            image = read_image(shared / "robust_volumes" / item["file"])
+            labels = segmenter.segment(image).labels
+        except (ImageError, EngineError) as error:
+            assert error.remedy, item["file"]
+            refused += 1
+            continue
+        write_labels(tmp_path / "a.seg.nrrd", labels, image, package.labels)
+        again = read_labels(tmp_path / "a.seg.nrrd")
+        np.testing.assert_array_equal(again.array[0], labels)
+        np.testing.assert_allclose(again.ijk_to_ras, image.ijk_to_ras, atol=1e-9)
+    assert refused == 8  # seven that `test_image` names, and the volume of two channels
