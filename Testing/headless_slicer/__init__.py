@@ -65,7 +65,7 @@ def start():
     import slicer
     import slicer.util
 
-    from . import application, parameter_widgets, parameters, qmrml, scripted, services
+    from . import application, parameters, qmrml, scripted, services
 
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     _state.qtApplication = application.qtApplication()
@@ -82,7 +82,6 @@ def start():
     }.items():
         sys.modules[f"slicer.{name}"] = module
         setattr(slicer, name, module)
-    vars(parameters).setdefault("createGuiConnector", parameter_widgets.connectorFor)
     sys.modules["SampleData"] = services.sampleDataModule()
     _state.app = slicer.app = application.Application(folder)
     slicer.app.build()
@@ -190,6 +189,7 @@ def click(button):
         RuntimeError: a person could not click it, because it is hidden or disabled.
         SlotError: what the click started raised an exception.
     """
+    qt.QApplication.processEvents()  # what a slot has just added becomes visible
     if not button.isVisible() or not button.isEnabled():
         why = "hidden" if not button.isVisible() else "disabled"
         raise RuntimeError(f"the button '{button.text}' ({button.name}) cannot be clicked: it is {why}")
@@ -247,9 +247,10 @@ def close():
     views = sys.modules.get(__name__ + ".views")
     if views:
         views.close()
-    _state.app.takeDown()
-    qt.QApplication.processEvents()
-    sys.excepthook = _state.excepthook
-    _state.app = None
-    dialogs.reset()
-    errors.clear()
+    try:
+        _state.app.takeDown()
+        qt.QApplication.processEvents()
+    finally:
+        sys.excepthook, _state.app = _state.excepthook, None
+        dialogs.reset()
+        errors.clear()

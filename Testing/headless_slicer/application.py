@@ -103,11 +103,10 @@ class qSlicerScriptedLoadableModule:
         place._python.setup()
         return place
 
-    def dropWidget(self):
+    def hideWidget(self):
+        """Slicer deletes no panel before it exits, so observers that a panel forgot still meet living widgets."""
         if self._representation is not None:
             self._representation.hide()
-            self._representation.deleteLater()
-            self._representation = None
 
 
 class ModuleManager(Signals):
@@ -115,7 +114,7 @@ class ModuleManager(Signals):
 
     def __init__(self, modules):
         super().__init__()
-        self._modules, self._byName = modules, {}
+        self._modules, self._byName, self._unloaded = modules, {}, []
 
     def register(self, module):
         self._byName[module.name] = module
@@ -124,7 +123,8 @@ class ModuleManager(Signals):
     def unregister(self, name):
         self.send("moduleAboutToBeUnloaded(QString)", name)
         module = self._byName.pop(name)
-        module.dropWidget()
+        module.hideWidget()
+        self._unloaded.append(module)
         for attribute in (name.lower(), name + "Widget", name + "Instance"):
             self._modules.__dict__.pop(attribute, None)
 

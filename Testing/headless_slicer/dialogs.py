@@ -92,7 +92,8 @@ def _buttonOf(box, wanted):
 def _execDialog(dialog):
     if isinstance(dialog, QMessageBox):
         return _execMessageBox(dialog)
-    record = Dialog(type(dialog).__name__, dialog.windowTitle)
+    labels = dialog.findChildren(QtWidgets.QLabel)
+    record = Dialog(type(dialog).__name__, dialog.windowTitle, "\n".join(each.text for each in labels))
     shown.append(record)
     dialog.show()
     QtWidgets.QApplication.processEvents()
@@ -115,7 +116,7 @@ def _execMenu(menu, *_position):
 
 
 def _staticMessage(kind):
-    def show(parent, title, text, buttons=QMessageBox.Ok, default=None):
+    def show(parent, title, text, buttons=QMessageBox.Ok, default=None, /):
         box = QMessageBox(parent)
         box.windowTitle, box.text = title, text
         box.setStandardButtons(buttons)
@@ -128,7 +129,7 @@ def _staticMessage(kind):
 def _staticValue(kind, cancelled):
     """A static call such as QFileDialog.getOpenFileName: PythonQt returns the value alone, without filter or ok flag."""
 
-    def ask(parent=None, title="", label="", *_more):
+    def ask(parent=None, title="", label="", /, *_more):
         record = Dialog(kind, title, str(label))
         shown.append(record)
         record.result = _answers.popleft() if _answers else cancelled

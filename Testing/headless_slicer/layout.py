@@ -31,6 +31,12 @@ class SliceWidget:
     def sliceController(self):
         return self
 
+    def sliceView(self):
+        return self
+
+    def forceRender(self):
+        """`views` draws when a picture is asked for."""
+
     def setSliceOffsetValue(self, offset):
         self._logic.SetSliceOffset(offset)
 
@@ -60,7 +66,7 @@ class ThreeDWidget:
     def resetFocalPoint(self):
         """`views` frames the surfaces each time it draws."""
 
-    resetCamera = resetFocalPoint
+    resetCamera = forceRender = resetFocalPoint
 
 
 class LayoutManager:
@@ -85,7 +91,7 @@ class LayoutManager:
     def mrmlSliceLogics(self):
         return self._logics
 
-    threeDViewCount = 1
+    threeDViewCount, tableViewCount, plotViewCount = 1, 0, 0
 
     def threeDWidget(self, index):
         return self._threeD

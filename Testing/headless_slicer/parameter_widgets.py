@@ -27,11 +27,8 @@ class Connector:
         getattr(self.widget, self.signal).disconnect(self._receiver)
 
 
-def _property(widget, signal, name, type_=None):
-    def write(value):
-        setattr(widget, name, str(value) if type_ in (str, pathlib.Path) else value)
-
-    return Connector(widget, signal, lambda: getattr(widget, name), write)
+def _property(widget, signal, name):
+    return Connector(widget, signal, lambda: getattr(widget, name), lambda value: setattr(widget, name, value))
 
 
 def _limit(widget, info, free):

@@ -111,6 +111,8 @@ class _Receiver:
         self.count = _argumentCount(self.function)
 
     def call(self, *arguments):
+        if isinstance(self.function, QtCall) and not shiboken6.isValid(self.function.function.__self__):
+            return None  # Qt drops the connections of a deleted receiver
         return self.function(*arguments[: self.count])
 
 
@@ -125,15 +127,15 @@ def _argumentCount(function):
 def _connectSignature(sender, signature, function):
     receiver = _Receiver(function)
     _connections.setdefault((_address(sender), signature), []).append((function, receiver))
-    return _connectByString(sender, "2" + signature, receiver.call) is not None
+    return bool(_connectByString(sender, "2" + signature, receiver.call))
 
 
 def _disconnectSignature(sender, signature, function):
     known = _connections.get((_address(sender), signature), [])
-    for entry in reversed(known):  # the newest first: an older one may belong to a dead object at the same address
-        if entry[0] == function:
-            known.remove(entry)
-            return bool(_disconnectByString(sender, "2" + signature, entry[1].call))
+    for index in reversed(range(len(known))):  # newest first: an older one may belong to a dead object at this address
+        if known[index][0] == function:
+            _, receiver = known.pop(index)
+            return bool(_disconnectByString(sender, "2" + signature, receiver.call))
     return False
 
 

@@ -73,6 +73,21 @@ def test_settings_stay_out_of_the_home_folder(slicer):
     assert qt.QSettings().fileName().startswith(slicer.app.slicerHome)
 
 
+def test_util_functions_that_need_the_application(slicer, volume, panel):
+    assert slicer.util.tempDirectory().startswith(slicer.app.temporaryPath)
+    progress = slicer.util.createProgressDialog(maximum=5, labelText="Working")
+    progress.value = 2
+    assert (progress.value, progress.maximum, progress.labelText) == (2, 5, "Working")
+    progress.close()
+    slicer.util.delayDisplay("Hello", 1000)
+    assert headless_slicer.messages[-1].text == "Hello"
+    slicer.util.resetSliceViews()
+    slicer.util.resetThreeDViews()
+    slicer.util.forceRenderAllViews()
+    slicer.util.selectModule("Volumes")
+    assert slicer.util.selectedModule() == "Volumes" and not panel.parent.isEntered and panel._parameterNode is None
+
+
 def test_modules_and_their_logics(slicer):
     assert slicer.modules.volumes.logic().IsA("vtkSlicerVolumesLogic")
     assert slicer.util.getModuleLogic("Segmentations").IsA("vtkSlicerSegmentationsModuleLogic")

@@ -124,6 +124,16 @@ def test_unloading_calls_cleanup_and_frees_the_scene(slicer, volume):
     headless_slicer.processEvents()
 
 
+def test_reload_makes_a_new_panel(slicer, panel, volume):
+    panel.onReload()
+    fresh = slicer.modules.BrightenerWidget
+    assert fresh is not panel and not panel.Observations
+    assert slicer.util.getModuleWidget("Brightener") is fresh
+    choose(fresh, slicer, volume)
+    headless_slicer.click(fresh.ui.applyButton)
+    assert slicer.util.arrayFromVolume(fresh.ui.outputSelector.currentNode()).min() == 100
+
+
 def test_self_test_runs_and_its_failure_is_seen(slicer, panel):
     testClass = sys.modules["Brightener"].BrightenerTest
     headless_slicer.runTest(testClass)

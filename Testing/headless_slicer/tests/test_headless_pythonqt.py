@@ -147,6 +147,15 @@ def test_byte_arrays(qt):
     assert bool(qt.QByteArray(b"x")) and qt.QByteArray(b"x").data() == b"x"
 
 
+def test_deleted_receiver_is_not_called(qt):
+    button, edit = qt.QPushButton(), qt.QLineEdit("text")
+    button.connect("clicked()", edit.clear)
+    qt.QTimer.singleShot(0, edit.close)
+    edit.delete()
+    button.click()
+    headless_slicer.processEvents()
+
+
 def test_timer_and_single_shot_run(qt):
     got = []
     timer = qt.QTimer()

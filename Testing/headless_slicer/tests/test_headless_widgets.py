@@ -55,41 +55,38 @@ def test_checkable_selector(slicer, volume):
 
 
 def test_segments_table_shows_and_hides(slicer, volume, segmentation):
-    node = segmentation
     table = slicer.qMRMLSegmentsTableView()
-    table.setSegmentationNode(node)
+    table.setSegmentationNode(segmentation)
     table.setSelectedSegmentIDs(["green"])
     assert table.segmentCount() == 2 and table.selectedSegmentIDs() == ("green",)
     table._table.item(0, table.VISIBLE).setCheckState(headless_slicer.qt.Qt.Unchecked)
-    assert not node.GetDisplayNode().GetSegmentVisibility("red")
-    node.GetSegmentation().RemoveSegment("red")
+    assert not segmentation.GetDisplayNode().GetSegmentVisibility("red")
+    segmentation.GetSegmentation().RemoveSegment("red")
     assert table.segmentCount() == 1
 
 
 def test_show_3d_button(slicer, volume, segmentation):
-    node = segmentation
     button = slicer.qMRMLSegmentationShow3DButton()
     button.show()
     assert not button.enabled
-    button.setSegmentationNode(node)
+    button.setSegmentationNode(segmentation)
     headless_slicer.click(button)
-    assert node.GetClosedSurfaceInternalRepresentation("red").GetNumberOfPoints() > 100
+    assert segmentation.GetClosedSurfaceInternalRepresentation("red").GetNumberOfPoints() > 100
     headless_slicer.click(button)
-    assert node.GetClosedSurfaceInternalRepresentation("red") is None
+    assert segmentation.GetClosedSurfaceInternalRepresentation("red") is None
 
 
 def test_segment_editor_undoes(slicer, volume, segmentation):
-    node = segmentation
     editor = slicer.qMRMLSegmentEditorWidget()
     editor.setMRMLScene(slicer.mrmlScene)
     editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
-    editor.setSegmentationNode(node)
-    before = slicer.util.arrayFromSegmentBinaryLabelmap(node, "red", volume)
+    editor.setSegmentationNode(segmentation)
+    before = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "red", volume)
     editor.saveStateForUndo()
-    slicer.util.updateSegmentBinaryLabelmapFromArray(np.zeros_like(before), node, "red", volume)
-    assert not slicer.util.arrayFromSegmentBinaryLabelmap(node, "red", volume).any()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(np.zeros_like(before), segmentation, "red", volume)
+    assert not slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "red", volume).any()
     editor.undo()
-    np.testing.assert_array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(node, "red", volume), before)
+    np.testing.assert_array_equal(slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, "red", volume), before)
 
 
 def test_ctk_widgets(slicer):
