@@ -25,6 +25,9 @@ class ModelPicker:
         self._onChosen = onChosen
         self._onError = onError
         self._filling = False
+        self._layoutTimer = qt.QTimer()  # the card's width is known once the panel was laid out
+        self._layoutTimer.setSingleShot(True)
+        self._layoutTimer.connect("timeout()", self._fitCard)
         self.current = ""
         ui.modelSearch.connect("textChanged(QString)", self._onSearch)
         ui.modelList.connect("itemSelectionChanged()", self._onSelection)
@@ -52,6 +55,9 @@ class ModelPicker:
                 self._addBrokenRow(package)
         self._filling = False
         self._showCard(self._library.package(self.current))
+
+    def cleanup(self):
+        self._layoutTimer.stop()
 
     def importPackage(self, path):
         """Add the package at ``path`` to the user's models and choose it."""
@@ -115,6 +121,12 @@ class ModelPicker:
         picture = qt.QPixmap(str(_previewPath(package)))
         self._ui.modelPreview.setPixmap(picture.scaledToWidth(PREVIEW_WIDTH, qt.Qt.SmoothTransformation))
         self._ui.modelCard.text = cardText(package)
+        self._layoutTimer.start(0)
+
+    def _fitCard(self):
+        """Give the card the height that its text needs; scrolling panels squeeze wrapped labels otherwise."""
+        card = self._ui.modelCard
+        card.setMinimumHeight(card.heightForWidth(card.width))
 
 
 def cardText(package):

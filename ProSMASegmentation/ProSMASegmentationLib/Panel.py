@@ -93,6 +93,7 @@ class Panel(VTKObservationMixin):
         self._unbindParameters()
         self.removeObservers()
         self._volumes.cleanup()
+        self._picker.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
         self.logic.engine.stop()
 
