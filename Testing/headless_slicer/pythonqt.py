@@ -284,6 +284,10 @@ def _singleShotOf(original):
     return singleShot
 
 
+def _delete(self):
+    shiboken6.delete(self)
+
+
 def _classesOf(module):
     members = [getattr(module, name) for name in dir(module)]  # vars() would miss the classes PySide makes on first use
     return [each for each in members if isinstance(each, type) and each.__module__.startswith("PySide6")]
@@ -311,7 +315,7 @@ def _changeQt():
             _changeClass(cls)
     QObject.className = lambda self: self.metaObject().className()
     QObject.name = property(lambda self: _getProperty(self, "objectName"), QObject.setObjectName)
-    QObject.delete = shiboken6.delete
+    QObject.delete = _delete
     vars(QtCore.QTimer)["singleShot"].function = _singleShotOf(QtCore.QTimer.singleShot)
     for cls in (QtWidgets.QWidget, QtWidgets.QMenu, QtWidgets.QToolBar):
         cls.addAction = _refuseCallables(cls.addAction)
