@@ -38,6 +38,7 @@ class EngineClient:
         self.state = self.OFF
         self.ready = {}  # the engine's ``ready`` event: versions, devices, problem
         self._process = None
+        self._endedProcess = None
         self._received = b""
         self._log = deque(maxlen=200)
         self._handlers = {}  # id of a request: function that gets its events
@@ -190,6 +191,7 @@ class EngineClient:
     def _onEnded(self, reason):
         """The process ended by itself: forget it, so that the next request starts a new one."""
         logging.error("ProSMA: %s", reason)
+        self._endedProcess = self._process  # it must outlive its own signal, in which this is called
         if self._log:
             logging.error("ProSMA: last lines of the engine:\n%s", "\n".join(list(self._log)[-30:]))
         self._process = None

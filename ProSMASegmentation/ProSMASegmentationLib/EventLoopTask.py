@@ -16,37 +16,40 @@ class EventLoopTask:
     """
 
     SECONDS_PER_TURN = 0.02
+    MILLISECONDS_BETWEEN_TURNS = 1
 
     def __init__(self, steps, onDone, onError):
         self._steps = steps
         self._onDone = onDone
         self._onError = onError
-        self._timer = qt.QTimer()
-        self._timer.setInterval(1)
-        self._timer.connect("timeout()", self._turn)
+        self._ended = False
 
     def start(self):
-        self._timer.start()
+        qt.QTimer.singleShot(self.MILLISECONDS_BETWEEN_TURNS, self._turn)
         return self
 
     def cancel(self):
-        """Stop between two steps. The generator's ``finally`` blocks run; no callback is called."""
-        self._stop()
-        self._steps.close()
-
-    def _stop(self):
-        self._timer.stop()
-        self._timer.disconnect("timeout()", self._turn)
+        """Take no further step: the generator's ``finally`` blocks run, no callback is called. A step may call this too."""
+        self._ended = True
+        if not self._steps.gi_running:
+            self._steps.close()
 
     def _turn(self):
+        if self._ended:
+            return
         end = time.monotonic() + self.SECONDS_PER_TURN
         try:
-            while time.monotonic() < end:
+            while time.monotonic() < end and not self._ended:
                 next(self._steps)
         except StopIteration as finished:
-            self._stop()
-            self._onDone(finished.value)
+            self._finish(self._onDone, finished.value)
         except Exception as error:
             logging.debug("A step in the event loop failed", exc_info=True)
-            self._stop()
-            self._onError(error)
+            self._finish(self._onError, error)
+        else:
+            self.start()
+
+    def _finish(self, callback, value):
+        if not self._ended:
+            self._ended = True
+            callback(value)

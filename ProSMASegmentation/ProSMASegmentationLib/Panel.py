@@ -242,11 +242,14 @@ class Panel(VTKObservationMixin):
         chosen = str(qt.QSettings().value(DEVICE_SETTING, "auto"))
         usable = [device for device in self.logic.engine.ready.get("devices", []) if device["usable"]]
         choices = [("auto", _("Automatic")), *((device["name"], device["label"]) for device in usable)]
+        names = [name for name, _label in choices]
+        if chosen not in names and self.logic.engine.state != EngineClient.READY:
+            names.append(chosen)
+            choices.append((chosen, chosen))
         wasBlocked = combo.blockSignals(True)
         combo.clear()
         for name, label in choices:
             combo.addItem(label, name)
-        names = [name for name, _label in choices]
         combo.setCurrentIndex(names.index(chosen) if chosen in names else 0)
         combo.blockSignals(wasBlocked)
 

@@ -163,7 +163,13 @@ class SegmentationJob:
     # ---- ends
 
     def _failWith(self, error):
-        if not isinstance(error, ProSMAError):
+        if isinstance(error, OSError):
+            error = ProSMAError(
+                "internal",
+                _("A temporary file could not be written or read: {error}.").format(error=error),
+                _("Free some space in '{folder}' and try again.").format(folder=slicer.app.temporaryPath),
+            )
+        elif not isinstance(error, ProSMAError):
             logging.error("ProSMA: the segmentation failed", exc_info=error)
             error = ProSMAError(
                 "internal",

@@ -68,6 +68,20 @@ def test_a_killed_engine_is_reported_with_the_reason_and_the_next_click_works(pa
     scenes.segmented(panel, scenes.add_volume(scenes.texture((24, 24, 24)), "next"))
 
 
+def test_an_engine_that_cannot_be_started_is_reported(panel, tmp_path, monkeypatch):
+    python = tmp_path / "PythonSlicer"
+    python.write_text("#!/no/such/interpreter")
+    python.chmod(0o755)
+    scenes.select(panel, scenes.add_volume(scenes.texture((24, 24, 24))))
+    panel.logic.engine.stop()
+    with monkeypatch.context() as environment:
+        environment.setenv("PATH", str(tmp_path))
+        job = scenes.click_segment(panel)
+    assert job.error.code == "engine_stopped"
+    assert "could not be started" in panel.ui.messageLabel.text
+    assert scenes.click_segment(panel).state == job.FINISHED
+
+
 def test_temporary_files_are_gone_afterwards(panel, running):
     import slicer
 

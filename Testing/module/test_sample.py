@@ -52,7 +52,7 @@ def test_slicers_reload_and_test_passes(panel):
     processEvents()
 
 
-@pytest.mark.parametrize("orientation", ["RAS", "LPS", "LAS", "PIR", "ASL", "SPL", "IRA", "ARI"])
+@pytest.mark.parametrize("orientation", ["LPS", "PIR", "SPL"])
 def test_the_sample_stored_in_any_axis_order_gives_the_same_segmentation(panel, orientation):
     import slicer
 
