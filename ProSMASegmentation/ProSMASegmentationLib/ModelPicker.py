@@ -72,8 +72,7 @@ class ModelPicker:
         self._onChosen(package.id)
 
     def _addRow(self, package):
-        name = f"{package.name}  -  {', '.join(label['name'] for label in package.labels)}"
-        self._ui.modelList.addItem(name)
+        self._ui.modelList.addItem(package.name)
         item = self._ui.modelList.item(self._rows() - 1)
         item.setData(qt.Qt.UserRole, package.id)
         item.setToolTip(package.model["description"])

@@ -20,6 +20,7 @@ DEVICE_SETTING = "ProSMASegmentation/Device"
 ERROR_STYLE = "color: #c0392b"
 WARNING_STYLE = "color: #b9770e"
 MILLISECONDS_TO_SETTLE = 100
+LABEL_MARGINS = 24  # pixels between a section's border and its texts
 CHANNELS = ("inputVolume", "channel2", "channel3", "channel4")
 
 
@@ -426,6 +427,7 @@ class Panel(VTKObservationMixin):
     def _showText(label, text, style):
         label.text = text
         label.styleSheet = style
+        label.setMinimumHeight(label.heightForWidth(label.parentWidget().width - LABEL_MARGINS) if text else 0)
         label.setVisible(bool(text))
 
     # ---- set-up check

@@ -85,6 +85,7 @@ class SegmentVolumes:
         for row, (name, ml) in enumerate(rows):
             self._table.setItem(row, 0, qt.QTableWidgetItem(name))
             self._table.setItem(row, 1, qt.QTableWidgetItem(f"{ml:.3f}"))
+        self._table.resizeColumnToContents(0)
 
     def _failed(self, error):
         self._task = None
