@@ -1,5 +1,9 @@
 """Small models and volumes for the engine's tests."""
 
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: spinning threads starve on a busy machine
+
 import numpy as np
 import pytest
 

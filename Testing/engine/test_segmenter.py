@@ -104,7 +104,7 @@ def test_every_storage_order_of_one_volume_gives_one_segmentation(resampling_pac
 
 def test_eight_orientations_of_a_real_head_agree_in_patient_space(shared, tmp_path):
     """Labels are compared where the same point of the patient lies in each storage order."""
-    package = make_tiny_package(tmp_path / "m", spacing=[4.0, 4.0, 4.0])
+    package = make_tiny_package(tmp_path / "m", spacing=[6.0, 6.0, 6.0])
     segmenter = Segmenter(package, "cpu")
     images = [read_image(f) for f in sorted((shared / "robust_volumes/nifti/orientations").glob("*.nii.gz"))]
     labels = [segmenter.segment(image).labels for image in images]
@@ -234,7 +234,7 @@ def test_gate_map_is_the_share_of_kept_features(tmp_path, volume):
 
 
 def test_statistics_come_from_a_few_tiles_and_say_so(segmenter):
-    result = segmenter.segment(smooth_volume((60, 40, 30)))
+    result = segmenter.segment(smooth_volume((48, 32, 32)))
     statistics = result.statistics
     assert 0 <= statistics["removed_share"] <= 1
     assert len(statistics["levels"]) == 2
@@ -393,7 +393,7 @@ def test_memory_stays_bounded_by_the_band(tmp_path):
 
     package = make_tiny_package(tmp_path / "m", labels=11, spacing=None, patch_size=[16, 16, 16])
     segmenter = Segmenter(package, "cpu")
-    image = smooth_volume((240, 24, 24))
+    image = smooth_volume((160, 20, 20))
     tracemalloc.start()
     segmenter.segment(image, overlap=0.0)
     peak = tracemalloc.get_traced_memory()[1]
