@@ -327,7 +327,8 @@ def test_cuda_that_is_not_there_is_replaced_by_the_cpu_with_a_notice(tiny, volum
     segmenter = Segmenter(tiny, "cuda")
     assert segmenter.device == "cpu"
     assert "CUDA was not used" in segmenter.segment(volume).notices[0]
-    assert Segmenter(tiny, "auto").segment(volume).notices == []
+    assert "CUDA was not used" in Segmenter(tiny, "auto").segment(volume).notices[0]
+    assert Segmenter(tiny, "cpu").segment(volume).notices == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")

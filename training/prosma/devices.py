@@ -46,7 +46,7 @@ def cuda_problem(index: int = 0) -> str:
     torch = import_torch()
     if not torch.backends.cuda.is_built():
         card = any(Path("/dev").glob("nvidia[0-9]*"))
-        return "this PyTorch was built without CUDA, although the computer has an NVIDIA card" if card else "no CUDA"
+        return "this PyTorch was built without CUDA" + (", although the computer has an NVIDIA card" if card else "")
     if index >= torch.cuda.device_count():
         return f"PyTorch finds {torch.cuda.device_count()} CUDA cards"
     try:
@@ -76,8 +76,7 @@ def choose_device(wanted: str = "auto") -> tuple[str, list[str]]:
     reason = cuda_problem(index)
     if not reason:
         return f"cuda:{index}", []
-    ordinary = name == "auto" and (reason == "no CUDA" or "finds 0" in reason)  # nothing that anybody would miss
-    return "cpu", [] if ordinary else [f"CUDA was not used: {reason}."]
+    return "cpu", [f"CUDA was not used: {reason}."]
 
 
 def list_devices() -> list[dict]:

@@ -170,7 +170,9 @@ class Records(Callback):
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         self.epochs.append({"epoch": trainer.current_epoch, **metrics})
         if trainer.is_global_zero:
-            hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+            hardware = (
+                torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+            )
             write_json(self.path, {"seconds": round(self.seconds), "hardware": hardware, "epochs": self.epochs})
 
 
