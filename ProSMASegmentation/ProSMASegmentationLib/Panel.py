@@ -6,21 +6,19 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from ProSMASegmentationLib.DevicePicker import DevicePicker
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
+from ProSMASegmentationLib.PanelText import ERROR, WARNING, duration, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
+from ProSMASegmentationLib.ResultSection import ResultSection
 from ProSMASegmentationLib.SampleVolumes import SampleVolumes
-from ProSMASegmentationLib.SegmentVolumes import SegmentVolumes
-from ProSMASegmentationLib.SetupCheck import SetupCheck
+from ProSMASegmentationLib.SetupSection import SetupSection
 from ProSMASegmentationLib.VolumeReader import VolumeReader
 
-DEVICE_SETTING = "ProSMASegmentation/Device"
-ERROR_STYLE = "color: #c0392b"
-WARNING_STYLE = "color: #b9770e"
 MILLISECONDS_TO_SETTLE = 100
-LABEL_MARGINS = 24  # pixels between a section's border and its texts
 CHANNELS = ("inputVolume", "channel2", "channel3", "channel4")
 
 
@@ -46,11 +44,11 @@ class Panel(VTKObservationMixin):
         self._fitTimer.setSingleShot(True)
         self._fitTimer.setInterval(MILLISECONDS_TO_SETTLE)
         self._fitTimer.connect("timeout()", self._onSettled)
-        self._setup = SetupCheck(logic.engine, logic.library)
-        self._volumes = SegmentVolumes(ui.volumesTable)
+        self._result = ResultSection(ui)
+        self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
+        self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
         self._connect()
-        self._fillDevices()
         self._showIdle()
         logic.engine.addObserver(self._onEngineChanged)
 
@@ -63,12 +61,7 @@ class Panel(VTKObservationMixin):
         ui = self.ui
         ui.segmentButton.connect("clicked()", self._onSegmentOrCancel)
         ui.sampleButton.connect("clicked()", self._onSample)
-        ui.deviceComboBox.connect("currentIndexChanged(int)", self._onDeviceChosen)
         ui.roiSelector.connect("nodeAddedByUser(vtkMRMLNode*)", self._onRoiAdded)
-        ui.checkButton.connect("clicked()", self._onCheck)
-        ui.installButton.connect("clicked()", self._onInstall)
-        ui.copyButton.connect("clicked()", self._onCopy)
-        ui.setupCollapsibleButton.connect("contentsCollapsed(bool)", self._onSetupCollapsed)
 
     # ---- life
 
@@ -93,7 +86,7 @@ class Panel(VTKObservationMixin):
         self.logic.cancelAll(_("The module was closed or reloaded."))
         self._unbindParameters()
         self.removeObservers()
-        self._volumes.cleanup()
+        self._result.cleanup()
         self._picker.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
         self.logic.engine.stop()
@@ -128,11 +121,11 @@ class Panel(VTKObservationMixin):
 
     def _onSceneStartClose(self, _caller, _event):
         self._unbindParameters()
-        self._volumes.setSegmentationNode(None)
-        self.ui.show3DButton.setSegmentationNode(None)
+        self._result.setSegmentationNode(None)
 
     def _onSceneEndClose(self, _caller, _event):
-        self._clearResult()
+        self._result.clear()
+        showText(self.ui.messageLabel, "")
         if self._entered:
             self._bindParameters()
 
@@ -147,13 +140,11 @@ class Panel(VTKObservationMixin):
             return
         if parameters.inputVolume is not self._lastVolume:
             self._lastVolume = parameters.inputVolume
-            if parameters.outputSegmentation is not None and self.job is None:
+            if parameters.outputSegmentation is not None:
                 parameters.outputSegmentation = None  # a result belongs to its volume
                 return
         self._picker.choose(parameters.model)
-        self.ui.show3DButton.setSegmentationNode(parameters.outputSegmentation)
-        self.ui.show3DButton.enabled = parameters.outputSegmentation is not None
-        self._volumes.setSegmentationNode(parameters.outputSegmentation)
+        self._result.setSegmentationNode(parameters.outputSegmentation)
         self._showChannelSelectors()
         self._watch([*self._chosenVolumes(), parameters.roi])
         self._updateSegmentButton()
@@ -178,7 +169,7 @@ class Panel(VTKObservationMixin):
         for node, event in self._watched:
             self.removeObserver(node, event, self._onWatchedChanged)
         events = (vtk.vtkCommand.ModifiedEvent, slicer.vtkMRMLTransformableNode.TransformModifiedEvent)
-        self._watched = [(node, event) for node in nodes if node is not None for event in events]
+        self._watched = [(node, event) for node in {*nodes} - {None} for event in events]
         for node, event in self._watched:
             self.addObserver(node, event, self._onWatchedChanged)
 
@@ -230,47 +221,24 @@ class Panel(VTKObservationMixin):
         self._parameters.inputVolume = node
         slicer.util.setSliceViewerLayers(background=node, fit=True)
 
-    # ---- device and engine
-
-    @property
-    def device(self):
-        """The chosen device: ``auto``, ``cpu``, ``cuda:0``, ..."""
-        index = self.ui.deviceComboBox.currentIndex
-        return (self.ui.deviceComboBox.itemData(index) if index >= 0 else None) or "auto"
-
-    def _fillDevices(self):
-        combo = self.ui.deviceComboBox
-        chosen = str(qt.QSettings().value(DEVICE_SETTING, "auto"))
-        usable = [device for device in self.logic.engine.ready.get("devices", []) if device["usable"]]
-        choices = [("auto", _("Automatic")), *((device["name"], device["label"]) for device in usable)]
-        names = [name for name, _label in choices]
-        if chosen not in names and self.logic.engine.state != EngineClient.READY:
-            names.append(chosen)
-            choices.append((chosen, chosen))
-        wasBlocked = combo.blockSignals(True)
-        combo.clear()
-        for name, label in choices:
-            combo.addItem(label, name)
-        combo.setCurrentIndex(names.index(chosen) if chosen in names else 0)
-        combo.blockSignals(wasBlocked)
-
-    def _onDeviceChosen(self, _index):
-        qt.QSettings().setValue(DEVICE_SETTING, self.device)
-        self._preload()
+    # ---- engine
 
     def _onEngineChanged(self):
         if self.logic.engine.state != EngineClient.READY:
             self._preloaded = None
         else:
-            self._fillDevices()
+            self._devices.fill()
             self._preload()
-        self._showSetup()
+        self._setup.update()
+        problem = self.logic.engine.problem
+        if problem and self.job is None:
+            showText(self.ui.messageLabel, f"{problem['message']} {problem['remedy']}", ERROR)
         self._updateSegmentButton()
 
     def _preload(self):
         """Have the engine load the chosen model, unless it has been asked to or cannot."""
         engine, package = self.logic.engine, self._package
-        wanted = (package.id, self.device) if package is not None else None
+        wanted = (package.id, self._devices.current) if package is not None else None
         if (
             not self._entered
             or engine.state != EngineClient.READY
@@ -279,7 +247,7 @@ class Panel(VTKObservationMixin):
         ):
             return
         self._preloaded = wanted
-        self.logic.preload(package, self.device, self._onPreloaded)
+        self.logic.preload(package, self._devices.current, self._onPreloaded)
 
     def _onPreloaded(self, event):
         if event["event"] == "error" and event["code"] not in ("cancelled", "engine_stopped"):
@@ -303,7 +271,7 @@ class Panel(VTKObservationMixin):
         if fit.errors:
             return fit.errors[0], fit.warnings
         problem = self.logic.engine.problem
-        if problem and not (problem["code"] == "no_torch" and self._setup.canInstallTorch()):
+        if problem and not (problem["code"] == "no_torch" and self._setup.check.canInstallTorch()):
             return f"{problem['message']} {problem['remedy']}", fit.warnings
         return "", fit.warnings
 
@@ -316,7 +284,7 @@ class Panel(VTKObservationMixin):
         why, warnings = self._whyNot()
         button.enabled = not why
         button.toolTip = why or _("Segment the volume with the chosen model.")
-        self._showText(self.ui.fitLabel, "\n".join([why] if why else warnings), ERROR_STYLE if why else WARNING_STYLE)
+        showText(self.ui.fitLabel, "\n".join([why] if why else warnings), ERROR if why else WARNING)
 
     def _onSegmentOrCancel(self):
         if self.job is not None:
@@ -326,7 +294,7 @@ class Panel(VTKObservationMixin):
 
     def segment(self):
         """Start a job with the panel's choices, as a click on Segment does."""
-        self._showText(self.ui.messageLabel, "", "")
+        showText(self.ui.messageLabel, "")
         parameters = self._parameters
         try:
             if not self._askForLicence() or not self._askForTorch():
@@ -336,7 +304,7 @@ class Panel(VTKObservationMixin):
                 self._package,
                 parameters.outputSegmentation,
                 parameters.roi,
-                self.device,
+                self._devices.current,
                 wait=False,
             )
         except ProSMAError as error:
@@ -369,15 +337,15 @@ class Panel(VTKObservationMixin):
         question = _("ProSMA needs PyTorch, a download of up to 3 GB. Install it now?")
         if not slicer.util.confirmYesNoDisplay(question, windowTitle="ProSMA"):
             return False
-        self._setup.install()
+        self._setup.check.install()
         return True
 
     def _onProgress(self, job):
         self.ui.progressBar.setValue(round(1000 * job.fraction))
         text = job.stage
         if job.secondsLeft is not None:
-            text += " - " + _("about {time} left").format(time=_duration(job.secondsLeft))
-        self._showText(self.ui.stageLabel, text, "")
+            text += " - " + _("about {time} left").format(time=duration(job.secondsLeft))
+        showText(self.ui.stageLabel, text)
 
     def _onEnd(self, job):
         self.job = None
@@ -385,68 +353,34 @@ class Panel(VTKObservationMixin):
         if job.state == job.FINISHED:
             self._showResult(job)
         elif job.state == job.CANCELLED:
-            self._showText(self.ui.messageLabel, job.error.message, "")
+            showText(self.ui.messageLabel, job.error.message)
         else:
             self._showError(job.error)
         self._updateSegmentButton()
 
+    def _showResult(self, job):
+        parameters = self._parameters or self.logic.getParameterNode()
+        if parameters.inputVolume is job.volumeNode:
+            parameters.outputSegmentation = job.segmentationNode
+        self._result.show(job)
+        done = _("Done in {seconds:.1f} s on {device}.")
+        showText(self.ui.messageLabel, done.format(seconds=job.seconds["total"], device=job.result["device"]))
+
     def _showIdle(self):
         self.ui.segmentButton.text = _("Segment")
         self.ui.progressBar.setVisible(False)
-        self._showText(self.ui.stageLabel, "", "")
-        self._clearResult()
-
-    # ---- result
-
-    def _clearResult(self):
-        for label in (self.ui.messageLabel, self.ui.gateLabel, self.ui.noticesLabel):
-            self._showText(label, "", "")
-
-    def _showResult(self, job):
-        if self._parameters is not None:
-            self._parameters.outputSegmentation = job.segmentationNode
-        share = job.result["statistics"].get("removed_share")
-        if share is not None:
-            text = _("The gate removed {share:.0%} of the features on the network's skip connections.").format(
-                share=share
-            )
-            self._showText(self.ui.gateLabel, text, "")
-        notices = list(job.result.get("notices", []))
-        if job.result["labels"]["file"] is None:
-            notices.insert(0, _("Nothing was found: the model sees none of its structures in this image."))
-        self._showText(self.ui.noticesLabel, "\n".join(notices), WARNING_STYLE)
-        done = _("Done in {seconds:.1f} s on {device}.").format(
-            seconds=job.seconds["total"], device=job.result["device"]
-        )
-        self._showText(self.ui.messageLabel, done, "")
+        showText(self.ui.stageLabel, "")
+        showText(self.ui.messageLabel, "")
+        self._result.clear()
 
     def _showError(self, error):
-        self._showText(self.ui.messageLabel, str(error), ERROR_STYLE)
+        showText(self.ui.messageLabel, str(error), ERROR)
 
-    @staticmethod
-    def _showText(label, text, style):
-        label.text = text
-        label.styleSheet = style
-        label.setMinimumHeight(label.heightForWidth(label.parentWidget().width - LABEL_MARGINS) if text else 0)
-        label.setVisible(bool(text))
-
-    # ---- set-up check
-
-    def _showSetup(self):
-        self.ui.installButton.enabled = bool(self.logic.engine.problem)
-        if not self.ui.setupCollapsibleButton.collapsed:
-            self.ui.setupReport.setPlainText(self._setup.report())
-        notice = self.logic.engine.problem
-        if notice and self.job is None:
-            self._showText(self.ui.messageLabel, f"{notice['message']} {notice['remedy']}", ERROR_STYLE)
-
-    def _onSetupCollapsed(self, collapsed):
-        if not collapsed:
-            self._showSetup()
+    # ---- set-up
 
     def _onCheck(self):
         if self.job is not None:
-            self._showText(self.ui.messageLabel, _("Wait until the segmentation is done, or cancel it."), WARNING_STYLE)
+            showText(self.ui.messageLabel, _("Wait until the segmentation is done, or cancel it."), WARNING)
             return
         self.logic.library.refresh()
         self._picker.fill()
@@ -454,16 +388,10 @@ class Panel(VTKObservationMixin):
         self.logic.engine.start()
 
     def _onInstall(self):
+        if self.job is not None:
+            showText(self.ui.messageLabel, _("Wait until the segmentation is done, or cancel it."), WARNING)
+            return
         try:
-            self._setup.install()
+            self._setup.check.install()
         except ProSMAError as error:
             self._showError(error)
-
-    def _onCopy(self):
-        slicer.app.clipboard().setText(self._setup.report())
-
-
-def _duration(seconds):
-    if seconds < 90:
-        return _("{seconds:.0f} s").format(seconds=max(1, seconds))
-    return _("{minutes:.0f} min").format(minutes=seconds / 60)

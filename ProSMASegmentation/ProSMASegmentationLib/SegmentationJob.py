@@ -24,8 +24,8 @@ class SegmentationJob:
     the last step; a job that fails or is cancelled leaves it as it was.
 
     Public: ``state`` (WAITING, RUNNING, FINISHED, FAILED, CANCELLED), ``stage``, ``fraction``, ``secondsLeft``,
-    ``error`` (ProSMAError), ``result`` (the engine's result event), ``segmentationNode``, ``seconds``, and two lists
-    of functions that get the job: ``onProgress`` and ``onEnd``.
+    ``error`` (ProSMAError), ``package``, ``volumeNode``, ``result`` (the engine's result event), ``segmentationNode``,
+    ``seconds``, and two lists of functions that get the job: ``onProgress`` and ``onEnd``.
     """
 
     WAITING, RUNNING, FINISHED, FAILED, CANCELLED = "waiting", "running", "finished", "failed", "cancelled"
@@ -42,6 +42,7 @@ class SegmentationJob:
         self.onProgress = []
         self.onEnd = []
         self.package = package
+        self.volumeNode = readers[0].node
         self._engine = engine
         self._readers = readers
         self._writer = writer

@@ -28,14 +28,6 @@ class SetupCheck:
         """Lines of text for a person, and for a question in the forum."""
         return "\n".join([*self._engineLines(), *self._packageLines(), *self._computerLines(), *self._modelLines()])
 
-    def deviceNotice(self):
-        """Why no graphics card is used, or an empty text if one is (or nothing is known yet)."""
-        devices = self._engine.ready.get("devices", [])
-        if any(device["usable"] and device["name"] != "cpu" for device in devices):
-            return ""
-        reasons = [device["reason"] for device in devices if not device["usable"] and device["reason"]]
-        return " ".join(reasons)
-
     @staticmethod
     def canInstallTorch():
         """Whether Slicer's PyTorch extension is there."""

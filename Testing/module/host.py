@@ -23,7 +23,7 @@ def main():
     size = 24 if what == "segment" else 128
     scenes.select(panel, scenes.add_volume(scenes.texture((size, size, size))))
     say(problem=engine.problem, enabled=panel.ui.segmentButton.enabled, tip=panel.ui.segmentButton.toolTip)
-    say(message=panel.ui.messageLabel.text, engine=engine.processId, report=panel._setup.report())
+    say(message=panel.ui.messageLabel.text, engine=engine.processId, report=panel._setup.check.report())
     if what == "segment" and panel.ui.segmentButton.enabled:
         job = scenes.click_segment(panel)
         say(state=job.state, error=str(job.error), asked=[dialog.text for dialog in headless_slicer.messages])

@@ -175,7 +175,7 @@ def test_the_choice_of_device_stays_with_the_computer(panel):
     combo.setCurrentIndex(1)
     assert qt.QSettings().value("ProSMASegmentation/Device") == "cpu"
     combo.setCurrentIndex(0)
-    assert panel.device == "auto"
+    assert panel._devices.current == "auto"
 
 
 def test_choices_are_saved_with_the_scene(panel, tmp_path):
@@ -215,7 +215,7 @@ def test_the_set_up_check_reports_versions_devices_and_models(panel):
     click(panel.ui.copyButton)
     import slicer
 
-    assert slicer.app.clipboard().text() == panel._setup.report()
+    assert slicer.app.clipboard().text() == panel._setup.check.report()
     click(panel.ui.setupCollapsibleButton)
 
 
@@ -231,4 +231,5 @@ def test_leaving_the_module_lets_a_job_finish(panel):
     assert job.state == job.FINISHED
     assert job.segmentationNode in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
     panel.enter()
+    assert panel.ui.outputSelector.currentNode() is job.segmentationNode
     scenes.segmented(panel, volume)
