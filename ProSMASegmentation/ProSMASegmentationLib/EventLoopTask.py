@@ -15,7 +15,7 @@ class EventLoopTask:
     :param onError: called with the exception that the generator raised.
     """
 
-    SECONDS_PER_TURN = 0.02
+    SECONDS_PER_TURN = 0.01
     MILLISECONDS_BETWEEN_TURNS = 1
 
     def __init__(self, steps, onDone, onError):

@@ -3,6 +3,7 @@ import hashlib
 from ProSMASegmentationLib.VolumeReader import slabs
 
 EMPTY = "empty"
+BYTES_PER_SLAB = 1 << 18  # looked through in a few ms
 TOLERANCE_MM = 0.02  # file formats round the geometry
 
 
@@ -23,7 +24,7 @@ class Fingerprint:
         """
         firsts, digests = {}, {}
         start = 0
-        for slab in slabs(array):
+        for slab in slabs(array, BYTES_PER_SLAB):
             for value, runs in _runsByValue(slab, start):
                 first = firsts.setdefault(value, runs[0, :3].copy())
                 runs[:, :3] -= first
