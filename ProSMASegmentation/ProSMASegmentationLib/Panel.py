@@ -343,7 +343,7 @@ class Panel(VTKObservationMixin):
     def _onProgress(self, job):
         self.ui.progressBar.setValue(round(1000 * job.fraction))
         text = job.stage
-        if job.secondsLeft is not None:
+        if job.secondsLeft:
             text += " - " + _("about {time} left").format(time=duration(job.secondsLeft))
         showText(self.ui.stageLabel, text)
 

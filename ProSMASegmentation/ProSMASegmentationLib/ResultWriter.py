@@ -109,14 +109,19 @@ class ResultWriter:
     def _untouchedSegments(self):
         """Steps that return {label value: (segment id, time of last change)} of segments that may be replaced."""
         untouched = {}
+        layers = []  # (image that segments may share, fingerprints of its labels)
         segmentation = self._output.GetSegmentation() if self._output is not None else None
         for segmentId in segmentation.GetSegmentIDs() if segmentation is not None else ():
             segment = segmentation.GetSegment(segmentId)
             value = self._ownLabel(segment)
-            if value is None or value in untouched:
+            if value is None or value in untouched or value > len(self._package.labels):
                 continue
-            changed = _changeTime(segment)
-            fingerprint = yield from fingerprintSteps(segment)
+            image, changed = SegmentLabelmap.of(segment), _changeTime(segment)
+            found = next((fingerprints for layer, fingerprints in layers if layer is image), None)
+            if found is None:
+                found = yield from fingerprintsOf(image)
+                layers.append((image, found))
+            fingerprint = found.get(segment.GetLabelValue(), EMPTY)
             if Fingerprint.match(fingerprint, tag(segment, TAG_FINGERPRINT)):
                 untouched[value] = (segmentId, changed)
         return untouched
@@ -160,7 +165,7 @@ class ResultWriter:
         replace = {}
         for value, (segmentId, changed) in untouched.items():
             segment = segmentation.GetSegment(segmentId)
-            if value in segments and segment is not None and _changeTime(segment) == changed:
+            if segment is not None and self._ownLabel(segment) == value and _changeTime(segment) == changed:
                 replace[segmentId] = value
         self._leaveSharedLayers(segmentation, set(replace))
         for segmentId, value in replace.items():
@@ -201,15 +206,14 @@ class ResultWriter:
             hierarchy.SetItemParent(nodeItem, hierarchy.GetItemParent(volumeItem))
 
 
-def fingerprintSteps(segment):
-    """Steps (for EventLoopTask) that return the fingerprint of a segment's present voxels."""
-    image = SegmentLabelmap.of(segment)
+def fingerprintsOf(image):
+    """Steps (for EventLoopTask) that return {label value: fingerprint} of the present voxels of a segments' image."""
     array = SegmentLabelmap.array(image)
     if array.size == 0:
-        return EMPTY
+        return {}
     offset, imageToWorld = SegmentLabelmap.geometry(image)
     fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
-    return fingerprints.get(segment.GetLabelValue(), EMPTY)
+    return fingerprints
 
 
 def tag(segment, name):

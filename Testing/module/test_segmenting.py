@@ -160,7 +160,8 @@ def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, t
     import slicer
 
     from ProSMASegmentationLib.Fingerprint import Fingerprint
-    from ProSMASegmentationLib.ResultWriter import fingerprintSteps
+    from ProSMASegmentationLib.ResultWriter import fingerprintsOf
+    from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 
     volume = scenes.add_volume(scenes.texture((24, 26, 28)), ijk_to_ras=scenes.oblique())
     node = scenes.segmented(panel, volume)
@@ -172,11 +173,12 @@ def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, t
     assert scenes.names(loaded) == expected_names
     assert np.array_equal(scenes.label_map(loaded, volume), expected)
     for segment_id in scenes.segment_ids(loaded):
-        steps = fingerprintSteps(loaded.GetSegmentation().GetSegment(segment_id))
-        assert Fingerprint.match(_value(steps), scenes.tag(loaded, segment_id, "ProSMA.fingerprint"))
+        segment = loaded.GetSegmentation().GetSegment(segment_id)
+        present = value_of(fingerprintsOf(SegmentLabelmap.of(segment)))[segment.GetLabelValue()]
+        assert Fingerprint.match(present, scenes.tag(loaded, segment_id, "ProSMA.fingerprint"))
 
 
-def _value(steps):
+def value_of(steps):
     """What a generator of steps returns."""
     try:
         while True:
