@@ -1,16 +1,24 @@
-"""The training side of the command line: `prosma train`, `evaluate` and `export`. Heavy imports wait for the command."""
+"""The training side of the command line: `plan`, `train`, `evaluate`, `export`. Heavy imports wait for the command."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+
+DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and masks/"
 
 
 def add_parsers(subparsers) -> None:
     """Add the subcommands; each sets ``run``, which takes the parsed arguments and returns the exit code."""
-    train = subparsers.add_parser("train", help="train a model by a recipe on a folder of labelled images")
-    train.add_argument("recipe", help="YAML file")
-    train.add_argument("--data", required=True, help="folder with imagesTr/ and labelsTr/, or images/ and masks/")
+    plan = subparsers.add_parser("plan", help="write a recipe that fits a folder of labelled images")
+    plan.add_argument("--data", required=True, help=DATA_HELP)
+    plan.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="YAML file")
+    plan.set_defaults(run=run_plan)
+
+    train = subparsers.add_parser("train", help="train a model on a folder of labelled images")
+    train.add_argument("recipe", nargs="?", help="YAML file; without it one is planned from the data: RUN/recipe.yaml")
+    train.add_argument("--data", required=True, help=DATA_HELP)
     train.add_argument("--out", required=True, help="folder for the run: checkpoint, logs")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
@@ -36,13 +44,52 @@ def add_parsers(subparsers) -> None:
     export.set_defaults(run=run_export)
 
 
-def run_train(arguments: argparse.Namespace) -> int:
-    from .fitting import train
+def run_plan(arguments: argparse.Namespace) -> int:
+    plan_into(arguments.output, arguments.data)
+    print(f"Next: prosma train {arguments.output} --data {arguments.data} --out RUN")
+    return 0
+
+
+def plan_into(path: Path, data: str):
+    """Plan a recipe for ``data``, write it to ``path``, say in a line what was chosen, and return it."""
+    from .planning import plan_folder, write_recipe
+
+    recipe, text = plan_folder(data, print_reading)
+    write_recipe(path, text)
+    model, fitting = recipe.model, recipe.fitting
+    print(
+        f"Planned {path}: {model['dimension']}D, {names(model['channels'])}; to find: {names(model['labels'])}; "
+        f"patches of {' x '.join(map(str, model['patch_size']))}, {fitting.batch_size} a step, "
+        f"intensity rule '{model['intensity']['rule']}'",
+        file=sys.stderr,
+    )
+    return recipe
+
+
+def names(entries: list[dict]) -> str:
+    return ", ".join(entry["name"] for entry in entries)
+
+
+def recipe_for(arguments: argparse.Namespace):
+    """The recipe that was given, else the one that the run already has, else a planned one."""
     from .recipe import Recipe
 
-    recipe = Recipe.read(arguments.recipe)
+    planned = Path(arguments.out) / "recipe.yaml"
+    if arguments.recipe:
+        return Recipe.read(arguments.recipe)
+    if planned.is_file():
+        print(f"Using {planned}", file=sys.stderr)
+        return Recipe.read(planned)
+    return plan_into(planned, arguments.data)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    from .fitting import train
+
+    recipe = recipe_for(arguments)
     if arguments.max_epochs:
         recipe.fitting.epochs = arguments.max_epochs
+        recipe.fitting.validate_every = min(recipe.fitting.validate_every, arguments.max_epochs)
     devices = arguments.devices if arguments.devices == "auto" else int(arguments.devices)
     last = train(
         recipe,
@@ -84,3 +131,9 @@ def print_case(done: int, total: int, case: dict) -> None:
     """One line a case on stderr."""
     dice = case["mean"]["dice"]
     print(f"{done}/{total} {case['case']}: Dice {'undefined' if dice is None else f'{dice:.4f}'}", file=sys.stderr)
+
+
+def print_reading(done: int, total: int) -> None:
+    """Now and then a line on stderr while cases are read."""
+    if done == total or done % 100 == 0:
+        print(f"Read {done} of {total} cases", file=sys.stderr)

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ..image import Image, read_image, read_labels
+from ..reading import PHOTOGRAPHS
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PHOTOGRAPHS)
+LOSSY = (".jpg", ".jpeg")
 
 
 class DatasetError(ValueError):
@@ -26,6 +28,11 @@ class Case:
     id: str
     images: tuple[Path, ...]
     labels: Path
+
+    @property
+    def is_photograph(self) -> bool:
+        """Whether the image's format has no voxel size in mm that could be relied on."""
+        return self.images[0].name.lower().endswith(PHOTOGRAPHS)
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,8 @@ def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Cas
         channels.setdefault(match[1], []).append(path)
     if not channels:
         raise DatasetError(f"'{images}' holds no images.")
+    for case, paths in channels.items():
+        check_channel_files(case, paths, numbered=bool(channel_suffix))
     masks = {without_ending(path.name): path for path in labels.iterdir()} if labels.is_dir() else {}
     counts = {len(paths) for paths in channels.values()}
     cases = {}
@@ -84,6 +93,16 @@ def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Cas
             raise DatasetError(f"Case '{case}' has {len(paths)} channels, others have {max(counts)}.")
         cases[case] = Case(case, tuple(paths), masks[case])
     return cases
+
+
+def check_channel_files(case: str, paths: list[Path], numbered: bool) -> None:
+    """Raise DatasetError for two files of one name and for channels that are not numbered 0000, 0001, ..."""
+    stems = [without_ending(path.name) for path in paths]
+    if len(set(stems)) < len(stems):
+        raise DatasetError(f"Case '{case}' has several images of one name, such as '{paths[0]}' and '{paths[1]}'.")
+    numbers = [int(stem[-4:]) for stem in stems] if numbered else [0]
+    if numbers != list(range(len(numbers))):
+        raise DatasetError(f"Case '{case}' has the channels {numbers}: they are numbered 0000, 0001, ... without gaps.")
 
 
 def without_ending(name: str) -> str:
@@ -111,30 +130,43 @@ def read_splits(folder: Path, cases: dict[str, Case]) -> dict[str, list[str]]:
 
 
 def read_case(case: Case, model: dict) -> tuple[Image, np.ndarray]:
-    """The image and its labels, uint8 (I, J, K). Raises DatasetError that names the case and the file.
+    """The image and its labels, uint8 (I, J, K). Raises DatasetError that names the case and the file."""
+    image, labels = read_files(case)
+    if len(image.array) != len(model["channels"]):
+        raise DatasetError(
+            f"Case '{case.id}' has {len(image.array)} channels; the model takes {len(model['channels'])}."
+        )
+    return image, checked_labels(labels, len(model["labels"]), case)
 
-    Masks of a model with one label count every value above zero as that label when they are 0 and 255.
-    """
+
+def read_files(case: Case) -> tuple[Image, np.ndarray]:
+    """The image and its label map (I, J, K) as the files have them. Raises DatasetError if they do not fit together."""
     try:
         image = read_image(case.images)
     except (ValueError, OSError, RuntimeError) as error:
         raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
     try:
-        mask = read_labels(case.labels)
+        labels = read_labels(case.labels).array[0]
     except (ValueError, OSError, RuntimeError) as error:
         raise DatasetError(f"Case '{case.id}': the labels '{case.labels}' cannot be read. {error}") from error
-    if len(image.array) != len(model["channels"]):
-        raise DatasetError(
-            f"Case '{case.id}' has {len(image.array)} channels; the model takes {len(model['channels'])}."
-        )
-    labels = mask.array[0]
     if labels.shape != image.shape:
-        raise DatasetError(f"Case '{case.id}': the labels are {labels.shape} voxels, the image is {image.shape}.")
-    return image, checked_labels(labels, len(model["labels"]), case)
+        raise DatasetError(
+            f"Case '{case.id}': the labels '{case.labels}' are {labels.shape} voxels, the image is {image.shape}."
+        )
+    return image, labels
 
 
 def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:
-    """Labels as uint8 with values 0 to ``highest``. Raises DatasetError for any other value."""
+    """Labels as uint8 with values 0 to ``highest``. Raises DatasetError for any other value.
+
+    Masks of one label may also be 0 and 255; JPEG masks, whose values are smeared, are cut at the middle.
+    """
+    if case.labels.name.lower().endswith(LOSSY):
+        if highest > 1:
+            raise DatasetError(
+                f"Case '{case.id}': '{case.labels}' is a JPEG, which changes label values. Save the labels as PNG."
+            )
+        return (labels > 127).astype(np.uint8)
     values = np.unique(labels)
     if highest == 1 and set(values) <= {0, 255}:
         return (labels > 0).astype(np.uint8)

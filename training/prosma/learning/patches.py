@@ -6,6 +6,7 @@ number of devices do not matter, because a sampler hands out the numbers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -30,6 +31,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..image import normalise, to_canonical
 from .dataset import Case, DatasetError, read_case
 from .recipe import Recipe
+
+# Images without any label are wanted: the network has to learn that there may be nothing.
+warnings.filterwarnings("ignore", message="Num foregrounds 0")
 
 MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
 
@@ -106,7 +110,12 @@ def training_transforms(recipe: Recipe) -> Compose:
         RandScaleIntensityFixedMeand(
             image, prob=settings.contrast_probability, factors=settings.contrast, preserve_range=True
         ),
-        RandSimulateLowResolutiond(image, prob=settings.low_resolution_probability, zoom_range=settings.low_resolution),
+        RandSimulateLowResolutiond(
+            image,
+            prob=settings.low_resolution_probability,
+            upsample_mode="trilinear" if len(patch) == 3 else "bilinear",
+            zoom_range=settings.low_resolution,
+        ),
         RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
     ]
     return Compose(steps)
