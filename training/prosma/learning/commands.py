@@ -33,7 +33,10 @@ def add_parsers(subparsers) -> None:
     evaluate.add_argument("--data", required=True)
     evaluate.add_argument("--split", default="test", help="train, val, test or all (default: test)")
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice (%(default)s)")
     evaluate.add_argument("--json", metavar="FILE", help="write the full report here")
+    evaluate.add_argument("--csv", metavar="FILE", help="write a row for each case and label here")
+    evaluate.add_argument("--sheet", metavar="FILE", help="draw the best, median and worst case here (PNG)")
     evaluate.set_defaults(run=run_evaluate)
 
     export = subparsers.add_parser("export", help="make a model package from a run")
@@ -107,15 +110,29 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     from ..bundle import resolve
-    from .evaluation import describe, evaluate
+    from .evaluation import describe, evaluate, write_csv
     from .files import write_json
 
+    package = resolve(arguments.model)
     report = evaluate(
-        resolve(arguments.model), arguments.data, arguments.split, device=arguments.device, progress=print_case
+        package,
+        arguments.data,
+        arguments.split,
+        device=arguments.device,
+        nsd_tolerance=arguments.nsd_mm,
+        progress=print_case,
     )
     print(describe(report))
     if arguments.json:
         write_json(arguments.json, report)
+    if arguments.csv:
+        write_csv(arguments.csv, report)
+    if arguments.sheet:
+        from ..segmenter import Segmenter
+        from .dataset import LabelledFolder
+        from .sheet import write_sheet
+
+        write_sheet(arguments.sheet, Segmenter(package, arguments.device), LabelledFolder.open(arguments.data), report)
     return 0
 
 

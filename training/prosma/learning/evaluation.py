@@ -1,12 +1,14 @@
-"""How good a model package is on labelled images: overlap per case and label, with intervals."""
+"""How good a model package is on labelled images: overlap and surfaces per case and label, with intervals."""
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -14,29 +16,35 @@ from .. import __version__
 from ..bundle import ModelPackage
 from ..segmenter import Segmenter
 from .dataset import Case, LabelledFolder, read_case
+from .surfaces import surface_metrics
 
-METRICS = ("dice", "iou", "precision", "recall", "volume_error")
+METRICS = ("dice", "iou", "precision", "recall", "volume_error", "hd95", "nsd")
+NSD_TOLERANCE = 1.0
 BOOTSTRAPS = 2000
 
 
-def overlap_metrics(predicted: np.ndarray, reference: np.ndarray, voxel_ml: float) -> dict[str, float | None]:
+def overlap_metrics(predicted: np.ndarray, reference: np.ndarray, voxel_ml: float | None) -> dict[str, float | None]:
     """Of two boolean arrays of one shape. None where a ratio is undefined (both empty, or nothing to divide by).
 
-    ``volume_error`` is predicted minus reference, in ml.
+    ``volume_error`` is predicted minus reference, in ml; None without ``voxel_ml``, for images without voxel size.
     """
-    hit = int(np.count_nonzero(predicted & reference))
-    found, there = int(np.count_nonzero(predicted)), int(np.count_nonzero(reference))
-
-    def ratio(part: float, whole: float) -> float | None:
-        return part / whole if whole else None
-
+    hit, found, there = counts(predicted, reference)
     return {
         "dice": ratio(2 * hit, found + there),
         "iou": ratio(hit, found + there - hit),
         "precision": ratio(hit, found),
         "recall": ratio(hit, there),
-        "volume_error": (found - there) * voxel_ml,
+        "volume_error": None if voxel_ml is None else (found - there) * voxel_ml,
     }
+
+
+def counts(predicted: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
+    """Voxels in both of two boolean arrays, in the first, in the second."""
+    return tuple(int(np.count_nonzero(mask)) for mask in (predicted & reference, predicted, reference))
+
+
+def ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
 
 
 def average(values: Sequence[float | None]) -> float | None:
@@ -54,15 +62,23 @@ def bootstrap_interval(values: Sequence[float | None], seed: int = 0) -> list[fl
     return [float(limit) for limit in np.percentile(means, (2.5, 97.5))]
 
 
-def evaluate_case(segmenter: Segmenter, case: Case) -> dict:
-    """One case through the whole inference path, compared on the image's own grid. Raises DatasetError, EngineError."""
+def evaluate_case(segmenter: Segmenter, case: Case, in_mm: bool = True, nsd_tolerance: float = NSD_TOLERANCE) -> dict:
+    """One case through the whole inference path, compared on the image's own grid. Raises DatasetError, EngineError.
+
+    Distances are in mm by the image's own spacing, or in pixels.
+    """
     model = segmenter.package.model
     image, reference = read_case(case, model)
     result = segmenter.segment(image)
-    labels = {
-        label["name"]: overlap_metrics(result.labels == label["value"], reference == label["value"], image.voxel_ml)
-        for label in model["labels"]
-    }
+    spacing, voxel_ml = (image.spacing, image.voxel_ml) if in_mm else ((1.0, 1.0, 1.0), None)
+    labels, voxels = {}, {}
+    for label in model["labels"]:
+        masks = result.labels == label["value"], reference == label["value"]
+        labels[label["name"]] = {
+            **overlap_metrics(*masks, voxel_ml),
+            **surface_metrics(*masks, spacing, nsd_tolerance),
+        }
+        voxels[label["name"]] = counts(*masks)
     mean = {
         metric: average([values[metric] for values in labels.values()])
         for metric in METRICS
@@ -72,6 +88,7 @@ def evaluate_case(segmenter: Segmenter, case: Case) -> dict:
         "case": case.id,
         "mean": mean,
         "labels": labels,
+        "voxels": voxels,
         "seconds": round(result.seconds["total"], 3),
         "removed_share": result.statistics.get("removed_share"),
         "levels": result.statistics.get("levels", []),
@@ -84,18 +101,22 @@ def evaluate(
     split: str = "test",
     *,
     device: str = "auto",
+    nsd_tolerance: float = NSD_TOLERANCE,
     progress: Callable[[int, int, dict], None] = lambda done, total, case: None,
 ) -> dict:
     """Evaluate on one split of a labelled folder; returns what `prosma evaluate --json` writes.
 
-    ``mean`` is the mean over cases of each case's mean over labels; ``interval`` its bootstrap 95 % interval.
+    ``mean`` is the mean over cases of each case's mean over labels; ``interval`` its bootstrap 95 % interval. What is
+    undefined is None and enters no mean; ``<metric>_cases`` counts the cases that do. Distances and ``nsd_tolerance``
+    are in mm, or in pixels where the split holds photographs, which have no voxel size (``surface`` says which).
     """
     cases = LabelledFolder.open(data).split(split)
+    in_mm = not any(case.is_photograph for case in cases)
     segmenter = Segmenter(package, device)
     started = time.monotonic()
     rows = []
     for case in cases:
-        rows.append(evaluate_case(segmenter, case))
+        rows.append(evaluate_case(segmenter, case, in_mm, nsd_tolerance))
         progress(len(rows), len(cases), rows[-1])
     names = [label["name"] for label in package.labels]
     return {
@@ -107,6 +128,9 @@ def evaluate(
         "cases": len(rows),
         "mean": summary([row["mean"] for row in rows]),
         "labels": {name: summary([row["labels"][name] for row in rows]) for name in names},
+        "presence": {name: presence(rows, name) for name in names},
+        "pooled": pooled(rows, names) if package.dimension == 2 else None,
+        "surface": {"unit": "mm" if in_mm else "px", "nsd_tolerance": nsd_tolerance},
         "gate": gate_summary(rows),
         "seconds": {"total": round(time.monotonic() - started, 1), "per_case": average([r["seconds"] for r in rows])},
         "hardware": f"{segmenter.device}, {os.cpu_count()} cores, {platform.machine()}",
@@ -114,8 +138,32 @@ def evaluate(
     }
 
 
+def presence(rows: Sequence[dict], name: str) -> dict:
+    """Results on the cases whose reference has a label, and false alarms on those that have none."""
+    there = [row["labels"][name] for row in rows if row["voxels"][name][2]]
+    absent = [row["voxels"][name] for row in rows if not row["voxels"][name][2]]
+    return {
+        "cases": len(there),
+        "dice": average([values["dice"] for values in there]),
+        "iou": average([values["iou"] for values in there]),
+        "iou_interval": bootstrap_interval([values["iou"] for values in there]),
+        "cases_without": len(absent),
+        "false_alarms": sum(found > 0 for _, found, _ in absent),
+    }
+
+
+def pooled(rows: Sequence[dict], names: Sequence[str]) -> dict:
+    """IoU and F1 over the pixels of all images together, for each label and as the mean over labels."""
+    labels = {}
+    for name in names:
+        hit, found, there = (sum(column) for column in zip(*(row["voxels"][name] for row in rows), strict=True))
+        labels[name] = {"iou": ratio(hit, found + there - hit), "f1": ratio(2 * hit, found + there)}
+    mean = {metric: average([values[metric] for values in labels.values()]) for metric in ("iou", "f1")}
+    return {"mean": mean, "labels": labels}
+
+
 def summary(rows: Sequence[dict]) -> dict:
-    """For each metric the mean, median and bootstrap 95 % interval over cases."""
+    """For each metric the mean, median and bootstrap 95 % interval over cases, and the number of cases that have it."""
     result = {}
     for metric in rows[0] if rows else ():
         values = [row[metric] for row in rows]
@@ -123,6 +171,7 @@ def summary(rows: Sequence[dict]) -> dict:
         result[metric] = average(values)
         result[f"{metric}_median"] = float(np.median(defined)) if defined else None
         result[f"{metric}_interval"] = bootstrap_interval(values)
+        result[f"{metric}_cases"] = len(defined)
     return result
 
 
@@ -146,8 +195,35 @@ def describe(report: dict) -> str:
     for name, values in rows.items():
         dice, interval = values["dice"], values["dice_interval"]
         text = "undefined" if dice is None else f"{dice:.4f}  (95 % {interval[0]:.4f} to {interval[1]:.4f})"
-        lines.append(f"  {name:{width}}  Dice {text}")
+        lines.append(f"  {name:{width}}  Dice {text}  {surface_text(values, report['surface'])}".rstrip())
+    if report["pooled"] and report["pooled"]["mean"]["iou"] is not None:
+        mean = report["pooled"]["mean"]
+        lines.append(f"  all pixels together: IoU {mean['iou']:.4f}, F1 {mean['f1']:.4f}")
     removed = report["gate"]["removed_share"]
     if removed is not None and not math.isnan(removed):
         lines.append(f"  the gates removed {100 * removed:.1f} % of the skip features")
     return "\n".join(lines)
+
+
+def surface_text(values: dict, surface: dict) -> str:
+    parts = []
+    if values["hd95"] is not None:
+        parts.append(f"HD95 {values['hd95']:.2f} {surface['unit']}")
+    if values["nsd"] is not None:
+        parts.append(f"NSD at {surface['nsd_tolerance']:g} {surface['unit']} {values['nsd']:.4f}")
+    return ", ".join(parts)
+
+
+def write_csv(path: str | os.PathLike, report: dict) -> None:
+    """One row for each case and label; what is undefined stays empty. Distances are in the unit of the last column."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    with temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["case", "label", *METRICS, "seconds", "distance_unit"])
+        for case in report["per_case"]:
+            for label, values in case["labels"].items():
+                numbers = ["" if values[metric] is None else values[metric] for metric in METRICS]
+                writer.writerow([case["case"], label, *numbers, case["seconds"], report["surface"]["unit"]])
+    os.replace(temporary, path)

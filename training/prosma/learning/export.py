@@ -7,16 +7,15 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import save
 
 from ..bundle import ModelPackage, write_package
-from ..image import normalise, to_canonical
 from ..segmenter import Segmenter
 from .dataset import Case, LabelledFolder, read_case
 from .evaluation import evaluate
 from .files import write_json
+from .pictures import SliceView
 from .recipe import Recipe, RecipeError
 
 PREVIEW_SIZE = 256
@@ -91,29 +90,13 @@ def median_case(folder: LabelledFolder, report: dict) -> Case:
 
 
 def preview_picture(segmenter: Segmenter, case: Case) -> bytes:
-    """PNG of the slice with most labels: the image in grey (or colour) with the model's labels over it."""
-    from PIL import Image as Picture
-
+    """PNG of the slice with most labels, with the model's labels painted over it."""
     model = segmenter.package.model
     image, _ = read_case(case, model)
     labels = segmenter.segment(image).labels
-    array, canonical = to_canonical(image, model)
-    labels = canonical.bring_labels(labels)
-    depth = int(np.argmax((labels > 0).sum(axis=(0, 1))))
-    grey = normalise(array, {"rule": "clip-zscore", "percentiles": [1, 99]})[..., depth]
-    grey = 255 * (grey - grey.min()) / max(float(np.ptp(grey)), 1e-6)
-    pixels = np.repeat(grey[:1], 3, axis=0) if len(grey) != 3 else grey
-    for label in model["labels"]:
-        inside = labels[..., depth] == label["value"]
-        color = np.array(label["color"], np.float32)[:, None]
-        pixels[:, inside] = 0.5 * pixels[:, inside] + 0.5 * color
-    # (C, X, Y) with X to the right and Y upwards in a patient; rows of a picture run downwards.
-    rows = pixels.transpose(2, 1, 0) if model["dimension"] == 2 else pixels.transpose(2, 1, 0)[::-1]
-    picture = Picture.fromarray(np.ascontiguousarray(rows).round().astype(np.uint8))
-    scale = PREVIEW_SIZE / max(picture.size)
-    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Picture.Resampling.BICUBIC)
+    view = SliceView.of_most_labels(image, labels, model["dimension"])
     stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
+    view.picture(PREVIEW_SIZE, labels, [label["color"] for label in model["labels"]]).save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 

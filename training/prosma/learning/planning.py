@@ -59,6 +59,8 @@ COLORS = [
     [183, 156, 220], [183, 214, 211], [244, 142, 52], [152, 189, 207], [200, 120, 160],
 ]  # fmt: skip
 
+VIVID = [[40, 220, 90], [60, 140, 255], [255, 225, 40], [255, 60, 200]]  # seen on flesh and on stained tissue
+
 
 def plan_folder(data, progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[Recipe, str]:
     """The recipe for a labelled folder, and its text as YAML with comments. Raises DatasetError with file and fault."""
@@ -75,6 +77,7 @@ def plan(found: Fingerprint) -> Recipe:
     strides, kernels = plan_stages(patch, spacing or [1.0] * dimension)
     patch = to_multiples(patch, strides, whole=grid_sizes(found, spacing))
     modality = modality_of(found)
+    colors = VIVID + COLORS if found.photographs and len(found.channels) == 3 else COLORS
     model = {
         "id": model_id(found.name),
         "name": str(found.description.get("name") or found.name),
@@ -84,7 +87,7 @@ def plan(found: Fingerprint) -> Recipe:
         "dimension": dimension,
         "channels": [{"name": name} for name in found.channels],
         "labels": [
-            {"value": value, "name": name.replace("_", " "), "color": list(COLORS[(value - 1) % len(COLORS)])}
+            {"value": value, "name": name.replace("_", " "), "color": list(colors[(value - 1) % len(colors)])}
             for value, name in enumerate(found.labels, start=1)
         ],
         "spacing": spacing,
