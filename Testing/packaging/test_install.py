@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cmake_lists
 import pytest
+import system_libraries
 
 ROOT = Path(__file__).parents[2]
 STUB = Path(__file__).parent / "slicer_stub"
@@ -80,3 +81,26 @@ def test_the_installed_worker_gets_ready_and_shuts_down(installed):
         assert worker.wait(timeout=30) == 0
     assert ready["event"] == "ready"
     assert ready["problem"] is None
+
+
+CLICK_IN_PANEL = """
+import headless_slicer
+widget = headless_slicer.loadModule("ProSMASegmentation.py")
+headless_slicer.click(widget.ui.sampleButton)
+headless_slicer.click(widget.ui.segmentButton)
+job = widget.panel.job
+headless_slicer.processEvents(until=lambda: not job.isActive, timeout=120)
+from ProSMASegmentationLib import Places
+print(job.state, job.error, job.package.folder, Places.engineSource(), Places.samplesFolder(), sep="\\n")
+headless_slicer.close()
+"""
+
+
+@pytest.mark.skipif(bool(system_libraries.missing()), reason=system_libraries.notice())
+def test_the_installed_panel_segments_the_installed_sample_with_the_installed_model(installed):
+    command, options = _python(installed, "-c", CLICK_IN_PANEL)
+    options["env"]["PYTHONPATH"] += os.pathsep + str(ROOT / "Testing")
+    state, error, *places = _run(*command, **options).splitlines()
+    assert (state, error) == ("finished", "None")
+    resources = installed / "Resources"
+    assert places == [str(resources / "Models" / "hippocampus-mr"), str(installed), str(resources / "Samples")]
