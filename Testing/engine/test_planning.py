@@ -110,9 +110,13 @@ def test_photographs_are_planned_trained_exported_and_segmented(photographs, tmp
     recipe["network"]["features"] = [4, 8, 8, 8, 8][: len(recipe["network"]["features"])]
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
 
+    assert main(["plan", "--data", str(photographs), "-o", str(run / "recipe.yaml")]) == 1, "edits are not overwritten"
     assert main(train) == 0
     assert "val/dice" in json.loads((run / "history.json").read_text())["epochs"][0]
     assert torch.load(run / "last.ckpt", weights_only=False)["global_step"] == 2, "the edited recipe was used"
+    (run / "recipe.yaml").unlink()
+    assert main([*train[:-1], "2", "--resume"]) == 0
+    assert torch.load(run / "last.ckpt", weights_only=False)["global_step"] == 4, "the run's own recipe was used"
     assert main(["export", str(run), "--data", str(photographs), "-o", str(package)]) == 0
     assert ModelPackage.open(package).channels == [{"name": "red"}, {"name": "green"}, {"name": "blue"}]
     image, result = photographs / "images" / "case_3.png", tmp_path / "result.nii.gz"
@@ -221,6 +225,29 @@ def test_label_values_without_names_are_counted(volumes, tmp_path):
     write_volume(folder / "labelsTr/case_1.nii.gz", lambda a: 4 * a)
     with pytest.raises(DatasetError, match=r"case_1.*value 4.*without gaps"):
         plan_folder(folder)
+
+
+@pytest.mark.parametrize("splits", [{"train": ["case_0"]}, {"train": ["case_0"], "val": []}, {"train": [], "val": []}])
+def test_training_needs_cases_to_train_and_to_validate(volumes, tmp_path, splits):
+    folder = tmp_path / "unsplit"
+    shutil.copytree(volumes, folder)
+    write_json(folder / "splits.json", splits)
+    with pytest.raises(DatasetError, match=r"no split 'val'|no case for '(val|train)'"):
+        plan_folder(folder)
+
+
+def test_stacks_of_tif_images_are_volumes(volumes, tmp_path):
+    folder = tmp_path / "stacks"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(3):
+        for name, source in (("images", f"imagesTr/case_{number}_0000"), ("masks", f"labelsTr/case_{number}")):
+            volume = SimpleITK.ReadImage(str(volumes / f"{source}.nii.gz"))
+            kind = SimpleITK.sitkUInt16 if name == "images" else SimpleITK.sitkUInt8
+            SimpleITK.WriteImage(SimpleITK.Cast(volume, kind), str(folder / name / f"case_{number}.tif"))
+    model = plan_folder(folder)[0].model
+    assert model["dimension"] == 3 and model["resize"] is None and "field_of_view" not in model
+    assert model["intensity"]["rule"] == "clip-zscore"
 
 
 def test_grey_and_colour_do_not_mix(photographs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from pathlib import Path
 
 DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and masks/"
@@ -77,18 +78,19 @@ def recipe_for(arguments: argparse.Namespace):
     """The recipe that was given, else the one that the run already has, else a planned one."""
     from .recipe import Recipe
 
-    planned = Path(arguments.out) / "recipe.yaml"
     if arguments.recipe:
         return Recipe.read(arguments.recipe)
-    if planned.is_file():
-        print(f"Using {planned}", file=sys.stderr)
-        return Recipe.read(planned)
-    return plan_into(planned, arguments.data)
+    for path in (Path(arguments.out, name) for name in ("recipe.yaml", "recipe.json")):
+        if path.is_file():
+            print(f"Using {path}", file=sys.stderr)
+            return Recipe.read(path)
+    return plan_into(Path(arguments.out, "recipe.yaml"), arguments.data)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
     from .fitting import train
 
+    warnings.filterwarnings("ignore", message="Checkpoint directory")  # a run's folder holds its recipe from the start
     recipe = recipe_for(arguments)
     if arguments.max_epochs:
         recipe.fitting.epochs = arguments.max_epochs

@@ -59,12 +59,14 @@ class LabelledFolder:
         return cls(folder, cases, read_splits(folder, cases))
 
     def split(self, name: str) -> list[Case]:
-        """The cases of ``train``, ``val``, ``test`` or ``all``. Raises DatasetError if there is no such split."""
+        """The cases of ``train``, ``val``, ``test`` or ``all``. Raises DatasetError if there is no such split or no case."""
         if name == "all":
             return list(self.cases.values())
         if name not in self.splits:
             known = ", ".join([*self.splits, "all"])
             raise DatasetError(f"'{self.folder}' has no split '{name}'; it has {known}.")
+        if not self.splits[name]:
+            raise DatasetError(f"'{self.folder / 'splits.json'}' names no case for '{name}'.")
         return [self.cases[case] for case in self.splits[name]]
 
 

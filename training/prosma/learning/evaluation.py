@@ -195,7 +195,8 @@ def describe(report: dict) -> str:
     for name, values in rows.items():
         dice, interval = values["dice"], values["dice_interval"]
         text = "undefined" if dice is None else f"{dice:.4f}  (95 % {interval[0]:.4f} to {interval[1]:.4f})"
-        lines.append(f"  {name:{width}}  Dice {text}  {surface_text(values, report['surface'])}".rstrip())
+        rest = other_metrics(values, report["surface"], report["cases"])
+        lines.append(", ".join([f"  {name:{width}}  Dice {text}", *rest]))
     if report["pooled"] and report["pooled"]["mean"]["iou"] is not None:
         mean = report["pooled"]["mean"]
         lines.append(f"  all pixels together: IoU {mean['iou']:.4f}, F1 {mean['f1']:.4f}")
@@ -205,13 +206,17 @@ def describe(report: dict) -> str:
     return "\n".join(lines)
 
 
-def surface_text(values: dict, surface: dict) -> str:
+def other_metrics(values: dict, surface: dict, cases: int) -> list[str]:
+    """IoU and surface metrics of a summary, as far as they are defined."""
     parts = []
+    if values["iou"] is not None:
+        parts.append(f"IoU {values['iou']:.4f}")
     if values["hd95"] is not None:
-        parts.append(f"HD95 {values['hd95']:.2f} {surface['unit']}")
+        some = f" (in {values['hd95_cases']} of {cases} cases)" if values["hd95_cases"] < cases else ""
+        parts.append(f"HD95 {values['hd95']:.2f} {surface['unit']}{some}")
     if values["nsd"] is not None:
         parts.append(f"NSD at {surface['nsd_tolerance']:g} {surface['unit']} {values['nsd']:.4f}")
-    return ", ".join(parts)
+    return parts
 
 
 def write_csv(path: str | os.PathLike, report: dict) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from ..image import Image, plan_canonical
 from .dataset import LOSSY, Case, DatasetError, LabelledFolder, checked_labels, read_files
 
-SAMPLES = 20_000  # foreground voxels of a case whose intensities are kept
+SAMPLES = 5_000  # foreground voxels of a case whose intensities are kept
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Fingerprint:
 
     @property
     def photographs(self) -> bool:
-        return all(case.photograph for case in self.cases)
+        """Whether these are 2D images in formats without voxel sizes."""
+        return self.dimension == 2 and all(case.photograph for case in self.cases)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -81,9 +82,7 @@ def take_fingerprint(data, progress: Callable[[int, int], None] = lambda done, t
     folder = LabelledFolder.open(data)
     description = read_description(folder.folder / "dataset.json")
     names = label_names(description)
-    training = {case.id for case in folder.split("train")}
-    if not training:
-        raise DatasetError(f"'{folder.folder / 'splits.json'}' names no case for training.")
+    training, _ = ({case.id for case in folder.split(name)} for name in ("train", "val"))
     facts, channels, dimension = [], 0, 0
     used = sorted({case for ids in folder.splits.values() for case in ids})
     for done, id in enumerate(used, start=1):

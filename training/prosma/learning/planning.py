@@ -21,7 +21,10 @@ The rules, from the training cases of the folder. A person can change every resu
   where two labels differ in that alone; ultrasound pictures only from side to side.
 - Rotation: in 3D with thick slices (3 times) only within the slices.
 - Patches centred on a label: a third; half where labels fill less than 1 % of the voxels.
-- Expected field of view, 3D: 0.75 times the smallest to 1.33 times the largest extent of the training cases.
+- Expected field of view, 3D with voxel sizes: 0.75 times the smallest to 1.33 times the largest extent of the training cases.
+
+All else keeps the defaults of `recipe.Augmentation` and `recipe.Fitting`. Stacks of tif images count as 3D with voxels of
+1 mm where they say nothing else.
 """
 
 from __future__ import annotations
@@ -37,7 +40,7 @@ import yaml
 from .. import __version__
 from ..unet import SMALL
 from .fingerprint import Fingerprint, take_fingerprint
-from .recipe import Augmentation, Fitting, Recipe
+from .recipe import Augmentation, Fitting, Recipe, RecipeError
 
 LARGEST_PATCH = 64**3
 LARGEST_SIDE = 256
@@ -103,7 +106,7 @@ def plan(found: Fingerprint) -> Recipe:
         },
         "accept_licence": False,
     }
-    if not flat:
+    if not flat and not any(case.photograph for case in found.cases):
         model["field_of_view"] = field_of_view(found)
     network = {"features": list(SMALL[: len(strides)]), "strides": strides, "kernel_sizes": kernels, "skip": "prosma"}
     augmentation = Augmentation()
@@ -290,5 +293,8 @@ def span(values: np.ndarray, form: str) -> str:
 
 
 def write_recipe(path: Path, text: str) -> None:
+    """Write a new file; RecipeError where one is, because a person may have edited it."""
+    if path.exists():
+        raise RecipeError(f"'{path}' is already there. Choose another name, or delete it first.")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

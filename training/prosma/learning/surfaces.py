@@ -33,7 +33,7 @@ def surface_metrics(
     near = sum(np.count_nonzero(values <= tolerance * (1 + 1e-6)) for values in distances)
     return {
         "hd95": float(max(np.percentile(values, 95) for values in distances)),
-        "nsd": near / sum(values.size for values in distances),
+        "nsd": float(near / sum(values.size for values in distances)),
     }
 
 
