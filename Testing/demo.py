@@ -21,6 +21,7 @@ MODEL = "hippocampus-mr"
 LEAST_DICE = 0.87
 SECONDS_TO_START, SECONDS_TO_SEGMENT = 120, 300
 MM3_PER_ML = 1000
+PICTURE_SIZE = (1600, 1000)  # pixels; tall enough for the whole panel
 
 
 class DemoError(RuntimeError):
@@ -78,7 +79,7 @@ def _with_panel(sample: dict, file: Path, picture: Path) -> dict:
         headless_slicer.processEvents(until=lambda: widget.ui.volumesTable.rowCount == segments)
         if not slicer.util.saveNode(job.segmentationNode, str(file)):
             raise DemoError(f"{file} could not be written")
-        drawn = views.screenshot(picture, panel=widget.parent)
+        drawn = views.screenshot(picture, panel=widget.parent, size=PICTURE_SIZE)
         if not drawn:
             print(f"Notice: {drawn.reason}")
         return {
