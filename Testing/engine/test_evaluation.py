@@ -86,7 +86,8 @@ def test_an_evaluation_writes_json_a_table_and_a_sheet(volumes, package, tmp_pat
     report, table, sheet = (tmp_path / "new" / name for name in ("report.json", "table.csv", "sheet.png"))
     command = ["evaluate", str(package.folder), "--data", str(volumes), "--nsd-mm", "2", "--device", "cpu"]
     assert main([*command, "--json", str(report), "--csv", str(table), "--sheet", str(sheet)]) == 0
-    assert "HD95" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "HD95" in said and "2 cases that have it" in said and "in 1 cases without it" in said
     content = json.loads(report.read_text(), parse_constant=pytest.fail)  # neither NaN nor infinity
     assert content["surface"] == {"unit": "mm", "nsd_tolerance": 2.0}
     assert content["pooled"] is None

@@ -197,6 +197,12 @@ def describe(report: dict) -> str:
         text = "undefined" if dice is None else f"{dice:.4f}  (95 % {interval[0]:.4f} to {interval[1]:.4f})"
         rest = other_metrics(values, report["surface"], report["cases"])
         lines.append(", ".join([f"  {name:{width}}  Dice {text}", *rest]))
+    for name, found in report["presence"].items():
+        if found["cases"] and found["cases_without"]:
+            lines.append(
+                f"  {name}, {found['cases']} cases that have it: Dice {found['dice']:.4f}, IoU {found['iou']:.4f}; "
+                f"{found['false_alarms']} false alarms in {found['cases_without']} cases without it"
+            )
     if report["pooled"] and report["pooled"]["mean"]["iou"] is not None:
         mean = report["pooled"]["mean"]
         lines.append(f"  all pixels together: IoU {mean['iou']:.4f}, F1 {mean['f1']:.4f}")

@@ -12,8 +12,8 @@ The rules, from the training cases of the folder. A person can change every resu
 - Strides: an axis is halved while 8 samples are left and it is at most twice as coarse as the finest such axis, up to 4
   times. Kernels have size 1 along axes that are more than twice as coarse as the finest one, else 3.
 - Features: 16, 32, 64, 128, 256, one for each stage.
-- Batch: 2 x 64^3 voxels in all (2 to 4 patches) in 3D, 8 x 256^2 pixels (2 to 12) in 2D; no
-  more than there are training cases, but 2.
+- Batch: 2 x 64^3 voxels in all (2 to 4 patches) in 3D, 8 x 256^2 pixels (2 to 12) in 2D, but
+  no more patches than training cases if these are more than 2.
 - Intensity: `range` 0 to 255 for 8-bit pictures. `ct` for one channel named CT, or unnamed with air below -500 in
   most cases: clipped to the percentiles 0.5 and 99.5 of the labelled voxels, then their mean and standard deviation.
   Else `clip-zscore`.
@@ -61,7 +61,6 @@ COLORS = [
     [221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [230, 220, 70],
     [183, 156, 220], [183, 214, 211], [244, 142, 52], [152, 189, 207], [200, 120, 160],
 ]  # fmt: skip
-
 VIVID = [[40, 220, 90], [60, 140, 255], [255, 225, 40], [255, 60, 200]]  # seen on flesh and on stained tissue
 
 
