@@ -68,9 +68,11 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
+            from .acceleration import use_onednn
             from .unet import load_network
 
             self.network = load_network(self.package)
+            use_onednn(self.network)
         except (PackageError, OSError) as error:
             raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
         self.classes = len(self.package.labels) + 1
