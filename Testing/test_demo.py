@@ -4,9 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import demo
 import pytest
 import system_libraries
+
+import demo
 
 
 @pytest.mark.skipif(bool(system_libraries.missing()), reason=system_libraries.notice())

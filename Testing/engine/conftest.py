@@ -4,10 +4,10 @@ import os
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: spinning threads starve on a busy machine
 
-import numpy as np
 import pytest
 
 from prosma.image import Image
+from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
 
@@ -29,15 +29,6 @@ def tiny_flat(tmp_path_factory):
         intensity={"rule": "range", "low": 0, "high": 255},
         mirror_axes=[0, 1],
     )
-
-
-def smooth_volume(shape=(24, 20, 18), channels=1, seed=0, matrix=None) -> Image:
-    """An int16 volume with structure, so that a network's answer varies."""
-    random = np.random.default_rng(seed)
-    coarse = random.normal(size=(channels, *(-(-n // 4) for n in shape)))
-    array = coarse.repeat(4, 1).repeat(4, 2).repeat(4, 3)[:, : shape[0], : shape[1], : shape[2]]
-    array = (400 * array + 20 * random.normal(size=array.shape)).astype(np.int16)
-    return Image(np.ascontiguousarray(array), np.diag([1.0, 1.2, 1.5, 1.0]) if matrix is None else matrix)
 
 
 @pytest.fixture

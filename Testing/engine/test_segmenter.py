@@ -6,7 +6,6 @@ import time
 import numpy as np
 import pytest
 import torch
-from conftest import smooth_volume
 
 from prosma import devices, tiling
 from prosma.errors import Cancelled, EngineError
@@ -14,6 +13,7 @@ from prosma.image import Image, read_image
 from prosma.restoring import Restorer, normalised_entropy
 from prosma.segmenter import Segmenter
 from prosma.unet import ProSMAUNet, load_network
+from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
 EVERYTHING = ("probabilities", "uncertainty", "gate_map")
@@ -143,7 +143,7 @@ def test_a_region_is_cut_to_the_volume_and_must_touch_it(segmenter, volume):
         assert refusal.value.code == "bad_input"
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 4, 3), (1, 40, 30), (60, 2, 2), (17, 16, 15)])
+@pytest.mark.parametrize("shape", [(2, 2, 2), (5, 4, 3), (2, 40, 30), (60, 2, 2), (17, 16, 15)])
 def test_volumes_of_any_size(segmenter, resampling_package, shape):
     for machine in (segmenter, Segmenter(resampling_package, "cpu")):
         result = machine.segment(smooth_volume(shape), EVERYTHING)
@@ -313,6 +313,13 @@ def test_bad_packages_are_refused(tmp_path, tiny):
 
 
 # --- devices --------------------------------------------------------------------------------------------------------
+
+
+def test_a_single_slice_is_refused_by_a_model_for_volumes(tiny):
+    for shape in ((20, 20, 1), (1, 20, 20)):
+        with pytest.raises(EngineError, match="single slice") as refusal:
+            Segmenter(tiny, "cpu").segment(smooth_volume(shape))
+        assert refusal.value.code == "bad_input"
 
 
 def test_devices_that_do_not_exist_are_refused(tiny):

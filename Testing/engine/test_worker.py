@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import smooth_volume
 
 from prosma.segmenter import Segmenter
+from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[2]

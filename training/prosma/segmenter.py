@@ -160,6 +160,7 @@ class _Run:
             self._check_options()
             image = usable_image(image)
             whole_shape, box = image.shape, check_box(roi, image.shape)
+            check_dimension([high - low for low, high in box], self.segmenter.package)
             image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
             self._check_memory(image)
             result = self._segment_box(image)
@@ -308,6 +309,15 @@ def check_box(roi, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
     if any(low >= high for low, high in box):
         raise ImageError("The ROI does not touch the volume.", "Move it over the volume or do without.")
     return box
+
+
+def check_dimension(shape: Sequence[int], package: ModelPackage) -> None:
+    """ImageError for a single slice given to a model that works on volumes."""
+    if package.dimension == 3 and min(shape) == 1:
+        raise ImageError(
+            f"The model '{package.name}' works on volumes, but this is a single slice.",
+            "Choose a volume or a 2D model.",
+        )
 
 
 def match_channels(image: Image, package: ModelPackage) -> Image:
