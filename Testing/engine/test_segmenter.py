@@ -433,4 +433,4 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
         again = read_labels(tmp_path / "a.seg.nrrd")
         np.testing.assert_array_equal(again.array[0], labels)
         np.testing.assert_allclose(again.ijk_to_ras, image.ijk_to_ras, atol=1e-9)
-    assert refused == 8  # seven that `test_image` names, and the volume of two channels
+    assert refused == 9  # seven that `test_image` names, the volume of two channels, and the single slice
