@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
-import system_libraries
 from hypothesis import settings
+
+import system_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 WITH_PANEL = [ROOT / "Testing" / name for name in ("module", "headless_slicer")]

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import SimpleITK
+
 import system_libraries
 
 ROOT = Path(__file__).resolve().parents[1]

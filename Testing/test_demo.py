@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import system_libraries
 
 import demo
+import system_libraries
 
 
 @pytest.mark.skipif(bool(system_libraries.missing()), reason=system_libraries.notice())

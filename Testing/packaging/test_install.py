@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cmake_lists
 import pytest
+
 import system_libraries
 
 ROOT = Path(__file__).parents[2]
