@@ -12,7 +12,8 @@ def use_onednn(network: nn.Module) -> None:
     """Make each 3D convolution of a network call oneDNN, where this PyTorch has it; float32 or bfloat16 on a CPU.
 
     For a batch of one and less than 20480 values in the first three axes, PyTorch chooses a matrix product of unfolded
-    patches instead. That took 39 % of ProSMA-UNet's time on one core at 40 x 56 x 40 voxels and stages of 16, 32, 64, 128 channels.
+    patches instead. That took 39 % of ProSMA-UNet's time on one core, at 40 x 56 x 40 voxels and stages of 16, 32, 64 and
+    128 channels.
     """
     if not torch.backends.mkldnn.is_available():
         return
