@@ -19,7 +19,7 @@ def add_parsers(subparsers) -> None:
 
     train = subparsers.add_parser("train", help="train a model on a folder of labelled images")
     train.add_argument("recipe", nargs="?", help="YAML file; without it one is planned from the data: RUN/recipe.yaml")
-    train.add_argument("--data", required=True, help=DATA_HELP)
+    train.add_argument("--data", required=True, action="append", help=DATA_HELP + "; may be given several times")
     train.add_argument("--out", required=True, help="folder for the run: checkpoint, logs")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,9 +45,32 @@ class LabelledFolder:
     splits: dict[str, list[str]]
 
     @classmethod
-    def open(cls, folder: str | os.PathLike) -> LabelledFolder:
-        """Find the cases without reading voxels. Raises DatasetError."""
-        folder = Path(folder)
+    def open(cls, data: str | os.PathLike | Sequence[str | os.PathLike]) -> LabelledFolder:
+        """Find the cases of one folder, or of several taken together, without reading voxels. Raises DatasetError."""
+        if isinstance(data, (str, os.PathLike)):
+            return cls.open_one(Path(data))
+        parts = [cls.open_one(Path(folder)) for folder in data]
+        if len(parts) == 1:
+            return parts[0]
+        return cls.joined(parts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[LabelledFolder]) -> LabelledFolder:
+        """The cases and splits of several folders as one. Raises DatasetError where two cases have one id."""
+        cases: dict[str, Case] = {}
+        splits: dict[str, list[str]] = {}
+        for part in parts:
+            twice = next((case for case in part.cases if case in cases), None)
+            if twice is not None:
+                first, second = cases[twice].images[0], part.cases[twice].images[0]
+                raise DatasetError(f"Two cases are called '{twice}': '{first}' and '{second}'. Rename one of them.")
+            cases.update(part.cases)
+            for name, ids in part.splits.items():
+                splits.setdefault(name, []).extend(ids)
+        return cls(parts[0].folder, cases, splits)
+
+    @classmethod
+    def open_one(cls, folder: Path) -> LabelledFolder:
         if (folder / "imagesTr").is_dir():
             cases = find_cases(folder / "imagesTr", folder / "labelsTr", channel_suffix=r"_\d{4}")
         elif (folder / "images").is_dir() and (folder / "masks").is_dir():

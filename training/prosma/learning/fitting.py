@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -56,6 +57,13 @@ def nearest(labels: Tensor, shape: torch.Size) -> Tensor:
     return nn.functional.interpolate(labels.float(), size=shape, mode="nearest-exact").long()
 
 
+def shrunk(images: Tensor, labels: Tensor, scale: float, divisor: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Both at ``scale`` times their size, rounded to multiples of ``divisor`` (at least two)."""
+    shape = [max(2, round(size * scale / d)) * d for size, d in zip(images.shape[2:], divisor, strict=True)]
+    shape = [min(pair) for pair in zip(shape, images.shape[2:], strict=True)]
+    return nn.functional.interpolate(images, size=shape, mode="area"), nearest(labels, torch.Size(shape))
+
+
 def rate_factor(schedule: str, progress: float) -> float:
     """Share of the learning rate that is left after ``progress`` (0 to 1) of the steps."""
     progress = min(progress, 1.0)
@@ -80,12 +88,16 @@ class SegmentationTask(pl.LightningModule):
         self.overlaps: list[Tensor] = []
 
     def training_step(self, batch: dict, batch_index: int) -> Tensor:
-        images = batch["image"].contiguous(memory_format=self.layout)
+        images, labels = batch["image"], batch["label"]
+        fitting = self.recipe.fitting
+        if self.current_epoch < fitting.early_share * fitting.epochs:
+            images, labels = shrunk(images, labels, fitting.early_scale, self.network.divisor)
+        images = images.contiguous(memory_format=self.layout)
         if batch_index:
-            loss = self.loss(self.network(images), batch["label"])
+            loss = self.loss(self.network(images), labels)
         else:
             with GateMonitor(self.network) as monitor:
-                loss = self.loss(self.network(images), batch["label"])
+                loss = self.loss(self.network(images), labels)
             self.log_gates(monitor.statistics())
         self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
         return loss
@@ -178,7 +190,7 @@ class Records(Callback):
 
 def train(
     recipe: Recipe,
-    data: str | os.PathLike,
+    data: str | os.PathLike | Sequence[str | os.PathLike],
     run: str | os.PathLike,
     *,
     resume: bool = False,
@@ -188,7 +200,7 @@ def train(
     workers: int = 1,
     threads: int | None = None,
 ) -> Path:
-    """Train into the folder ``run`` and return the path of the last checkpoint.
+    """Train on one or several folders into the folder ``run`` and return the path of the last checkpoint.
 
     ``resume`` goes on from the last finished epoch; every patch and every random change depends on the recipe's seed
     and the step alone, so that an interrupted run continues as if it had not been interrupted (to the bit with

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from monai.data import CacheDataset
+from monai.data import CacheDataset, set_track_meta
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -34,6 +34,9 @@ from .recipe import Recipe
 
 # Images without any label are wanted: the network has to learn that there may be nothing.
 warnings.filterwarnings("ignore", message="Num foregrounds 0")
+
+# Nobody reads MONAI's metadata here; following them took as long as the transforms (19 against 10 ms a 2D patch).
+set_track_meta(False)
 
 MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
 
@@ -142,7 +145,7 @@ class Patches(Dataset):
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """Without MONAI's metadata, contiguous."""
+    """Contiguous, in memory of its own."""
     return torch.as_tensor(np.ascontiguousarray(tensor.detach().cpu().numpy()))
 
 

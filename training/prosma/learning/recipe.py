@@ -51,6 +51,8 @@ class Fitting:
     gradient_clip: float = 1.0
     average_decay: float = 0.99  # of the exponential moving average of the weights, which is what is kept
     deep_supervision: bool = True
+    early_scale: float = 1.0  # patches are shrunk to this share of their size ...
+    early_share: float = 0.0  # ... in this share of the epochs, the first ones: progressive resizing, far less work
     validate_every: int = 5  # epochs
     precision: str = "auto"
     seed: int = 20260303
@@ -100,6 +102,8 @@ class Recipe:
             raise RecipeError(f"The optimizer should be adamw or sgd, not '{self.fitting.optimizer}'.")
         if self.fitting.schedule not in ("poly", "cosine"):
             raise RecipeError(f"The schedule should be poly or cosine, not '{self.fitting.schedule}'.")
+        if not (0 < self.fitting.early_scale <= 1 and 0 <= self.fitting.early_share < 1):
+            raise RecipeError("early_scale should be above 0 and at most 1, early_share at least 0 and below 1.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
             raise RecipeError("patch_size should hold one number per dimension.")
 
