@@ -109,7 +109,12 @@ def training_transforms(recipe: Recipe) -> Compose:
             sigma_y=settings.blur,
             sigma_z=settings.blur,
         ),
-        RandScaleIntensityd(image, prob=settings.brightness_probability, factors=settings.brightness),
+        RandScaleIntensityd(
+            image,
+            prob=settings.brightness_probability,
+            factors=settings.brightness,
+            channel_wise=settings.brightness_channelwise,
+        ),
         RandScaleIntensityFixedMeand(
             image, prob=settings.contrast_probability, factors=settings.contrast, preserve_range=True
         ),
