@@ -26,6 +26,7 @@ from ..gate import GateMonitor, selection_parameters
 from ..unet import ProSMAUNet
 from .dataset import LabelledFolder
 from .files import write_json
+from .norm import use_fast_norm
 from .patches import cached, training_loader
 from .recipe import Recipe
 
@@ -81,6 +82,7 @@ class SegmentationTask(pl.LightningModule):
         torch.manual_seed(fitting.seed)
         layout = CHANNELS_LAST[self.recipe.model["dimension"]]
         network = ProSMAUNet(**self.recipe.network_arguments, deep_supervision=fitting.deep_supervision)
+        use_fast_norm(network)
         self.network = network.to(memory_format=layout)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
         self.loss = DeepSupervisionLoss()
@@ -161,10 +163,14 @@ def label_dice(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 class Records(Callback):
-    """Metrics of each epoch and the seconds spent, over all resumed parts; in the checkpoint and in RUN/history.json."""
+    """Metrics of each epoch and the seconds spent, over all resumed parts; in the checkpoint and in RUN/history.json.
 
-    def __init__(self, path: Path) -> None:
+    ``cases``: number of cases for each part of the data.
+    """
+
+    def __init__(self, path: Path, cases: dict[str, int]) -> None:
         self.path = path
+        self.cases = cases
         self.seconds = 0.0
         self.epochs: list[dict] = []
 
@@ -185,7 +191,8 @@ class Records(Callback):
             hardware = (
                 torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
             )
-            write_json(self.path, {"seconds": round(self.seconds), "hardware": hardware, "epochs": self.epochs})
+            facts = {"seconds": round(self.seconds), "hardware": hardware, "cases": self.cases}
+            write_json(self.path, {**facts, "epochs": self.epochs})
 
 
 def train(
@@ -238,7 +245,7 @@ def train(
         logger=TensorBoardLogger(run, name="", version="tensorboard"),
         callbacks=[
             ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
-            Records(run / "history.json"),
+            Records(run / "history.json", {"train": len(training_cases), "val": len(validation_cases)}),
             TQDMProgressBar(refresh_rate=10),
         ],
     )
