@@ -98,7 +98,7 @@ def training_transforms(recipe: Recipe) -> Compose:
             shear_range=settings.shear or None,
             scale_range=[stretch] * len(patch),
             mode=("bilinear", "nearest"),
-            padding_mode=("border", "zeros"),
+            padding_mode=("border", "zeros") if settings.outside == "border" else settings.outside,
         ),
         *(RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in recipe.model.get("mirror_axes", [])),
         RandGaussianNoised(image, prob=settings.noise_probability, std=settings.noise),

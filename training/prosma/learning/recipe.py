@@ -21,6 +21,7 @@ class Augmentation:
     scale: list[float] = field(default_factory=lambda: [0.8, 1.25])
     shear: float = 0.0
     spatial_probability: float = 0.5
+    outside: str = "border"  # beyond the image: its edge values without labels, or the "reflection" of both
     noise: float = 0.1  # largest standard deviation
     noise_probability: float = 0.15
     blur: list[float] = field(default_factory=lambda: [0.5, 1.0])  # sigma in voxels
@@ -103,6 +104,8 @@ class Recipe:
             raise RecipeError(f"The optimizer should be adamw or sgd, not '{self.fitting.optimizer}'.")
         if self.fitting.schedule not in ("poly", "cosine"):
             raise RecipeError(f"The schedule should be poly or cosine, not '{self.fitting.schedule}'.")
+        if self.augmentation.outside not in ("border", "reflection"):
+            raise RecipeError(f"'outside' should be border or reflection, not '{self.augmentation.outside}'.")
         if not (0 < self.fitting.early_scale <= 1 and 0 <= self.fitting.early_share < 1):
             raise RecipeError("early_scale should be above 0 and at most 1, early_share at least 0 and below 1.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
