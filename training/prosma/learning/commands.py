@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from pathlib import Path
 
 DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and masks/"
+SEVERAL_HELP = f"{DATA_HELP}; may be given several times"
 
 
 def add_parsers(subparsers) -> None:
     """Add the subcommands; each sets ``run``, which takes the parsed arguments and returns the exit code."""
     plan = subparsers.add_parser("plan", help="write a recipe that fits a folder of labelled images")
-    plan.add_argument("--data", required=True, help=DATA_HELP)
+    plan.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     plan.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="YAML file")
     plan.set_defaults(run=run_plan)
 
     train = subparsers.add_parser("train", help="train a model on a folder of labelled images")
     train.add_argument("recipe", nargs="?", help="YAML file; without it one is planned from the data: RUN/recipe.yaml")
-    train.add_argument("--data", required=True, action="append", help=DATA_HELP + "; may be given several times")
+    train.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     train.add_argument("--out", required=True, help="folder for the run: checkpoint, logs")
     train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
@@ -31,7 +33,7 @@ def add_parsers(subparsers) -> None:
 
     evaluate = subparsers.add_parser("evaluate", help="measure a model on a labelled folder")
     evaluate.add_argument("model", help="id of a bundled or imported model, or a package's path")
-    evaluate.add_argument("--data", required=True)
+    evaluate.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     evaluate.add_argument("--split", default="test", help="train, val, test or all (default: test)")
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice (%(default)s)")
@@ -43,18 +45,25 @@ def add_parsers(subparsers) -> None:
     export = subparsers.add_parser("export", help="make a model package from a run")
     export.add_argument("folder", metavar="RUN", help="folder given to train --out")
     export.add_argument("-o", "--output", required=True, help="folder of the new package")
-    export.add_argument("--data", help="evaluate on this folder and write the results into the model card")
+    export.add_argument(
+        "--data", action="append", help="evaluate on this folder, or several, and write the results into the model card"
+    )
     export.add_argument("--split", default="test")
     export.set_defaults(run=run_export)
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
     plan_into(arguments.output, arguments.data)
-    print(f"Next: prosma train {arguments.output} --data {arguments.data} --out RUN")
+    print(f"Next: prosma train {arguments.output} {data_options(arguments.data)} --out RUN")
     return 0
 
 
-def plan_into(path: Path, data: str):
+def data_options(folders: list[str]) -> str:
+    """The folders as a command takes them."""
+    return " ".join(f"--data {shlex.quote(folder)}" for folder in folders)
+
+
+def plan_into(path: Path, data: list[str]):
     """Plan a recipe for ``data``, write it to ``path``, say in a line what was chosen, and return it."""
     from .planning import plan_folder, write_recipe
 
@@ -106,7 +115,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         accelerator=arguments.accelerator,
         workers=arguments.workers,
     )
-    print(f"Trained: {last}. Next: prosma export {arguments.out} --data {arguments.data} -o PACKAGE")
+    print(f"Trained: {last}. Next: prosma export {arguments.out} {data_options(arguments.data)} -o PACKAGE")
     return 0
 
 

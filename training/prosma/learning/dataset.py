@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ class Case:
     id: str
     images: tuple[Path, ...]
     labels: Path
+    nominal_spacing: bool = False  # the file's voxel size is a guess, as `spacing_is_nominal` in dataset.json says
 
     @property
     def is_photograph(self) -> bool:
@@ -43,6 +44,7 @@ class LabelledFolder:
     folder: Path
     cases: dict[str, Case]
     splits: dict[str, list[str]]
+    description: dict = field(default_factory=dict)  # content of dataset.json; of the first of several folders
 
     @classmethod
     def open(cls, data: str | os.PathLike | Sequence[str | os.PathLike]) -> LabelledFolder:
@@ -56,10 +58,20 @@ class LabelledFolder:
 
     @classmethod
     def joined(cls, parts: Sequence[LabelledFolder]) -> LabelledFolder:
-        """The cases and splits of several folders as one. Raises DatasetError where two cases have one id."""
+        """The cases and splits of several folders as one.
+
+        Raises DatasetError where two cases have one id, or one label has two values.
+        """
         cases: dict[str, Case] = {}
         splits: dict[str, list[str]] = {}
+        labels: dict = {}
         for part in parts:
+            for label, value in part.description.get("labels", {}).items():
+                if labels.setdefault(label, value) != value:
+                    raise DatasetError(
+                        f"'{part.folder / 'dataset.json'}' says {value} for the label '{label}', another folder "
+                        f"{labels[label]}. Give it the same value in both."
+                    )
             twice = next((case for case in part.cases if case in cases), None)
             if twice is not None:
                 first, second = cases[twice].images[0], part.cases[twice].images[0]
@@ -67,10 +79,12 @@ class LabelledFolder:
             cases.update(part.cases)
             for name, ids in part.splits.items():
                 splits.setdefault(name, []).extend(ids)
-        return cls(parts[0].folder, cases, splits)
+        description = {**parts[0].description, "name": " and ".join(part.name for part in parts)}
+        return cls(parts[0].folder, cases, splits, description)
 
     @classmethod
     def open_one(cls, folder: Path) -> LabelledFolder:
+        description = read_description(folder / "dataset.json")
         if (folder / "imagesTr").is_dir():
             cases = find_cases(folder / "imagesTr", folder / "labelsTr", channel_suffix=r"_\d{4}")
         elif (folder / "images").is_dir() and (folder / "masks").is_dir():
@@ -80,7 +94,14 @@ class LabelledFolder:
                 f"'{folder}' holds no training data: it should have imagesTr/ and labelsTr/ (as nnU-Net), "
                 "or images/ and masks/."
             )
-        return cls(folder, cases, read_splits(folder, cases))
+        if description.get("spacing_is_nominal"):
+            cases = {id: replace(case, nominal_spacing=True) for id, case in cases.items()}
+        return cls(folder, cases, read_splits(folder, cases), description)
+
+    @property
+    def name(self) -> str:
+        """What dataset.json calls the data, else the folder's own name."""
+        return str(self.description.get("name") or self.folder.resolve().name)
 
     def split(self, name: str) -> list[Case]:
         """The cases of ``train``, ``val``, ``test`` or ``all``. Raises DatasetError if there is no such split or no case."""
@@ -92,6 +113,19 @@ class LabelledFolder:
         if not self.splits[name]:
             raise DatasetError(f"'{self.folder / 'splits.json'}' names no case for '{name}'.")
         return [self.cases[case] for case in self.splits[name]]
+
+
+def read_description(path: Path) -> dict:
+    """The content of dataset.json; empty where there is none. Raises DatasetError."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels", {}), dict):
+        raise DatasetError(f"'{path}' should be a JSON object whose 'labels' are an object of names and numbers.")
+    return content
 
 
 def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Case]:

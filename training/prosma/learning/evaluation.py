@@ -62,15 +62,22 @@ def bootstrap_interval(values: Sequence[float | None], seed: int = 0) -> list[fl
     return [float(limit) for limit in np.percentile(means, (2.5, 97.5))]
 
 
-def evaluate_case(segmenter: Segmenter, case: Case, in_mm: bool = True, nsd_tolerance: float = NSD_TOLERANCE) -> dict:
+def distance_unit(cases: Sequence[Case]) -> str:
+    """``mm``; ``px`` where the images have no voxel size; ``nominal mm`` where it is a guess and not to be relied on."""
+    if any(case.is_photograph for case in cases):
+        return "px"
+    return "nominal mm" if any(case.nominal_spacing for case in cases) else "mm"
+
+
+def evaluate_case(segmenter: Segmenter, case: Case, unit: str = "mm", nsd_tolerance: float = NSD_TOLERANCE) -> dict:
     """One case through the whole inference path, compared on the image's own grid. Raises DatasetError, EngineError.
 
-    Distances are in mm by the image's own spacing, or in pixels.
+    Distances are by the image's own spacing, or in pixels if ``unit`` is ``px``.
     """
     model = segmenter.package.model
     image, reference = read_case(case, model)
     result = segmenter.segment(image)
-    spacing, voxel_ml = (image.spacing, image.voxel_ml) if in_mm else ((1.0, 1.0, 1.0), None)
+    spacing, voxel_ml = ((1.0, 1.0, 1.0), None) if unit == "px" else (image.spacing, image.voxel_ml)
     labels, voxels = {}, {}
     for label in model["labels"]:
         masks = result.labels == label["value"], reference == label["value"]
@@ -97,26 +104,27 @@ def evaluate_case(segmenter: Segmenter, case: Case, in_mm: bool = True, nsd_tole
 
 def evaluate(
     package: ModelPackage,
-    data: str | os.PathLike,
+    data: str | os.PathLike | Sequence[str | os.PathLike],
     split: str = "test",
     *,
     device: str = "auto",
     nsd_tolerance: float = NSD_TOLERANCE,
     progress: Callable[[int, int, dict], None] = lambda done, total, case: None,
 ) -> dict:
-    """Evaluate on one split of a labelled folder; returns what `prosma evaluate --json` writes.
+    """Evaluate on one split of a labelled folder, or of several; returns what `prosma evaluate --json` writes.
 
     ``mean`` is the mean over cases of each case's mean over labels; ``interval`` its bootstrap 95 % interval. What is
     undefined is None and enters no mean; ``<metric>_cases`` counts the cases that do. Distances and ``nsd_tolerance``
-    are in mm, or in pixels where the split holds photographs, which have no voxel size (``surface`` says which).
+    are in the unit that ``surface`` names (see `distance_unit`).
     """
-    cases = LabelledFolder.open(data).split(split)
-    in_mm = not any(case.is_photograph for case in cases)
+    folder = LabelledFolder.open(data)
+    cases = folder.split(split)
+    unit = distance_unit(cases)
     segmenter = Segmenter(package, device)
     started = time.monotonic()
     rows = []
     for case in cases:
-        rows.append(evaluate_case(segmenter, case, in_mm, nsd_tolerance))
+        rows.append(evaluate_case(segmenter, case, unit, nsd_tolerance))
         progress(len(rows), len(cases), rows[-1])
     names = [label["name"] for label in package.labels]
     return {
@@ -124,15 +132,17 @@ def evaluate(
         "version": package.version,
         "sha256": package.sha256,
         "prosma": __version__,
+        "data": folder.name,
         "split": split,
         "cases": len(rows),
         "mean": summary([row["mean"] for row in rows]),
         "labels": {name: summary([row["labels"][name] for row in rows]) for name in names},
         "presence": {name: presence(rows, name) for name in names},
         "pooled": pooled(rows, names) if package.dimension == 2 else None,
-        "surface": {"unit": "mm" if in_mm else "px", "nsd_tolerance": nsd_tolerance},
+        "surface": {"unit": unit, "nsd_tolerance": nsd_tolerance},
         "gate": gate_summary(rows),
         "seconds": {"total": round(time.monotonic() - started, 1), "per_case": average([r["seconds"] for r in rows])},
+        "device": segmenter.device,
         "hardware": f"{segmenter.device}, {os.cpu_count()} cores, {platform.machine()}",
         "per_case": [{key: row[key] for key in ("case", "mean", "labels", "seconds")} for row in rows],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +13,11 @@ from safetensors.torch import save
 
 from ..bundle import ModelPackage, write_package
 from ..segmenter import Segmenter
+from .card import model_card, results
 from .dataset import Case, LabelledFolder, read_case
 from .evaluation import evaluate
 from .files import write_json
+from .icon import icon
 from .pictures import SliceView
 from .recipe import Recipe, RecipeError
 
@@ -35,13 +38,14 @@ def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 def export(
     run: str | os.PathLike,
     package: str | os.PathLike,
-    data: str | os.PathLike | None = None,
+    data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     split: str = "test",
     progress=lambda done, total, case: None,
 ) -> ModelPackage:
     """Write the package of a run. With ``data`` it is evaluated on ``split`` and the card says how it did.
 
-    Raises RecipeError when the folder holds no finished run.
+    A model whose licence has to be accepted shows a drawn icon instead of an image of its data. Raises RecipeError when
+    the folder holds no finished run.
     """
     run = Path(run)
     checkpoint = run / "last.ckpt"
@@ -57,31 +61,25 @@ def export(
     }
     history = json.loads((run / "history.json").read_text(encoding="utf-8"))
     model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
-    preview = None
+    model["training"]["cases"] = dict(history.get("cases", {}))
+    preview = icon(model) if model["accept_licence"] else None
     if data is not None:
         folder = LabelledFolder.open(data)
-        model["training"]["cases"] = {name: len(ids) for name, ids in folder.splits.items()}
         draft = write_package(run / "package", model, save(weights), "")
         report = evaluate(draft, data, split, progress=progress)
         write_json(run / f"{split}.json", report)
+        counts = {name: len(ids) for name, ids in folder.splits.items()}
+        model["training"]["cases"] = {**counts, **model["training"]["cases"], split: report["cases"]}
         model["results"] = results(report)
-        model["seconds"] = {"cpu": report["seconds"]["per_case"], "cuda": None, "hardware": report["hardware"]}
-        preview = preview_picture(Segmenter(draft, "cpu"), median_case(folder, report))
+        kind = report["device"].partition(":")[0]
+        model["seconds"] = {
+            "cpu": None,
+            "cuda": None,
+            "hardware": report["hardware"],
+            kind: report["seconds"]["per_case"],
+        }
+        preview = preview or preview_picture(Segmenter(draft, "cpu"), median_case(folder, report))
     return write_package(package, model, save(weights), model_card(model, recipe), preview)
-
-
-def results(report: dict) -> dict:
-    """The part of an evaluation that belongs in model.json."""
-    return {
-        "split": report["split"],
-        "cases": report["cases"],
-        "dice": {
-            "mean": report["mean"]["dice"],
-            "interval": report["mean"]["dice_interval"],
-            **{name: values["dice"] for name, values in report["labels"].items()},
-        },
-        "gate": report["gate"],
-    }
 
 
 def median_case(folder: LabelledFolder, report: dict) -> Case:
@@ -98,70 +96,3 @@ def preview_picture(segmenter: Segmenter, case: Case) -> bytes:
     stream = io.BytesIO()
     view.picture(PREVIEW_SIZE, labels, [label["color"] for label in model["labels"]]).save(stream, "PNG", optimize=True)
     return stream.getvalue()
-
-
-def model_card(model: dict, recipe: Recipe) -> str:
-    """README.md of a package, from the run's records alone."""
-    training, labels = model["training"], model["labels"]
-    lines = [
-        f"# {model['name']}, version {model['version']}",
-        "",
-        model["description"].strip(),
-        "",
-        f"- Segments: {', '.join(label['name'] for label in labels)}",
-        f"- Input: {model['modality']}, {model['dimension']}D, channels: "
-        f"{', '.join(channel['name'] for channel in model['channels'])}",
-        f"- Network: ProSMA-UNet, stages of {', '.join(map(str, recipe.network['features']))} channels, skip "
-        f"'{recipe.network.get('skip', 'prosma')}', gate '{recipe.network.get('gate', 'box')}', field on the "
-        f"{recipe.network.get('field_grid', 'skip')}'s grid; {model['weights']['parameters']:,} weights in half precision",
-        f"- Trained for {recipe.fitting.epochs} epochs of {recipe.fitting.iterations} steps, "
-        f"{training['seconds'] / 60:.0f} minutes on {training['hardware']}",
-        "",
-        "## Training data, licence, citation",
-        "",
-        f"- Data: {training['data']}" + cases_text(training.get("cases")),
-        f"- Licence of the data and of these weights: {training['licence']}",
-        f"- Cite: {training['citation'].strip()}",
-        "",
-        *results_text(model),
-        "## Limits",
-        "",
-        "For research. Not a medical device: a person has to check every result. Images unlike the training data "
-        "(other sequences, fields of view, pathology) can give wrong results without any warning.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def cases_text(cases: dict | None) -> str:
-    if not cases:
-        return ""
-    return " (" + ", ".join(f"{count} cases for {name}" for name, count in cases.items()) + ")"
-
-
-def results_text(model: dict) -> list[str]:
-    if "results" not in model:
-        return []
-    found = model["results"]
-    dice, gate = found["dice"], found["gate"]
-    lines = [
-        "## Results",
-        "",
-        f"On the {found['cases']} cases of the {found['split']} split, which neither training nor any choice has seen. "
-        "Mean over cases.",
-        "",
-        "| | Dice |",
-        "|---|---|",
-        f"| mean over labels | {dice['mean']:.4f} (95 % interval {dice['interval'][0]:.4f} to {dice['interval'][1]:.4f}) |",
-        *(f"| {label['name']} | {dice[label['name']]:.4f} |" for label in model["labels"]),
-        "",
-        f"Seconds per case: {model['seconds']['cpu']:.2f} ({model['seconds']['hardware']}).",
-        "",
-    ]
-    if gate["levels"]:
-        shares = ", ".join(f"{100 * level['zeros']:.1f} %" for level in gate["levels"])
-        lines += [
-            f"The gates set {100 * gate['removed_share']:.1f} % of the skip features to exactly zero "
-            f"(per level, coarse to fine: {shares}).",
-            "",
-        ]
-    return lines

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -80,7 +78,7 @@ def take_fingerprint(data, progress: Callable[[int, int], None] = lambda done, t
     Only training cases enter the numbers; the others are only checked.
     """
     folder = LabelledFolder.open(data)
-    description = read_description(folder.folder / "dataset.json")
+    description = folder.description
     names = label_names(description)
     training, _ = ({case.id for case in folder.split(name)} for name in ("train", "val"))
     facts, channels, dimension = [], 0, 0
@@ -144,19 +142,6 @@ def case_facts(case: Case, image: Image, labels: np.ndarray, names: list[str] | 
         voxels={int(value): int(count) for value, count in zip(values, counts, strict=True)},
         foreground=inside[:, :: max(1, -(-inside.shape[1] // SAMPLES))].astype(np.float32),
     )
-
-
-def read_description(path: Path) -> dict:
-    """The content of dataset.json; empty where there is none. Raises DatasetError."""
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
-    if not isinstance(content, dict) or not isinstance(content.get("labels", {}), dict):
-        raise DatasetError(f"'{path}' should be a JSON object whose 'labels' are an object of names and numbers.")
-    return content
 
 
 def label_names(description: dict) -> list[str] | None:
