@@ -1,12 +1,12 @@
 import json
 
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
+from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.VolumeReader import ijkToRasOf, slabs
 
 TAG_MODEL = "ProSMA.model"
@@ -21,8 +21,8 @@ class ResultWriter:
     """Turns the engine's label map into segments, all at once or not at all, and never over a person's work.
 
     A segment of the output may be replaced only if ProSMA wrote it for the same label of the same model, its voxels
-    still have the fingerprint that they were written with, and its status is not Completed. Otherwise the new segment
-    is added beside it, under a new name.
+    still have the fingerprint that they were written with, its status is not Completed, and it is not locked. Otherwise
+    the new segment is added beside it, under a new name.
 
     :param volumeNode: the segmented volume (the first channel).
     :param package: the model's package.
@@ -127,9 +127,8 @@ class ResultWriter:
         return untouched
 
     def _ownLabel(self, segment):
-        """The label value, if this model wrote the segment and nobody declared it finished."""
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        if tag(segment, TAG_MODEL) != self._package.id or logic.GetSegmentStatus(segment) == logic.Completed:
+        """The label value, if this model wrote the segment and nobody declared it finished or locked it."""
+        if tag(segment, TAG_MODEL) != self._package.id or whyProtected(segment):
             return None
         text = tag(segment, TAG_LABEL)
         return int(text) if text.isdigit() else None
@@ -214,12 +213,6 @@ def fingerprintsOf(image):
     offset, imageToWorld = SegmentLabelmap.geometry(image)
     fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
     return fingerprints
-
-
-def tag(segment, name):
-    """The text of a segment's tag, or an empty text."""
-    value = vtk.reference("")
-    return str(value) if segment.GetTag(name, value) else ""
 
 
 def terminologyEntry(terminology):
