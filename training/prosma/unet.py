@@ -124,6 +124,17 @@ class ProSMAUNet(nn.Module):
             fine, coarse = features[stage], features[stage + 1]
             stride = strides[stage + 1]
             self.upsamplings.append(TRANSPOSED[spatial_dims](coarse, fine, stride, stride))
+            self.decoder.append(ConvolutionBlock(spatial_dims, 2 * fine, fine, kernels[stage], (1,) * spatial_dims))
+        self.head = CONVOLUTION[spatial_dims](features[0], out_channels, 1)
+        self.auxiliary_heads = nn.ModuleList(
+            CONVOLUTION[spatial_dims](features[stage], out_channels, 1) for stage in reversed(range(1, stages - 1))
+        )
+        if not deep_supervision:
+            self.auxiliary_heads = nn.ModuleList()
+        self.coarse_gating = skip == "prosma" and field_grid == "decoder"
+        # Last, so that after one torch.manual_seed networks with different skips start from the same other weights.
+        for stage in reversed(range(stages - 1)):
+            fine, coarse = features[stage], features[stage + 1]
             if skip == "prosma":
                 self.gates.append(
                     ProximalSkipGate(
@@ -141,14 +152,6 @@ class ProSMAUNet(nn.Module):
                 )
             elif skip == "attention":
                 self.gates.append(AttentionSkip(spatial_dims, fine, fine))
-            self.decoder.append(ConvolutionBlock(spatial_dims, 2 * fine, fine, kernels[stage], (1,) * spatial_dims))
-        self.head = CONVOLUTION[spatial_dims](features[0], out_channels, 1)
-        self.auxiliary_heads = nn.ModuleList(
-            CONVOLUTION[spatial_dims](features[stage], out_channels, 1) for stage in reversed(range(1, stages - 1))
-        )
-        if not deep_supervision:
-            self.auxiliary_heads = nn.ModuleList()
-        self.coarse_gating = skip == "prosma" and field_grid == "decoder"
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(B, in_channels, S) -> logits (B, out_channels, S).
