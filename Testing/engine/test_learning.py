@@ -13,12 +13,13 @@ import pytest
 import SimpleITK
 import torch
 import yaml
+from monai.data import set_track_meta
 
 from prosma.bundle import ModelPackage
 from prosma.cli import main
 from prosma.learning.dataset import DatasetError, LabelledFolder
 from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
-from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, rate_factor, train
+from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, rate_factor, shrunk, train
 from prosma.learning.patches import Patches, PatchNumbers, cached, training_transforms
 from prosma.learning.recipe import Recipe, RecipeError
 
@@ -157,6 +158,68 @@ def test_a_patch_depends_on_its_number_alone(data):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
     assert a["image"].shape == (1, 16, 24, 16) and a["label"].dtype == torch.int64
     assert not torch.equal(first[0]["image"], first[2]["image"])
+
+
+def test_patches_are_plain_tensors_as_they_are_with_metadata(data):
+    recipe = small_recipe()
+    cases = cached(LabelledFolder.open(data).split("train"), recipe.model)
+    bare = Patches(cases, training_transforms(recipe), seed=5)
+    set_track_meta(True)
+    try:
+        tracked = Patches(cases, training_transforms(recipe), seed=5)
+        expected = [tracked[number] for number in range(4)]
+    finally:
+        set_track_meta(False)
+    for number, wanted in enumerate(expected):
+        patch = bare[number]
+        assert {type(value) for value in patch.values()} == {torch.Tensor}
+        for name, value in patch.items():
+            assert value.dtype == wanted[name].dtype and torch.equal(value, wanted[name])
+
+
+@pytest.mark.parametrize(
+    ("size", "divisor"), [((40, 56, 40), (8, 8, 8)), ((80, 80, 20), (8, 16, 4)), ((160, 96), (32, 32))]
+)
+@pytest.mark.parametrize("scale", [0.3, 0.6, 0.9])
+def test_shrunk_patches_fit_the_network_and_are_never_larger(size, divisor, scale):
+    images, labels = shrunk(torch.rand(1, 2, *size), torch.randint(0, 4, (1, 1, *size)), scale, divisor)
+    assert images.shape[2:] == labels.shape[2:] and labels.dtype == torch.int64 and labels.max() <= 3
+    for new, old, step in zip(images.shape[2:], size, divisor, strict=True):
+        assert new % step == 0 and new <= old and (abs(new - scale * old) <= step / 2 or new == 2 * step)
+
+
+def test_the_first_epochs_see_shrunk_patches_and_the_others_whole_ones(data, tmp_path, monkeypatch):
+    seen = []
+    forward = DeepSupervisionLoss.forward
+
+    def watched(self, outputs, labels):
+        seen.append(tuple(labels.shape[2:]))
+        return forward(self, outputs, labels)
+
+    monkeypatch.setattr(DeepSupervisionLoss, "forward", watched)
+    recipe = small_recipe(epochs=2, iterations=1, early_scale=0.5, early_share=0.5)
+    train(recipe, data, tmp_path / "run", workers=0)
+    assert seen == [(8, 12, 8), (16, 24, 16)]
+
+
+def test_several_folders_are_one_set_if_cases_differ_and_labels_agree(broken, tmp_path):
+    data = broken  # a copy, changed below
+    other = Path(shutil.copytree(data, tmp_path / "other"))
+    with pytest.raises(DatasetError, match=r"Two cases are called 'case_\d'.*other"):
+        LabelledFolder.open([data, other])
+    for path in [*other.glob("*Tr/*")]:
+        path.rename(path.with_name(f"more_{path.name}"))
+    (other / "splits.json").write_text(json.dumps({"train": ["more_case_3"], "test": ["more_case_0", "more_case_1"]}))
+    both = LabelledFolder.open([data, other])
+    assert [case.id for case in both.split("train")] == ["case_0", "case_1", "more_case_3"]
+    assert {name: len(ids) for name, ids in both.splits.items()} == {"train": 3, "val": 1, "test": 3}
+    assert len(both.split("all")) == 8
+    assert LabelledFolder.open([data]) == LabelledFolder.open(data)
+
+    (other / "dataset.json").write_text(json.dumps({"labels": {"head": 1, "tail": 2}}))
+    (data / "dataset.json").write_text(json.dumps({"labels": {"head": 2, "tail": 1}}))
+    with pytest.raises(DatasetError, match=r"says 1 for the label 'head', another folder 2"):
+        LabelledFolder.open([data, other])
 
 
 def test_two_devices_draw_the_patches_of_one_device_with_twice_the_batch():
