@@ -198,7 +198,7 @@ LABELS = {"background": 0, "hippocampus_anterior": 1, "hippocampus_posterior": 2
         (lambda f: write_volume(f / "labelsTr/case_2.nii.gz", lambda a: a[:-1]), "case_2.nii.gz.*voxels"),
         (lambda f: write_volume(f / "labelsTr/case_2.nii.gz", lambda a: 3 * a), "case_2.nii.gz.*value"),
         (lambda f: (f / "imagesTr/case_1_0001.nii.gz").rename(f / "imagesTr/case_1_0004.nii.gz"), "case_1.*gaps"),
-        (lambda f: change_description(f, labels={**LABELS, "ignore": 3}), "ignore"),
+        (lambda f: change_description(f, labels={**LABELS, "ignore": 1}), "'ignore' the value 1.*highest"),
         (lambda f: change_description(f, labels={**LABELS, "whole": [1, 2]}), "regions"),
         (lambda f: change_description(f, labels={"background": 0, "b": 2}), "without gaps"),
         (lambda f: change_description(f, channel_names={"0": "T1"}), "names 1 channels.*have 2"),

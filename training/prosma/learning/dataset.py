@@ -16,6 +16,8 @@ from ..reading import PHOTOGRAPHS
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PHOTOGRAPHS)
 LOSSY = (".jpg", ".jpeg")
+IGNORED = 255  # in labels of this package: nobody knows what is there, so it teaches nothing and counts nowhere
+MOST_LABELS = 254
 
 
 class DatasetError(ValueError):
@@ -30,6 +32,7 @@ class Case:
     images: tuple[Path, ...]
     labels: Path
     nominal_spacing: bool = False  # the file's voxel size is a guess, as `spacing_is_nominal` in dataset.json says
+    ignored_value: int | None = None  # of the label 'ignore' in dataset.json, in the label file
 
     @property
     def is_photograph(self) -> bool:
@@ -66,7 +69,7 @@ class LabelledFolder:
         splits: dict[str, list[str]] = {}
         labels: dict = {}
         for part in parts:
-            for label, value in part.description.get("labels", {}).items():
+            for label, value in label_values(part.description).items():
                 if labels.setdefault(label, value) != value:
                     raise DatasetError(
                         f"'{part.folder / 'dataset.json'}' says {value} for the label '{label}', another folder "
@@ -94,8 +97,11 @@ class LabelledFolder:
                 f"'{folder}' holds no training data: it should have imagesTr/ and labelsTr/ (as nnU-Net), "
                 "or images/ and masks/."
             )
-        if description.get("spacing_is_nominal"):
-            cases = {id: replace(case, nominal_spacing=True) for id, case in cases.items()}
+        facts = {
+            "nominal_spacing": bool(description.get("spacing_is_nominal")),
+            "ignored_value": label_values(description).get("ignore"),
+        }
+        cases = {id: replace(case, **facts) for id, case in cases.items()}
         return cls(folder, cases, read_splits(folder, cases), description)
 
     @property
@@ -126,6 +132,25 @@ def read_description(path: Path) -> dict:
     if not isinstance(content, dict) or not isinstance(content.get("labels", {}), dict):
         raise DatasetError(f"'{path}' should be a JSON object whose 'labels' are an object of names and numbers.")
     return content
+
+
+def label_values(description: dict) -> dict[str, int]:
+    """Value of each label by name, from today's form {name: value} or the older one {value: name}.
+
+    Raises DatasetError for regions, which have several values, and for an `ignore` that is not the highest one.
+    """
+    labels = description.get("labels", {})
+    if all(key.isdigit() for key in labels):
+        labels = {str(name): int(key) for key, name in labels.items()}
+    if not all(isinstance(value, int) for value in labels.values()):
+        raise DatasetError(
+            "dataset.json joins labels to regions. Give each label one number; regions are not supported."
+        )
+    if "ignore" in labels and labels["ignore"] != max(1, *labels.values()):
+        raise DatasetError(
+            f"dataset.json gives 'ignore' the value {labels['ignore']}: it should have the highest value of all labels."
+        )
+    return labels
 
 
 def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Case]:
@@ -217,22 +242,31 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
 
 
 def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:
-    """Labels as uint8 with values 0 to ``highest``. Raises DatasetError for any other value.
+    """Labels as uint8 with values 0 to ``highest``, and IGNORED where the file says so. DatasetError for any other value.
 
     Masks of one label may also be 0 and 255; JPEG masks, whose values are smeared, are cut at the middle.
     """
     if case.labels.name.lower().endswith(LOSSY):
-        if highest > 1:
+        if highest > 1 or case.ignored_value is not None:
             raise DatasetError(
                 f"Case '{case.id}': '{case.labels}' is a JPEG, which changes label values. Save the labels as PNG."
             )
         return (labels > 127).astype(np.uint8)
-    values = np.unique(labels)
+    if case.ignored_value is not None and case.ignored_value <= highest:
+        raise DatasetError(
+            f"Case '{case.id}': dataset.json ignores the value {case.ignored_value}, which is a label of the model. "
+            f"The labels are 1 to {highest}, and 'ignore' comes after them."
+        )
+    ignored = None if case.ignored_value is None else labels == case.ignored_value
+    known = labels if ignored is None else np.where(ignored, 0, labels)
+    values = np.unique(known)
     if highest == 1 and set(values) <= {0, 255}:
-        return (labels > 0).astype(np.uint8)
+        known = known > 0
+        values = np.unique(known)
     wrong = values[(values < 0) | (values > highest) | (values != np.round(values))]
     if wrong.size:
         raise DatasetError(
             f"Case '{case.id}': '{case.labels}' holds the value {wrong[0]}, but labels go from 0 to {highest}."
         )
-    return labels.astype(np.uint8)
+    known = known.astype(np.uint8)
+    return known if ignored is None else np.where(ignored, np.uint8(IGNORED), known)

@@ -15,7 +15,7 @@ import numpy as np
 from .. import __version__
 from ..bundle import ModelPackage
 from ..segmenter import Segmenter
-from .dataset import Case, LabelledFolder, read_case
+from .dataset import IGNORED, Case, LabelledFolder, read_case
 from .surfaces import surface_metrics
 
 METRICS = ("dice", "iou", "precision", "recall", "volume_error", "hd95", "nsd")
@@ -72,15 +72,17 @@ def distance_unit(cases: Sequence[Case]) -> str:
 def evaluate_case(segmenter: Segmenter, case: Case, unit: str = "mm", nsd_tolerance: float = NSD_TOLERANCE) -> dict:
     """One case through the whole inference path, compared on the image's own grid. Raises DatasetError, EngineError.
 
+    Voxels that the reference leaves out (IGNORED) count in no metric.
     Distances are by the image's own spacing, or in pixels if ``unit`` is ``px``.
     """
     model = segmenter.package.model
     image, reference = read_case(case, model)
     result = segmenter.segment(image)
+    predicted = np.where(reference == IGNORED, 0, result.labels)
     spacing, voxel_ml = ((1.0, 1.0, 1.0), None) if unit == "px" else (image.spacing, image.voxel_ml)
     labels, voxels = {}, {}
     for label in model["labels"]:
-        masks = result.labels == label["value"], reference == label["value"]
+        masks = predicted == label["value"], reference == label["value"]
         labels[label["name"]] = {
             **overlap_metrics(*masks, voxel_ml),
             **surface_metrics(*masks, spacing, nsd_tolerance),

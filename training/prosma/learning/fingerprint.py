@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..image import Image, plan_canonical
-from .dataset import LOSSY, Case, DatasetError, LabelledFolder, checked_labels, read_files
+from .dataset import (
+    IGNORED,
+    LOSSY,
+    MOST_LABELS,
+    Case,
+    DatasetError,
+    LabelledFolder,
+    checked_labels,
+    label_values,
+    read_files,
+)
 
 SAMPLES = 5_000  # foreground voxels of a case whose intensities are kept
 
@@ -64,8 +74,8 @@ class Fingerprint:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of all voxels that each label has."""
-        total = float(sum(np.prod(case.size, dtype=np.float64) for case in self.cases))
+        """Share that each label has of all voxels that are not ignored."""
+        total = float(sum(np.prod(case.size, dtype=np.float64) - case.voxels.get(IGNORED, 0) for case in self.cases))
         return {
             name: sum(case.voxels.get(value, 0) for case in self.cases) / total
             for value, name in enumerate(self.labels, start=1)
@@ -131,7 +141,8 @@ def case_facts(case: Case, image: Image, labels: np.ndarray, names: list[str] | 
         labels = checked_labels(labels, 1, case)
     values, counts = np.unique(labels, return_counts=True)
     view = plan_canonical(image, {"dimension": dimension_of(image), "orientation": "RAS"})
-    inside = image.array[:, labels > 0]
+    labelled = (labels > 0) & (labels != IGNORED) if names else labels > 0  # nameless masks may be 0 and 255
+    inside = image.array[:, labelled]
     return CaseFacts(
         id=case.id,
         size=view.size,
@@ -145,29 +156,18 @@ def case_facts(case: Case, image: Image, labels: np.ndarray, names: list[str] | 
 
 
 def label_names(description: dict) -> list[str] | None:
-    """Names of labels 1, 2, ... in dataset.json, in today's form {name: number} or the older one {number: name}.
+    """Names of labels 1, 2, ... in dataset.json, `ignore` apart; None where it names none.
 
-    None where it names none. Raises DatasetError for ignored areas, regions and gaps.
+    Raises DatasetError for regions and gaps.
     """
-    labels = description.get("labels")
+    labels = label_values(description)
     if not labels:
         return None
-    if all(key.isdigit() for key in labels):
-        labels = {name: int(key) for key, name in labels.items()}
-    if "ignore" in labels:
-        raise DatasetError(
-            "dataset.json has an 'ignore' label. Areas without labels cannot be left out of training yet: label them, "
-            "or crop the images to what is labelled, and remove 'ignore' from dataset.json."
-        )
-    if not all(isinstance(value, int) for value in labels.values()):
-        raise DatasetError(
-            "dataset.json joins labels to regions. Give each label one number; regions are not supported."
-        )
-    names = {value: name for name, value in labels.items() if value != 0}
-    if sorted(names) != list(range(1, len(names) + 1)) or len(names) > 255:
+    names = {value: name for name, value in labels.items() if value != 0 and name != "ignore"}
+    if sorted(names) != list(range(1, len(names) + 1)) or len(names) > MOST_LABELS:
         raise DatasetError(
             f"dataset.json gives the labels the numbers {sorted(labels.values())}: they should be 0 for the background "
-            "and 1, 2, 3, ... without gaps, up to 255."
+            f"and 1, 2, 3, ... without gaps, up to {MOST_LABELS}."
         )
     if not names:
         raise DatasetError("dataset.json names no label but the background: there is nothing to learn.")
@@ -181,7 +181,7 @@ def names_from_values(facts: list[CaseFacts], folder: LabelledFolder) -> tuple[l
         mask = [{1 if value == 255 else value: count for value, count in case.voxels.items()} for case in facts]
         facts = [CaseFacts(**{**vars(case), "voxels": voxels}) for case, voxels in zip(facts, mask, strict=True)]
         values = [1]
-    if values != list(range(1, len(values) + 1)) or len(values) > 255:
+    if values != list(range(1, len(values) + 1)) or len(values) > MOST_LABELS:
         wrong = next(value for number, value in enumerate(values, start=1) if value != number)
         case = next(folder.cases[case.id] for case in facts if wrong in case.voxels)
         raise DatasetError(

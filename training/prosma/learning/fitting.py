@@ -17,14 +17,15 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import TensorBoardLogger
 from monai.data import DataLoader as MonaiDataLoader
 from monai.inferers import sliding_window_inference
-from monai.losses import DiceCELoss
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..allocator import keep_freed_memory
 from ..gate import GateMonitor, selection_parameters
 from ..unet import ProSMAUNet
-from .dataset import LabelledFolder
+from .dataset import IGNORED, LabelledFolder
 from .files import write_json
 from .norm import use_fast_norm
 from .patches import cached, training_loader
@@ -33,12 +34,31 @@ from .recipe import Recipe
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
+class DiceCrossEntropy(nn.Module):
+    """Dice of the labels + cross entropy, each the mean over patches, without voxels that are IGNORED.
+
+    The mean over patches makes a batch on one device the same as its parts on several.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dice = DiceLoss(include_background=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, classes, S), labels (B, 1, S) of whole numbers."""
+        known = labels != IGNORED
+        truth = one_hot(labels.where(known, 0), logits.shape[1], dtype=torch.float32)
+        dice = self.dice(logits.float().softmax(1) * known, truth * known)
+        errors = nn.functional.cross_entropy(logits, labels[:, 0], ignore_index=IGNORED, reduction="none")
+        return dice + (errors.flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)).mean()
+
+
 class DeepSupervisionLoss(nn.Module):
     """Dice + cross entropy at each resolution, weighted 1, 1/2, 1/4, ... and normalised to sum 1."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
+        self.loss = DiceCrossEntropy()
 
     def forward(self, outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
         """Logits (B, classes, S), or a list of them from fine to coarse; labels (B, 1, S) of whole numbers."""
@@ -154,10 +174,13 @@ class SegmentationTask(pl.LightningModule):
 
 
 def label_dice(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Dice of each class but the background over (B, S) label arrays; NaN where a class is in neither."""
-    overlaps = []
+    """Dice of each class but the background over (B, S) label arrays; NaN where a class is in neither.
+
+    Voxels that the labels leave out (IGNORED) do not count.
+    """
+    overlaps, known = [], labels != IGNORED
     for value in range(1, classes):
-        first, second = predicted == value, labels == value
+        first, second = (predicted == value) & known, labels == value
         overlaps.append(2 * (first & second).sum() / (first.sum() + second.sum()))
     return torch.stack(overlaps)
 

@@ -29,7 +29,7 @@ from monai.transforms import (
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..image import normalise, to_canonical
-from .dataset import Case, DatasetError, read_case
+from .dataset import IGNORED, Case, DatasetError, read_case
 from .recipe import Recipe
 
 # Images without any label are wanted: the network has to learn that there may be nothing.
@@ -54,6 +54,8 @@ class LoadCanonical(Transform):
         image, labels = read_case(case, self.model)
         array, canonical = to_canonical(image, self.model)
         array = normalise(array, self.model["intensity"])
+        if (labels == IGNORED).all():
+            raise DatasetError(f"Case '{case.id}': '{case.labels}' has nothing but ignored voxels. Leave the case out.")
         labels = canonical.bring_labels(labels)[None]
         if self.model["dimension"] == 2:
             array, labels = array[..., 0], labels[..., 0]
@@ -87,8 +89,16 @@ def training_transforms(recipe: Recipe) -> Compose:
     share = recipe.fitting.foreground_share
     steps = [
         SpatialPadd(both, patch),
+        KnownCentres(),
         RandCropByPosNegLabeld(
-            both, "label", [int(size * MARGIN) for size in patch], pos=share, neg=1 - share, allow_smaller=True
+            both,
+            "label",
+            [int(size * MARGIN) for size in patch],
+            pos=share,
+            neg=1 - share,
+            fg_indices_key="foreground",
+            bg_indices_key="background",
+            allow_smaller=True,
         ),
         RandAffined(
             both,
@@ -127,6 +137,17 @@ def training_transforms(recipe: Recipe) -> Compose:
         RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
     ]
     return Compose(steps)
+
+
+class KnownCentres(Transform):
+    """Where parts of a case are to be ignored: patches are centred on the rest, ``foreground`` or ``background``."""
+
+    def __call__(self, case: dict) -> dict:
+        labels = case["label"].flatten()
+        if not (labels == IGNORED).any():
+            return case
+        foreground, background = (labels > 0) & (labels != IGNORED), labels == 0
+        return {**case, "foreground": foreground.nonzero()[:, 0], "background": background.nonzero()[:, 0]}
 
 
 class Patches(Dataset):

@@ -9,7 +9,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from ..segmenter import Segmenter
-from .dataset import LabelledFolder, read_case
+from .dataset import IGNORED, LabelledFolder, read_case
 from .pictures import SliceView
 
 SIDE, MARGIN, TEXT = 288, 12, 14  # pixels
@@ -48,6 +48,7 @@ def case_row(segmenter: Segmenter, folder: LabelledFolder, title: str, row: dict
     """One case: a line of numbers above three pictures of the slice with most of the reference."""
     model = segmenter.package.model
     image, reference = read_case(folder.cases[row["case"]], model)
+    reference[reference == IGNORED] = 0
     predicted = segmenter.segment(image).labels
     view = SliceView.of_most_labels(image, reference if reference.any() else predicted, model["dimension"])
     colors = [label["color"] for label in model["labels"]]
