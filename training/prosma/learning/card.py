@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from ..unet import SMALL
 from .recipe import Recipe
 
+LIMITS = (
+    "## Limits",
+    "",
+    "For research. Not a medical device: a person has to check every result. Images unlike the training data "
+    "(other sequences, fields of view, pathology) can give wrong results without any warning.",
+)
 SEEN = {
     "train": "which it was trained on",
     "val": "by which settings may have been chosen",
@@ -32,22 +39,73 @@ def results(report: dict) -> dict:
 
 
 def model_card(model: dict, recipe: Recipe) -> str:
-    """README.md of a package."""
-    training, labels = model["training"], model["labels"]
+    """README.md of a package that a run made."""
+    training = model["training"]
     lines = [
+        *description_lines(model),
+        f"- Trained for {recipe.fitting.epochs} epochs of {recipe.fitting.iterations} steps, "
+        f"{training['seconds'] / 60:.0f} minutes on {training['hardware']}",
+        "",
+        *licence_lines(model),
+        *(results_text(model) if "results" in model else []),
+        *LIMITS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tuned_card(model: dict) -> str:
+    """README.md of a package that fine-tuning made. It has no results: its parent's were measured with other weights."""
+    lines = [
+        *description_lines(model),
+        "",
+        "## Fine-tuning",
+        "",
+        *(tuning_line(record) for record in model["fine_tuning"]),
+        "",
+        "This model has no test results. Those of the model that it was made from were measured with other weights and do "
+        "not hold for it; the preview picture is that model's too. Measure it on labelled cases of your own: "
+        "`prosma evaluate PACKAGE --data DIR`.",
+        "",
+        *licence_lines(model),
+        *LIMITS,
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def tuning_line(record: dict) -> str:
+    """From what, on what and how a package was fine-tuned."""
+    parent = record["parent"]
+    replayed = f" and {record['replayed_cases']} of the original ones" if record["replayed_cases"] else ""
+    return (
+        f"- From `{parent['id']}` {parent['version']} (sha256 of its weights {parent['sha256']}) on {record['cases']} "
+        f"corrected cases{replayed}: {record['steps']} steps of {record['batch_size']} patches, learning rate "
+        f"{record['learning_rate']:g}, seed {record['seed']}, {record['seconds']} s on {record['hardware']}. "
+        f"The weights are {100 * record['keep']:.0f} % those of `{parent['id']}` and {100 - 100 * record['keep']:.0f} % "
+        "what became of them."
+    )
+
+
+def description_lines(model: dict) -> list[str]:
+    """What a model is, what it takes and what it finds."""
+    network, parameters = model["network"], model["weights"].get("parameters")
+    return [
         f"# {model['name']}, version {model['version']}",
         "",
         model["description"].strip(),
         "",
-        f"- Segments: {', '.join(label['name'] for label in labels)}",
+        f"- Segments: {', '.join(label['name'] for label in model['labels'])}",
         f"- Input: {model['modality']}, {model['dimension']}D, channels: "
         f"{', '.join(channel['name'] for channel in model['channels'])}",
-        f"- Network: ProSMA-UNet, stages of {', '.join(map(str, recipe.network['features']))} channels, skip "
-        f"'{recipe.network.get('skip', 'prosma')}', gate '{recipe.network.get('gate', 'box')}', field on the "
-        f"{recipe.network.get('field_grid', 'skip')}'s grid; {model['weights']['parameters']:,} weights in half precision",
-        f"- Trained for {recipe.fitting.epochs} epochs of {recipe.fitting.iterations} steps, "
-        f"{training['seconds'] / 60:.0f} minutes on {training['hardware']}",
-        "",
+        f"- Network: ProSMA-UNet, stages of {', '.join(map(str, network.get('features', SMALL)))} channels, skip "
+        f"'{network.get('skip', 'prosma')}', gate '{network.get('gate', 'box')}', field on the "
+        f"{network.get('field_grid', 'skip')}'s grid"
+        + (f"; {parameters:,} weights in half precision" if parameters else ""),
+    ]
+
+
+def licence_lines(model: dict) -> list[str]:
+    training = model["training"]
+    return [
         "## Training data, licence, citation",
         "",
         f"- Data: {training['data']}" + cases_text(training.get("cases")),
@@ -55,13 +113,7 @@ def model_card(model: dict, recipe: Recipe) -> str:
         *(["- The licence has to be accepted before use."] if model["accept_licence"] else []),
         f"- Cite: {training['citation'].strip()}",
         "",
-        *(results_text(model) if "results" in model else []),
-        "## Limits",
-        "",
-        "For research. Not a medical device: a person has to check every result. Images unlike the training data "
-        "(other sequences, fields of view, pathology) can give wrong results without any warning.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def cases_text(cases: dict | None) -> str:
