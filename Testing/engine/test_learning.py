@@ -315,9 +315,44 @@ def test_an_unknown_split_lists_those_that_are_there(data):
         LabelledFolder.open(data).split("held out")
 
 
+def ids_of(folder):
+    return {name: [case.id for case in folder.split(name)] for name in ("train", "val")}
+
+
+def test_folds_come_from_nnunets_file_where_there_is_no_file_of_our_own(broken):
+    folds = [{"train": ["case_1", "case_2"], "val": ["case_0"]}, {"train": ["case_0", "case_3"], "val": ["case_1"]}]
+    (broken / "splits_final.json").write_text(json.dumps(folds))
+    assert ids_of(LabelledFolder.open(broken))["val"] == ["case_2"], "splits.json goes first"
+    with pytest.raises(DatasetError, match=r"splits.json.*no fold 1"):
+        LabelledFolder.open(broken, fold=1)
+    (broken / "splits.json").unlink()
+    assert [ids_of(LabelledFolder.open(broken, fold)) for fold in (0, 1)] == folds
+    for fold in (2, -1):
+        with pytest.raises(DatasetError, match=r"splits_final.json.*2 folds, 0 to 1"):
+            LabelledFolder.open(broken, fold)
+    (broken / "splits_final.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"splits_final.json.*no list of folds"):
+        LabelledFolder.open(broken)
+
+
+def test_a_run_keeps_to_its_fold(broken, tmp_path):
+    for path in broken.glob("splits*.json"):
+        path.unlink()
+    recipe, run, package = tmp_path / "small.yaml", tmp_path / "run", tmp_path / "package"
+    recipe.write_text(yaml.safe_dump(small_recipe(epochs=1, iterations=1, validate_every=1).to_dict()))
+    command = ["train", str(recipe), "--data", str(broken), "--out", str(run), "--workers", "0"]
+    assert main([*command, "--fold", "5"]) == 1, "four cases make four folds of every fifth case"
+    assert main([*command, "--fold", "3"]) == 0
+    assert main(["export", str(run), "--data", str(broken), "--split", "val", "-o", str(package)]) == 0
+    report = json.loads((run / "val.json").read_text())
+    assert [case["case"] for case in report["per_case"]] == ["case_3"]
+    assert main(["evaluate", str(package), "--data", str(broken), "--split", "train", "--fold", "4"]) == 1
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"fitting": {"fold": -1}}, "fold"),
         ({"fitting": {"epoch": 3}}, "epoch"),
         ({"fitting": {"optimizer": "lion"}}, "lion"),
         ({"fittings": {}}, "fittings"),

@@ -11,12 +11,15 @@ from pathlib import Path
 DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and masks/"
 SEVERAL_HELP = f"{DATA_HELP}; may be given several times"
 
+FOLD_HELP = "number from 0 of the split in splits_final.json, or of every fifth case where no file has splits"
+
 
 def add_parsers(subparsers) -> None:
     """Add the subcommands; each sets ``run``, which takes the parsed arguments and returns the exit code."""
     plan = subparsers.add_parser("plan", help="write a recipe that fits a folder of labelled images")
     plan.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     plan.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="YAML file")
+    plan.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
     plan.set_defaults(run=run_plan)
 
     train = subparsers.add_parser("train", help="train a model on a folder of labelled images")
@@ -26,6 +29,7 @@ def add_parsers(subparsers) -> None:
     train.add_argument("--resume", action="store_true", help="go on with the run in --out from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
     train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says")
+    train.add_argument("--fold", type=int, help=FOLD_HELP)
     train.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "cuda"))
     train.add_argument("--devices", default="auto", help="number of cards or processes")
     train.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
@@ -35,6 +39,7 @@ def add_parsers(subparsers) -> None:
     evaluate.add_argument("model", help="id of a bundled or imported model, or a package's path")
     evaluate.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     evaluate.add_argument("--split", default="test", help="train, val, test or all (default: test)")
+    evaluate.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
     evaluate.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice (%(default)s)")
     evaluate.add_argument("--json", metavar="FILE", help="write the full report here")
@@ -53,7 +58,7 @@ def add_parsers(subparsers) -> None:
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
-    plan_into(arguments.output, arguments.data)
+    plan_into(arguments.output, arguments.data, arguments.fold)
     print(f"Next: prosma train {arguments.output} {data_options(arguments.data)} --out RUN")
     return 0
 
@@ -63,11 +68,11 @@ def data_options(folders: list[str]) -> str:
     return " ".join(f"--data {shlex.quote(folder)}" for folder in folders)
 
 
-def plan_into(path: Path, data: list[str]):
+def plan_into(path: Path, data: list[str], fold: int):
     """Plan a recipe for ``data``, write it to ``path``, say in a line what was chosen, and return it."""
     from .planning import plan_folder, write_recipe
 
-    recipe, text = plan_folder(data, print_reading)
+    recipe, text = plan_folder(data, print_reading, fold)
     write_recipe(path, text)
     model, fitting = recipe.model, recipe.fitting
     print(
@@ -93,7 +98,7 @@ def recipe_for(arguments: argparse.Namespace):
         if path.is_file():
             print(f"Using {path}", file=sys.stderr)
             return Recipe.read(path)
-    return plan_into(Path(arguments.out, "recipe.yaml"), arguments.data)
+    return plan_into(Path(arguments.out, "recipe.yaml"), arguments.data, arguments.fold or 0)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -104,6 +109,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.max_epochs:
         recipe.fitting.epochs = arguments.max_epochs
         recipe.fitting.validate_every = min(recipe.fitting.validate_every, arguments.max_epochs)
+    if arguments.fold is not None:
+        recipe.fitting.fold = arguments.fold
+        recipe.check()
     devices = arguments.devices if arguments.devices == "auto" else int(arguments.devices)
     last = train(
         recipe,
@@ -129,6 +137,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         package,
         arguments.data,
         arguments.split,
+        fold=arguments.fold,
         device=arguments.device,
         nsd_tolerance=arguments.nsd_mm,
         progress=print_case,
@@ -143,7 +152,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         from .dataset import LabelledFolder
         from .sheet import write_sheet
 
-        write_sheet(arguments.sheet, Segmenter(package, arguments.device), LabelledFolder.open(arguments.data), report)
+        write_sheet(
+            arguments.sheet,
+            Segmenter(package, arguments.device),
+            LabelledFolder.open(arguments.data, arguments.fold),
+            report,
+        )
     return 0
 
 

@@ -50,11 +50,14 @@ class LabelledFolder:
     description: dict = field(default_factory=dict)  # content of dataset.json; of the first of several folders
 
     @classmethod
-    def open(cls, data: str | os.PathLike | Sequence[str | os.PathLike]) -> LabelledFolder:
-        """Find the cases of one folder, or of several taken together, without reading voxels. Raises DatasetError."""
+    def open(cls, data: str | os.PathLike | Sequence[str | os.PathLike], fold: int = 0) -> LabelledFolder:
+        """Find the cases of one folder, or of several taken together, without reading voxels. Raises DatasetError.
+
+        ``fold`` chooses among several splits, see `read_splits`.
+        """
         if isinstance(data, (str, os.PathLike)):
-            return cls.open_one(Path(data))
-        parts = [cls.open_one(Path(folder)) for folder in data]
+            return cls.open_one(Path(data), fold)
+        parts = [cls.open_one(Path(folder), fold) for folder in data]
         if len(parts) == 1:
             return parts[0]
         return cls.joined(parts)
@@ -86,7 +89,7 @@ class LabelledFolder:
         return cls(parts[0].folder, cases, splits, description)
 
     @classmethod
-    def open_one(cls, folder: Path) -> LabelledFolder:
+    def open_one(cls, folder: Path, fold: int = 0) -> LabelledFolder:
         description = read_description(folder / "dataset.json")
         if (folder / "imagesTr").is_dir():
             cases = find_cases(folder / "imagesTr", folder / "labelsTr", channel_suffix=r"_\d{4}")
@@ -102,7 +105,7 @@ class LabelledFolder:
             "ignored_value": label_values(description).get("ignore"),
         }
         cases = {id: replace(case, **facts) for id, case in cases.items()}
-        return cls(folder, cases, read_splits(folder, cases), description)
+        return cls(folder, cases, read_splits(folder, cases, fold), description)
 
     @property
     def name(self) -> str:
@@ -117,7 +120,7 @@ class LabelledFolder:
             known = ", ".join([*self.splits, "all"])
             raise DatasetError(f"'{self.folder}' has no split '{name}'; it has {known}.")
         if not self.splits[name]:
-            raise DatasetError(f"'{self.folder / 'splits.json'}' names no case for '{name}'.")
+            raise DatasetError(f"'{self.folder}' has no case for '{name}': that split is empty.")
         return [self.cases[case] for case in self.splits[name]]
 
 
@@ -125,13 +128,18 @@ def read_description(path: Path) -> dict:
     """The content of dataset.json; empty where there is none. Raises DatasetError."""
     if not path.is_file():
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("labels", {}), dict):
         raise DatasetError(f"'{path}' should be a JSON object whose 'labels' are an object of names and numbers.")
     return content
+
+
+def read_json(path: Path) -> object:
+    """Raises DatasetError with the file's name."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
 
 
 def label_values(description: dict) -> dict[str, int]:
@@ -195,23 +203,44 @@ def without_ending(name: str) -> str:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
-def read_splits(folder: Path, cases: dict[str, Case]) -> dict[str, list[str]]:
-    """The ids in splits.json (train, val, test). Without the file every fifth case is for validation."""
-    path = folder / "splits.json"
-    if not path.is_file():
-        ids = sorted(cases)
-        val = ids[::5] if len(ids) > 1 else ids
-        return {"train": [case for case in ids if case not in val] or ids, "val": val}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
+def read_splits(folder: Path, cases: dict[str, Case], fold: int) -> dict[str, list[str]]:
+    """The ids for train, val and test in splits.json, else for train and val in fold ``fold`` of splits_final.json.
+
+    The second is nnU-Net's file, a list of folds. Without both, every fifth case is for validation. Raises DatasetError.
+    """
+    path = next((folder / name for name in ("splits.json", "splits_final.json") if (folder / name).is_file()), None)
+    if path is None:
+        return every_fifth(sorted(cases), fold)
+    content = read_json(path)
+    if path.name == "splits.json" and fold:
+        raise DatasetError(f"'{path}' has one fixed split and no fold {fold}. Leave --fold out.")
+    if path.name == "splits_final.json":
+        if not isinstance(content, list) or not 0 <= fold < len(content):
+            count = (
+                f"{len(content)} folds, 0 to {len(content) - 1}" if isinstance(content, list) else "no list of folds"
+            )
+            raise DatasetError(f"'{path}' has no fold {fold}: it holds {count}.")
+        content = content[fold]
+    if not isinstance(content, dict):
+        raise DatasetError(f'\'{path}\' should name the cases of each split, as in {{"train": [...], "val": [...]}}.')
     splits = {name: content[name] for name in ("train", "val", "test") if isinstance(content.get(name), list)}
     for name, ids in splits.items():
         absent = [case for case in ids if case not in cases]
         if absent:
             raise DatasetError(f"'{path}' names '{absent[0]}' in its {name} split, but there is no such case.")
     return splits
+
+
+def every_fifth(ids: list[str], fold: int) -> dict[str, list[str]]:
+    """Fold ``fold`` of 5: every fifth case for validation. One case alone serves for both."""
+    if len(ids) == 1 and not fold:
+        return {"train": ids, "val": ids}
+    val = ids[fold::5]
+    if not 0 <= fold < 5 or not val:
+        raise DatasetError(
+            f"There is no fold {fold}: without a file of splits the {len(ids)} cases make at most 5 folds."
+        )
+    return {"train": [case for case in ids if case not in val], "val": val}
 
 
 def read_case(case: Case, model: dict) -> tuple[Image, np.ndarray]:

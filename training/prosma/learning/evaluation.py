@@ -109,6 +109,7 @@ def evaluate(
     data: str | os.PathLike | Sequence[str | os.PathLike],
     split: str = "test",
     *,
+    fold: int = 0,
     device: str = "auto",
     nsd_tolerance: float = NSD_TOLERANCE,
     progress: Callable[[int, int, dict], None] = lambda done, total, case: None,
@@ -119,7 +120,7 @@ def evaluate(
     undefined is None and enters no mean; ``<metric>_cases`` counts the cases that do. Distances and ``nsd_tolerance``
     are in the unit that ``surface`` names (see `distance_unit`).
     """
-    folder = LabelledFolder.open(data)
+    folder = LabelledFolder.open(data, fold)
     cases = folder.split(split)
     unit = distance_unit(cases)
     segmenter = Segmenter(package, device)

@@ -64,9 +64,9 @@ def export(
     model["training"]["cases"] = dict(history.get("cases", {}))
     preview = icon(model) if model["accept_licence"] else None
     if data is not None:
-        folder = LabelledFolder.open(data)
+        folder = LabelledFolder.open(data, recipe.fitting.fold)
         draft = write_package(run / "package", model, save(weights), "")
-        report = evaluate(draft, data, split, progress=progress)
+        report = evaluate(draft, data, split, fold=recipe.fitting.fold, progress=progress)
         write_json(run / f"{split}.json", report)
         counts = {name: len(ids) for name, ids in folder.splits.items()}
         model["training"]["cases"] = {**counts, **model["training"]["cases"], split: report["cases"]}

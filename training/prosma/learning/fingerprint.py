@@ -82,12 +82,14 @@ class Fingerprint:
         }
 
 
-def take_fingerprint(data, progress: Callable[[int, int], None] = lambda done, total: None) -> Fingerprint:
+def take_fingerprint(
+    data, progress: Callable[[int, int], None] = lambda done, total: None, fold: int = 0
+) -> Fingerprint:
     """Read every case of the folder once, training cases and others. Raises DatasetError with the file and the fault.
 
     Only training cases enter the numbers; the others are only checked.
     """
-    folder = LabelledFolder.open(data)
+    folder = LabelledFolder.open(data, fold)
     description = folder.description
     names = label_names(description)
     training, _ = ({case.id for case in folder.split(name)} for name in ("train", "val"))

@@ -244,7 +244,7 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
         torch.set_num_threads(threads)
-    folder = LabelledFolder.open(data)
+    folder = LabelledFolder.open(data, recipe.fitting.fold)
     training_cases = cached(folder.split("train"), recipe.model)
     validation_cases = cached(folder.split("val"), recipe.model)
     run.mkdir(parents=True, exist_ok=True)

@@ -64,10 +64,16 @@ COLORS = [
 VIVID = [[40, 220, 90], [60, 140, 255], [255, 225, 40], [255, 60, 200]]  # seen on flesh and on stained tissue
 
 
-def plan_folder(data, progress: Callable[[int, int], None] = lambda done, total: None) -> tuple[Recipe, str]:
-    """The recipe for a labelled folder, and its text as YAML with comments. Raises DatasetError with file and fault."""
-    fingerprint = take_fingerprint(data, progress)
+def plan_folder(
+    data, progress: Callable[[int, int], None] = lambda done, total: None, fold: int = 0
+) -> tuple[Recipe, str]:
+    """The recipe for a labelled folder or several, and its text as YAML with comments.
+
+    Raises DatasetError with the file and the fault.
+    """
+    fingerprint = take_fingerprint(data, progress, fold)
     recipe = plan(fingerprint)
+    recipe.fitting.fold = fold
     return recipe, recipe_text(recipe, fingerprint)
 
 

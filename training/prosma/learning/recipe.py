@@ -58,6 +58,7 @@ class Fitting:
     validate_every: int = 5  # epochs
     precision: str = "auto"
     seed: int = 20260303
+    fold: int = 0  # of the data's splits, where they have several
 
 
 @dataclass
@@ -108,6 +109,8 @@ class Recipe:
             raise RecipeError(f"'outside' should be border or reflection, not '{self.augmentation.outside}'.")
         if not (0 < self.fitting.early_scale <= 1 and 0 <= self.fitting.early_share < 1):
             raise RecipeError("early_scale should be above 0 and at most 1, early_share at least 0 and below 1.")
+        if not isinstance(self.fitting.fold, int) or self.fitting.fold < 0:
+            raise RecipeError("fold should be a whole number from 0.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
             raise RecipeError("patch_size should hold one number per dimension.")
 
