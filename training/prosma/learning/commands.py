@@ -1,4 +1,4 @@
-"""The training side of the command line: `plan`, `train`, `evaluate`, `export`. Heavy imports wait for the command."""
+"""The training side of the command line, from `plan` to `compare`. Heavy imports wait for the command."""
 
 from __future__ import annotations
 
@@ -55,6 +55,21 @@ def add_parsers(subparsers) -> None:
     )
     export.add_argument("--split", default="test")
     export.set_defaults(run=run_export)
+
+    add_comparison_parsers(subparsers)
+
+
+def add_comparison_parsers(subparsers) -> None:
+    compare = subparsers.add_parser("compare", help="train variants of the skip with several seeds and compare them")
+    compare.add_argument("grid", metavar="GRID", help="YAML file: recipe, variants, seeds, degradations of test images")
+    compare.add_argument("--data", action="append", help=SEVERAL_HELP)
+    compare.add_argument("--out", required=True, metavar="RUNS", help="folder for the runs and the report")
+    compare.add_argument("--only", nargs="+", metavar="VARIANT", help="make the runs of these variants alone")
+    compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
+    compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
+    compare.add_argument("--threads", type=int, help="processor cores to use")
+    compare.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
+    compare.set_defaults(run=run_compare)
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
@@ -166,6 +181,29 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     package = export(arguments.folder, arguments.output, arguments.data, arguments.split, progress=print_case)
     print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
+    return 0
+
+
+def run_compare(arguments: argparse.Namespace) -> int:
+    from .comparing import ComparisonError, compare
+    from .grid import Grid
+    from .reporting import write_report
+
+    grid = Grid.read(arguments.grid)
+    if not arguments.report:
+        if not arguments.data:
+            raise ComparisonError("Say with --data what to train on, or report on finished runs with --report.")
+        compare(
+            grid,
+            arguments.data,
+            arguments.out,
+            variants=arguments.only,
+            seeds=arguments.seeds,
+            workers=arguments.workers,
+            threads=arguments.threads,
+            say=lambda text: print(text, file=sys.stderr),
+        )
+    print(write_report(grid, arguments.out).read_text(encoding="utf-8"))
     return 0
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
-    """Write whole or not at all; NaN is refused rather than written."""
+    """Write whole or not at all, lists of plain values on one line; NaN is refused rather than written."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(content, indent=1, allow_nan=False)
+    temporary.write_text(with_short_lists(text) + "\n", encoding="utf-8")
     os.replace(temporary, path)
+
+
+def with_short_lists(text: str) -> str:
+    """Indented JSON with its innermost lists on one line each. No string is touched: JSON strings hold no line breaks."""
+    return re.sub(r"\[\n\s*([^\[\]{}]*?)\n\s*\]", lambda match: "[" + re.sub(r",\n\s*", ", ", match[1]) + "]", text)
