@@ -71,6 +71,12 @@ def add_comparison_parsers(subparsers) -> None:
     compare.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
     compare.set_defaults(run=run_compare)
 
+    results = subparsers.add_parser("results", help="write a page of all results: models, comparisons, published figures")
+    results.add_argument("folder", metavar="RESULTS", help="folder of comparison.json files with their figures")
+    results.add_argument("--models", metavar="DIR", help="folder of model packages (default: the bundled ones)")
+    results.add_argument("-o", "--output", required=True, metavar="FILE", help="Markdown file")
+    results.set_defaults(run=run_results)
+
 
 def run_plan(arguments: argparse.Namespace) -> int:
     plan_into(arguments.output, arguments.data, arguments.fold)
@@ -204,6 +210,15 @@ def run_compare(arguments: argparse.Namespace) -> int:
             say=lambda text: print(text, file=sys.stderr),
         )
     print(write_report(grid, arguments.out).read_text(encoding="utf-8"))
+    return 0
+
+
+def run_results(arguments: argparse.Namespace) -> int:
+    from ..bundle import bundled_models_folder
+    from .page import write_page
+
+    write_page(arguments.folder, arguments.models or bundled_models_folder(), arguments.output)
+    print(f"Wrote {arguments.output}")
     return 0
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Write whole or not at all, lists of plain values on one line; NaN is refused rather than written."""
+    write_text(path, with_short_lists(json.dumps(content, indent=1, allow_nan=False)) + "\n")
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write whole or not at all; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
-    text = json.dumps(content, indent=1, allow_nan=False)
-    temporary.write_text(with_short_lists(text) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from .comparing import CLEAN, METRICS, ComparisonError, all_runs, condition_name
 from .curves import draw
-from .files import write_json
+from .files import write_json, write_text
 from .grid import Grid
 from .paired import estimate, paired
 from .tables import comparison_text
@@ -26,7 +26,7 @@ def write_report(grid: Grid, out: str | os.PathLike) -> Path:
     write_json(out / "comparison.json", content)
     draw(content, out / "comparison.png")
     text = out / "comparison.md"
-    text.write_text(comparison_text(content) + "\n", encoding="utf-8")
+    write_text(text, comparison_text(content) + "\n")
     return text
 
 
