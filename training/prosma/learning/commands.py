@@ -60,6 +60,8 @@ def add_parsers(subparsers) -> None:
 
 
 def add_comparison_parsers(subparsers) -> None:
+    add_finetune_parser(subparsers)
+
     compare = subparsers.add_parser("compare", help="train variants of the skip with several seeds and compare them")
     compare.add_argument("grid", metavar="GRID", help="YAML file: recipe, variants, seeds, degradations of test images")
     compare.add_argument("--data", action="append", help=SEVERAL_HELP)
@@ -76,6 +78,34 @@ def add_comparison_parsers(subparsers) -> None:
     results.add_argument("--models", metavar="DIR", help="folder of model packages (default: the bundled ones)")
     results.add_argument("-o", "--output", required=True, metavar="FILE", help="Markdown file")
     results.set_defaults(run=run_results)
+
+
+def add_finetune_parser(subparsers) -> None:
+    finetune = subparsers.add_parser(
+        "finetune",
+        help="make a new model from an old one and a few corrected cases",
+        description="Let a model learn from a few corrected cases. The new package lies beside the old one, whose test "
+        "results do not hold for it. Minutes on a CPU.",
+    )
+    finetune.add_argument("model", help="id of a bundled or imported model, or a package's path")
+    finetune.add_argument("--data", required=True, help=DATA_HELP + ": the corrected cases")
+    finetune.add_argument("-o", "--output", required=True, metavar="PACKAGE", help="folder of the new package")
+    finetune.add_argument("--replay", metavar="DIR", help="cases that the model was trained on, mixed in")
+    finetune.add_argument("--id", help="of the new model (default: the old one's with -tuned)")
+    finetune.add_argument("--name", help="of the new model")
+    finetune.add_argument("--steps", type=int, help="optimiser steps")
+    finetune.add_argument("--learning-rate", type=float, help="at the start")
+    finetune.add_argument("--keep", type=float, help="share of the old weights in the new ones, 0 to 1")
+    finetune.add_argument("--seed", type=int, help="the same seed gives the same weights on the same machine")
+    finetune.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "cuda"))
+    finetune.add_argument("--accept-licence", action="store_true", help="accept the licence of the model")
+    finetune.add_argument(
+        "--progress",
+        default="text",
+        choices=("text", "json"),
+        help="json: an object a line on stdout, for a program that runs this in the background (at low priority)",
+    )
+    finetune.set_defaults(run=run_finetune)
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
@@ -187,6 +217,40 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     package = export(arguments.folder, arguments.output, arguments.data, arguments.split, progress=print_case)
     print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
+    return 0
+
+
+def run_finetune(arguments: argparse.Namespace) -> int:
+    from ..bundle import resolve
+    from ..cli import check_licence
+    from ..errors import Cancelled
+    from .progress import reporter, stop_signals
+
+    package = resolve(arguments.model)
+    check_licence(package, arguments.accept_licence)
+    progress = reporter(arguments.progress)
+    with stop_signals() as cancelled:
+        from .finetuning import Tuning, fine_tune
+
+        given = {name: getattr(arguments, name) for name in ("steps", "learning_rate", "keep", "seed")}
+        try:
+            new = fine_tune(
+                package,
+                arguments.data,
+                arguments.output,
+                replay=arguments.replay,
+                id=arguments.id,
+                name=arguments.name,
+                tuning=Tuning(**{name: value for name, value in given.items() if value is not None}),
+                accelerator=arguments.accelerator,
+                progress=progress,
+                cancelled=cancelled,
+            )
+        except Cancelled:
+            raise KeyboardInterrupt from None
+    progress("Done", 1.0, 0.0, id=new.id, package=str(new.folder))
+    if arguments.progress == "text":
+        print(f"Wrote {new.folder}, model '{new.id}'. Next: prosma evaluate {new.folder} --data DIR")
     return 0
 
 
