@@ -65,13 +65,15 @@ def start():
     import slicer
     import slicer.util
 
-    from . import application, parameters, qmrml, scripted, services
+    from . import application, effects, parameters, qmrml, scripted, segmenteditor, services
 
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     _state.qtApplication = application.qtApplication()
     folder = application.temporaryFolder()
     application.ownSettings(folder)
     qmrml.install()
+    segmenteditor.install()
+    effects.install()
     slicer.qSlicerScriptedLoadableModule = application.qSlicerScriptedLoadableModule
     slicer.selfTests = {}
     for name, module in {
@@ -112,7 +114,7 @@ def loadModule(path, enter=True):
         enter: also select the module, so that its `enter()` is called and the panel shown.
 
     Returns:
-        The module's widget object, `<name>Widget`, after its `setup()`.
+        The module's widget object, `<name>Widget`, after its `setup()`; None for a module without a panel.
     """
     import slicer
 
@@ -126,7 +128,9 @@ def loadModule(path, enter=True):
     slicer.app.moduleManager().register(module)
     setattr(slicer.modules, name + "Instance", getattr(source, name)(module))
     slicer.app.sendOnce("startupCompleted()")
-    module.makeWidget = getattr(source, name + "Widget")
+    module.makeWidget = getattr(source, name + "Widget", None)
+    if module.makeWidget is None:
+        return None
     widget = module.widgetRepresentation().self()
     setattr(slicer.modules, name + "Widget", widget)
     widget.parent.resize(qt.QSize(460, 880))

@@ -325,6 +325,7 @@ class Application(Signals):
         self.send("aboutToQuit()")
         for module in self._modules.scripted():
             self.unloadModule(module.name)
+        slicer.qSlicerSegmentEditorEffectFactory.forget()
         self._window.deleteLater()
         self._layout.close()
         slicer.mrmlScene.Clear(True)

@@ -7,10 +7,36 @@ SLICES = {"Red": "Axial", "Green": "Coronal", "Yellow": "Sagittal"}
 COLORS = {"Red": (0.953, 0.290, 0.200), "Green": (0.431, 0.690, 0.294), "Yellow": (0.929, 0.835, 0.298)}
 
 
-class SliceWidget:
+class ViewWidget:
+    """A view as the Segment Editor's effects see it: a VTK interactor that sends events, and actors that they add.
+
+    The interactor is real but has no window, so its events come from whoever invokes them (`headless_slicer.strokes`).
+    """
+
+    def __init__(self):
+        self._interactor, self.actors = vtk.vtkGenericRenderWindowInteractor(), []
+        self.cursor = None
+
+    def className(self):
+        return f"qMRML{type(self).__name__}"
+
+    def interactor(self):
+        return self._interactor
+
+    def setDefaultViewCursor(self, cursor):
+        self.cursor = cursor
+
+    def forceRender(self):
+        """`views` draws when a picture is asked for."""
+
+    scheduleRender = forceRender
+
+
+class SliceWidget(ViewWidget):
     """One slice view: its node and its logic."""
 
     def __init__(self, name, scene, logic):
+        super().__init__()
         self.name, self._logic = name, slicer.vtkMRMLSliceLogic()
         self._logic.SetMRMLApplicationLogic(logic)
         self._logic.SetMRMLScene(scene)
@@ -34,9 +60,6 @@ class SliceWidget:
     def sliceView(self):
         return self
 
-    def forceRender(self):
-        """`views` draws when a picture is asked for."""
-
     def setSliceOffsetValue(self, offset):
         self._logic.SetSliceOffset(offset)
 
@@ -45,10 +68,11 @@ class SliceWidget:
         self.mrmlSliceNode().UpdateMatrices()
 
 
-class ThreeDWidget:
+class ThreeDWidget(ViewWidget):
     """The 3D view: its node and its logic."""
 
     def __init__(self, scene, logic):
+        super().__init__()
         self._logic = slicer.vtkMRMLViewLogic()
         self._logic.SetMRMLApplicationLogic(logic)
         self._logic.SetMRMLScene(scene)
@@ -66,7 +90,7 @@ class ThreeDWidget:
     def resetFocalPoint(self):
         """`views` frames the surfaces each time it draws."""
 
-    resetCamera = forceRender = resetFocalPoint
+    resetCamera = resetFocalPoint
 
 
 class LayoutManager:

@@ -7,7 +7,6 @@ import shiboken6
 import slicer
 import vtk
 
-from . import ctk
 from .ctk import declare
 from .pythonqt import QtCore, QtGui, QtWidgets
 from .uiloader import customWidget
@@ -452,94 +451,6 @@ class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
 
     def setMRMLScene(self, scene):
         """The scene is that of the node."""
-
-
-@customWidget
-class qMRMLSegmentEditorWidget(qMRMLWidget):
-    """The part of the Segment Editor that modules call: nodes, the segment list, undo on a real vtkSegmentationHistory."""
-
-    segmentationNodeChanged = Signal(object)
-    sourceVolumeNodeChanged = Signal(object)
-    currentSegmentIDChanged = Signal(str)
-    vtkSignals = {  # noqa: RUF012 (read only)
-        **qMRMLWidget.vtkSignals,
-        "segmentationNodeChanged(vtkMRMLSegmentationNode*)": "segmentationNodeChanged",
-        "sourceVolumeNodeChanged(vtkMRMLVolumeNode*)": "sourceVolumeNodeChanged",
-    }
-
-    def __init__(self, parent=None):
-        super().__init__(parent)
-        self._editorNode = None
-        self._history = slicer.vtkSegmentationHistory()
-        self._table = qMRMLSegmentsTableView()
-        undo, redo = QtWidgets.QPushButton("Undo"), QtWidgets.QPushButton("Redo")
-        undo.connect("clicked()", self.undo)
-        redo.connect("clicked()", self.redo)
-        buttons = QtWidgets.QWidget()
-        ctk.inRow(buttons, undo, redo)
-        _column(self, self._table, buttons)
-
-    maximumNumberOfUndoStates, setMaximumNumberOfUndoStates = declare(
-        int, "maximumNumberOfUndoStates", 10, changed="_limit"
-    )
-    unorderedEffectsVisible, setUnorderedEffectsVisible = declare(bool, "unorderedEffectsVisible", True)
-    switchToSegmentationsButtonVisible, setSwitchToSegmentationsButtonVisible = declare(bool, "switchButton", True)
-    segmentationNodeSelectorVisible, setSegmentationNodeSelectorVisible = declare(bool, "segmentationSelector", True)
-    sourceVolumeNodeSelectorVisible, setSourceVolumeNodeSelectorVisible = declare(bool, "volumeSelector", True)
-    readOnly, setReadOnly = declare(bool, "readOnly", False)
-
-    def _limit(self):
-        self._history.SetMaximumNumberOfStates(self.maximumNumberOfUndoStates)
-
-    def setMRMLSegmentEditorNode(self, node):
-        self._editorNode = node
-        self._table.setSegmentationNode(node.GetSegmentationNode() if node else None)
-
-    def mrmlSegmentEditorNode(self):
-        return self._editorNode
-
-    def setSegmentationNode(self, node):
-        self._editorNode.SetAndObserveSegmentationNode(node)
-        self._table.setSegmentationNode(node)
-        self._history.SetSegmentation(node.GetSegmentation() if node else None)
-        self.segmentationNodeChanged.emit(node)
-
-    def segmentationNode(self):
-        return self._editorNode.GetSegmentationNode() if self._editorNode else None
-
-    def setSourceVolumeNode(self, node):
-        self._editorNode.SetAndObserveSourceVolumeNode(node)
-        self.sourceVolumeNodeChanged.emit(node)
-
-    def sourceVolumeNode(self):
-        return self._editorNode.GetSourceVolumeNode() if self._editorNode else None
-
-    def setCurrentSegmentID(self, segmentID):
-        self._editorNode.SetSelectedSegmentID(segmentID)
-        self._table.setSelectedSegmentIDs([segmentID])
-        self.currentSegmentIDChanged.emit(segmentID)
-
-    def currentSegmentID(self):
-        return self._editorNode.GetSelectedSegmentID() if self._editorNode else ""
-
-    def saveStateForUndo(self):
-        self._history.SaveState()
-
-    def undo(self):
-        self._history.RestorePreviousState()
-
-    def redo(self):
-        self._history.RestoreNextState()
-
-    def activeEffect(self):
-        """No effect of the Segment Editor exists here."""
-
-    def setActiveEffectByName(self, name):
-        if name:
-            raise RuntimeError(f"the effect '{name}' needs the Slicer application")
-
-    def setEffectNameOrder(self, names):
-        """There are no effects to order."""
 
 
 def install():

@@ -131,7 +131,7 @@ class _SliceView(_View):
     """A slice view: the volumes that the slice logic blends, under segmentations and markups."""
 
     def __init__(self, name, size):
-        self.widget = slicer.app.layoutManager().sliceWidget(name)
+        self.widget, self.shown = slicer.app.layoutManager().sliceWidget(name), []
         super().__init__(self.widget.mrmlSliceNode(), SLICE_MANAGERS, size)
 
     def prepare(self):
@@ -150,9 +150,17 @@ class _SliceView(_View):
     def update(self):
         if self.node.GetDimensions()[:2] != self.window.GetSize():
             self.widget.sliceLogic().ResizeSliceNode(*self.window.GetSize())
+        self.showActorsOfEffects()
         image = self.widget.sliceLogic().GetImageDataConnection()
         self.mapper.SetInputConnection(image)
         self.actor.SetVisibility(image is not None)
+
+    def showActorsOfEffects(self):
+        for actor in self.shown:
+            self.renderer.RemoveViewProp(actor)
+        self.shown = list(self.widget.actors)
+        for actor in self.shown:
+            self.renderer.AddViewProp(actor)
 
 
 class _ThreeDView(_View):
