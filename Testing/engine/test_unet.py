@@ -78,6 +78,8 @@ def test_deep_supervision_adds_coarser_outputs_in_training_only():
     x = torch.randn(1, 2, 16, 16)
     assert [tuple(logits.shape[2:]) for logits in network(x)] == [(16, 16), (8, 8)]
     assert isinstance(network.eval()(x), torch.Tensor)
+    network.train().deep_supervision = False
+    assert isinstance(network(x), torch.Tensor)
 
 
 def test_the_state_dict_names_each_weight_once():

@@ -77,7 +77,8 @@ class ProSMAUNet(nn.Module):
         kernel_sizes: convolution kernel of each stage, one odd number or one per axis each. Default 3.
         skip: ``prosma``, ``attention`` or ``plain``.
         gate, dilations, channel_gate, field_grid, threshold_init, gain_init: of `ProximalSkipGate`, for ``skip="prosma"``.
-        deep_supervision: adds a head at every decoder stage; in training mode the network then returns a list.
+        deep_supervision: adds a head at every decoder stage; in training mode the network then returns a list. Set to
+            False later, it leaves the heads unused.
 
     ``gates`` holds the skips' gates in decoder order, coarse to fine.
     """
@@ -177,7 +178,7 @@ class ProSMAUNet(nn.Module):
             if len(self.gates):
                 skip = self.gates[level](skip, coarse if self.coarse_gating else x)
             x = block(torch.cat([x, skip], dim=1))
-            if self.training and level < len(self.auxiliary_heads):
+            if self.training and self.deep_supervision and level < len(self.auxiliary_heads):
                 auxiliary.append(self.auxiliary_heads[level](x))
         logits = self.head(x)[(..., *(slice(size) for size in shape))]
         return [logits, *reversed(auxiliary)] if auxiliary else logits
