@@ -434,3 +434,32 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
         np.testing.assert_array_equal(again.array[0], labels)
         np.testing.assert_allclose(again.ijk_to_ras, image.ijk_to_ras, atol=1e-9)
     assert refused == 9  # seven that `test_image` names, the volume of two channels, and the single slice
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("spacing", [None, [1.0, 1.0, 1.0]])
+def test_probabilities_are_exact_where_labels_reach_and_background_elsewhere(axis, spacing):
+    """Labels in a corner of the grid: the rest is not computed, and nobody can tell."""
+    from prosma.image import plan_canonical
+    from prosma.resampling import resample
+
+    matrix = np.array([[0, -1.3, 0, 0], [0.7, 0, 0, 0], [0, 0, -1.5, 0], [0, 0, 0, 1]])
+    image = Image(np.zeros((1, 23, 21, 19), np.uint8), matrix)
+    canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
+    scores = np.zeros((4, *canonical.size), np.float32)
+    random = np.random.default_rng(0).dirichlet([1, 1, 1, 1], (5, 4, 3)).transpose(3, 0, 1, 2)
+    scores[0] = 1
+    scores[:, 2:7, 3:7, 1:4] = random
+    scores[2:, 2:7, 3:7, 1:4], scores[0, 2:7, 3:7, 1:4] = 0, 1 - random[1]
+    restorer = Restorer(canonical, 4, axis, ("probabilities",))
+    for first in range(0, canonical.size[axis], 4):
+        restorer.add(first, np.take(scores, range(first, min(first + 4, canonical.size[axis])), axis + 1))
+    whole = np.rint(resample(scores, canonical.oriented_shape) * 255)
+    whole[0][whole[1:].sum(axis=0) == 0] = 255
+    restored = restorer.results["probabilities"]
+    np.testing.assert_allclose(canonical.view(restored), whole, atol=1)
+    np.testing.assert_array_equal(restored[2:], 0)
+    box = restorer.reach()
+    assert box[1:] == [None, None]
+    where = np.argwhere(restored[1])
+    assert box[0] == tuple(zip(where.min(axis=0).tolist(), (where.max(axis=0) + 1).tolist(), strict=True))

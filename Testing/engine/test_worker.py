@@ -122,10 +122,18 @@ def test_result_equals_the_python_interface(engine, tiny, tmp_path):
     labels[k : k + cropped.shape[0], j : j + cropped.shape[1], i : i + cropped.shape[2]] = cropped
     assert labels.tobytes() == np.ascontiguousarray(expected.labels.T).tobytes()
     assert all(cropped.any(axis=axes).take([0, -1]).all() for axes in ((0, 1), (0, 2), (1, 2)))
-    for name in outputs:
+    for name in outputs[1:]:
         volume = result["volumes"][name]
         assert volume["offset"] == [2, 0, 1]
         np.testing.assert_array_equal(np.load(tmp_path / "job" / volume["file"]).T, getattr(expected, name))
+    probabilities = result["volumes"]["probabilities"]
+    reached = np.load(tmp_path / "job" / probabilities["file"]).transpose(0, 3, 2, 1)
+    corner = np.subtract(probabilities["offset"], (2, 0, 1))
+    whole = np.zeros_like(expected.probabilities)
+    whole[0] = 255
+    whole[(slice(None), *(slice(c, c + n) for c, n in zip(corner, reached.shape[1:], strict=True)))] = reached
+    np.testing.assert_array_equal(whole, expected.probabilities)
+    assert probabilities["reach"] == [[list(pair) for pair in box] for box in expected.reach]
     assert [s["voxels"] for s in result["segments"]] == np.bincount(labels.ravel(), minlength=3)[1:].tolist()
     assert result["segments"][0]["ml"] == pytest.approx(result["segments"][0]["voxels"] * image.voxel_ml, abs=1e-5)
     assert result["device"] == expected.device

@@ -81,7 +81,9 @@ class Job:
             return allocate_array(name, shape, components, dtype)
         path = self.folder / f"{name}.npy"
         self.made.append(path)
-        return new_mapped_array(path, (*shape[::-1], *([components] if components else [])), dtype).T
+        if components is None:
+            return new_mapped_array(path, shape[::-1], dtype).T
+        return new_mapped_array(path, (components, *shape[::-1]), dtype).transpose(0, 3, 2, 1)
 
     def write_results(self, result, voxel_ml: float, labels: int) -> dict:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
@@ -93,17 +95,38 @@ class Job:
             cropped = result.labels[tuple(slice(*pair) for pair in box)].T
             new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
         corner = [low for low, _ in result.box]
-        volumes = [name for name in VOLUMES if getattr(result, name) is not None]
+        names = [name for name in VOLUMES if getattr(result, name) is not None]
+        volumes = {name: {"file": f"{name}.npy", "offset": corner} for name in names}
+        if "probabilities" in volumes:
+            volumes["probabilities"] = self._crop_probabilities(result)
         return {
             "event": "result",
             "labels": {"file": "labels.npy" if box else None, "offset": [low for low, _ in box] if box else [0, 0, 0]},
             "segments": segment_volumes(extents, voxel_ml),
-            "volumes": {name: {"file": f"{name}.npy", "offset": corner} for name in volumes},
+            "volumes": volumes,
             "statistics": result.statistics,
             "seconds": result.seconds,
             "device": result.device,
             "notices": result.notices,
         }
+
+    def _crop_probabilities(self, result) -> dict:
+        """Replace the file of the probabilities by one of the box that labels reach; outside all is background."""
+        whole = self.folder / "probabilities.npy"
+        boxes = [box for box in result.reach if box]
+        if not boxes:
+            whole.unlink()
+            return {"file": None, "offset": [0, 0, 0], "reach": result.reach}
+        union = [(min(box[n][0] for box in boxes), max(box[n][1] for box in boxes)) for n in range(3)]
+        part = [slice(low - start, high - start) for (low, high), (start, _) in zip(union, result.box, strict=True)]
+        source = result.probabilities[(slice(None), *part)].transpose(0, 3, 2, 1)
+        path = self.folder / "reached.npy"
+        self.made.append(path)
+        cropped = new_mapped_array(path, source.shape, source.dtype)
+        for target, plane in zip(cropped, source, strict=True):
+            target[...] = plane
+        whole.unlink()
+        return {"file": path.name, "offset": [low for low, _ in union], "reach": result.reach}
 
 
 def remove(files: list[Path]) -> None:

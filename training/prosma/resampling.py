@@ -28,6 +28,11 @@ class AxisWeights:
         weight = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
         return AxisWeights(np.clip(index, 0, n_in - 1), weight)
 
+    def touched(self, low: int, high: int) -> slice:
+        """The samples of the result that depend on samples `low` ... `high` - 1."""
+        rows = np.flatnonzero(((self.index >= low) & (self.index < high) & (self.weight > 0)).any(axis=1))
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+
     def combine(self, array: np.ndarray, row: int) -> np.ndarray:
         """Row `row` of the result, where axis 1 of `array` (C, rows, ...) is the one interpolated: (C, ...) float32."""
         result = array[:, self.index[row, 0]] * self.weight[row, 0]
@@ -37,22 +42,29 @@ class AxisWeights:
         return result
 
 
-def resample(array: np.ndarray, size) -> np.ndarray:
-    """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree."""
+def resample(array: np.ndarray, size, window=None) -> np.ndarray:
+    """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree.
+
+    `window`, a slice for each of these axes, picks a part of the result; the rest is not computed.
+    """
     lead = array.ndim - len(size)
+    window = window or [slice(None)] * len(size)
     shrink_first = sorted(range(len(size)), key=lambda n: size[n] / array.shape[lead + n])
     for n in shrink_first:
         if array.shape[lead + n] != size[n]:
-            array = _resample_axis(array, lead + n, size[n])
+            array = _resample_axis(array, lead + n, size[n], window[n])
+        else:
+            array = array[(slice(None),) * (lead + n) + (window[n],)]
     return np.asarray(array, dtype=np.float32)
 
 
-def _resample_axis(array: np.ndarray, axis: int, n_out: int) -> np.ndarray:
+def _resample_axis(array: np.ndarray, axis: int, n_out: int, window: slice) -> np.ndarray:
     weights = AxisWeights.make(array.shape[axis], n_out)
+    taps = weights.index[window].T
     along = [1] * array.ndim
-    along[axis] = n_out
+    along[axis] = taps.shape[1]
     result = None
-    for index, weight in zip(weights.index.T, weights.weight.T, strict=True):
+    for index, weight in zip(taps, weights.weight[window].T, strict=True):
         part = np.take(array, index, axis=axis).astype(np.float32, copy=False)
         part *= weight.reshape(along)
         result = part if result is None else np.add(result, part, out=result)

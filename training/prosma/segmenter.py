@@ -35,7 +35,9 @@ class Segmentation:
     `labels` is (I, J, K), uint8 (uint16 beyond 255 labels), on the image's whole grid. `probabilities` (classes with
     background, I, J, K), `uncertainty` (normalised entropy) and `gate_map` (share of skip features that the gates keep,
     averaged over levels), (I, J, K), are uint8 0 ... 255 on the part of the grid in `box`, or None where not asked for.
-    `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total, preparing, network.
+    `reach`, with the probabilities: for each label the smallest box of the whole grid where its probability is above 0 in
+    8 bits, None where nowhere. `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total,
+    preparing, network.
     """
 
     labels: np.ndarray
@@ -47,6 +49,7 @@ class Segmentation:
     probabilities: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
     gate_map: np.ndarray | None = None
+    reach: list[tuple[tuple[int, int], ...] | None] | None = None
 
 
 class Segmenter:
@@ -176,6 +179,8 @@ class _Run:
             ) from error
         result.labels = on_whole_grid(result.labels, whole_shape, box)
         result.box = box
+        if result.reach is not None:
+            result.reach = [on_whole_axes(part, box) for part in result.reach]
         result.notices = [*image.notices, *self.notices]
         self.seconds["total"] = time.perf_counter() - began
         result.seconds = {name: round(value, 4) for name, value in self.seconds.items()}
@@ -228,6 +233,8 @@ class _Run:
         predict = self._predictor(monitor, plan.count)
         slide(array, plan, planes, predict, restorer.add, self._tile_progress(), self.cancelled)
         results = {name: restorer.results.get(name) for name in ("labels", *VOLUMES)}
+        if "probabilities" in self.outputs:
+            results["reach"] = restorer.reach()
         return Segmentation(
             box=(), device=self.segmenter.device, statistics=self._statistics(monitor, plan.count), **results
         )
@@ -337,6 +344,11 @@ def match_channels(image: Image, package: ModelPackage) -> Image:
             "Give one image for each channel, in this order." if need > have else "Choose the channel to use.",
         )
     return replace(image, array=array, notices=(*image.notices, notice))
+
+
+def on_whole_axes(part, box):
+    """A box of voxels inside `box`, or None, counted from the beginning of the whole grid."""
+    return part and tuple((low + start, high + start) for (low, high), (start, _) in zip(part, box, strict=True))
 
 
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box) -> np.ndarray:
