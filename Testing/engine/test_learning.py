@@ -1,7 +1,9 @@
 """Training, from a folder of images to a package that segments, on the bundled sample (training/prosma/learning)."""
 
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +16,8 @@ import SimpleITK
 import torch
 import yaml
 from monai.data import set_track_meta
+from PIL import Image as Picture
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from prosma.bundle import ModelPackage
 from prosma.cli import main
@@ -138,6 +142,16 @@ def test_fitting_lowers_the_loss_and_keeps_the_average(data, tmp_path):
     state = weights(tmp_path / "run")
     assert not torch.equal(state["average.module.head.weight"], state["network.head.weight"])
 
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert {"gate/level0/zeros", "gate/removed", "val/dice"} <= set(events.Tags()["scalars"])
+    (sample,) = events.Images("val/sample")
+    assert sample.step == 24 and sample.width % 3 == 0
+    with Picture.open(io.BytesIO(sample.encoded_image_string)) as picture:
+        third = picture.width // 3
+        image, reference = (np.asarray(picture)[:, n * third : (n + 1) * third] for n in (0, 2))
+    assert (image != reference).any() and (image[..., 0] == image[..., 2]).all(), "grey, with colours where labels are"
+
 
 def test_thresholds_and_gains_learn_faster_and_never_decay():
     task = SegmentationTask(small_recipe().to_dict())
@@ -235,6 +249,25 @@ def test_two_devices_draw_the_patches_of_one_device_with_twice_the_batch():
             assert sorted(together) == whole[4 * batch : 4 * batch + 4]
 
 
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(data, tmp_path):
+    curves = []
+    for batch_size, devices in ((4, 1), (2, 2)):
+        recipe, run = tmp_path / f"{devices}.yaml", tmp_path / f"run{devices}"
+        settings = small_recipe(epochs=3, iterations=4, batch_size=batch_size, validate_every=1)
+        recipe.write_text(yaml.safe_dump(settings.to_dict()))
+        command = [sys.executable, "-m", "prosma.cli", "train", str(recipe), "--data", str(data), "--out", str(run)]
+        options = ["--workers", "0", "--accelerator", "cpu", "--devices", str(devices)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "training")}
+        done = subprocess.run([*command, *options], check=True, env=environment, capture_output=True, text=True)
+        assert done.stdout.count("Trained:") == 1
+        history = json.loads((run / "history.json").read_text())
+        assert len(history["epochs"]) == 3 and ("2 processes" in history["hardware"]) == (devices == 2)
+        curves.append([(epoch["train/loss"], epoch["val/dice"]) for epoch in history["epochs"]])
+    assert torch.load(tmp_path / "run2" / "last.ckpt", weights_only=False)["global_step"] == 12
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+
+
 def test_the_loss_is_dice_plus_cross_entropy_at_each_resolution():
     labels = torch.randint(0, 3, (2, 1, 8, 8))
     perfect = 50.0 * torch.nn.functional.one_hot(labels[:, 0], 3).permute(0, 3, 1, 2)
@@ -285,29 +318,41 @@ def write_mask(path, change):
     SimpleITK.WriteImage(new, str(path))
 
 
+def cut_off(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda folder: (folder / "labelsTr/case_1.nii.gz").unlink(), "case_1.*no labels"),
-        (lambda folder: (folder / "imagesTr/case_1_0000.nii.gz").write_bytes(b"nonsense"), "case_1.*cannot be read"),
-        (lambda folder: (folder / "labelsTr/case_1.nii.gz").write_bytes(b""), "case_1.*labels.*cannot be read"),
-        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a[1:]), "case_1.*voxels"),
-        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a + 5), "case_1.*value 5"),
+        (
+            lambda folder: (folder / "imagesTr/case_1_0000.nii.gz").write_bytes(b"nonsense"),
+            "image cannot be read. case_1_0000.nii.gz",
+        ),
+        (lambda folder: cut_off(folder / "imagesTr/case_1_0000.nii.gz"), "case_1_0000.nii.gz.*cut off"),
+        (lambda folder: cut_off(folder / "labelsTr/case_1.nii.gz"), "case_1.nii.gz.*cannot be read.*cut off"),
+        (lambda folder: (folder / "labelsTr/case_1.nii.gz").write_bytes(b""), "case_1.nii.gz.*cannot be read.*empty"),
+        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a[1:]), "case_1.nii.gz.*voxels"),
+        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a + 5), "case_1.nii.gz.*value 5"),
         (
             lambda folder: shutil.copy(folder / "imagesTr/case_1_0000.nii.gz", folder / "imagesTr/case_1_0001.nii.gz"),
             "has 1 channels, others have 2",
         ),
         (lambda folder: (folder / "imagesTr/case_1_0000.nii.gz").rename(folder / "imagesTr/case_1.nii.gz"), "channel"),
-        (lambda folder: (folder / "splits.json").write_text('{"train": ["case_9"]}'), "case_9"),
-        (lambda folder: (folder / "splits.json").write_text("{"), "JSON"),
+        (lambda folder: (folder / "splits.json").write_text('{"train": ["case_9"]}'), "splits.json.*case_9"),
+        (lambda folder: (folder / "splits.json").write_text("{"), "splits.json.*JSON"),
         (lambda folder: shutil.rmtree(folder / "imagesTr"), "imagesTr"),
     ],
 )
-def test_a_broken_folder_names_the_file_and_the_fault_before_training(broken, tmp_path, damage, words):
+def test_a_broken_folder_names_the_file_and_the_fault_before_training(broken, tmp_path, capsys, damage, words):
     damage(broken)
-    with pytest.raises(DatasetError, match=words):
-        train(small_recipe(), broken, tmp_path / "run", workers=0)
-    assert not (tmp_path / "run").exists()
+    recipe, run = tmp_path / "small.yaml", tmp_path / "run"
+    recipe.write_text(yaml.safe_dump(small_recipe().to_dict()))
+    assert main(["train", str(recipe), "--data", str(broken), "--out", str(run), "--workers", "0"]) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert not run.exists()
 
 
 def test_an_unknown_split_lists_those_that_are_there(data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import warnings
@@ -31,7 +32,10 @@ def add_parsers(subparsers) -> None:
     train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says")
     train.add_argument("--fold", type=int, help=FOLD_HELP)
     train.add_argument("--accelerator", default="auto", choices=("auto", "cpu", "cuda"))
-    train.add_argument("--devices", default="auto", help="number of cards or processes")
+    train.add_argument(
+        "--devices", type=device_count, default="auto", help="number of cards, or of processes with --accelerator cpu"
+    )
+    train.add_argument("--nodes", type=int, default=1, help="number of machines, for torchrun and SLURM (%(default)s)")
     train.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
     train.set_defaults(run=run_train)
 
@@ -56,28 +60,9 @@ def add_parsers(subparsers) -> None:
     export.add_argument("--split", default="test")
     export.set_defaults(run=run_export)
 
-    add_comparison_parsers(subparsers)
-
-
-def add_comparison_parsers(subparsers) -> None:
     add_finetune_parser(subparsers)
 
-    compare = subparsers.add_parser("compare", help="train variants of the skip with several seeds and compare them")
-    compare.add_argument("grid", metavar="GRID", help="YAML file: recipe, variants, seeds, degradations of test images")
-    compare.add_argument("--data", action="append", help=SEVERAL_HELP)
-    compare.add_argument("--out", required=True, metavar="RUNS", help="folder for the runs and the report")
-    compare.add_argument("--only", nargs="+", metavar="VARIANT", help="make the runs of these variants alone")
-    compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
-    compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
-    compare.add_argument("--threads", type=int, help="processor cores to use")
-    compare.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
-    compare.set_defaults(run=run_compare)
-
-    results = subparsers.add_parser("results", help="write a page of all results: models, comparisons, published figures")
-    results.add_argument("folder", metavar="RESULTS", help="folder of comparison.json files with their figures")
-    results.add_argument("--models", metavar="DIR", help="folder of model packages (default: the bundled ones)")
-    results.add_argument("-o", "--output", required=True, metavar="FILE", help="Markdown file")
-    results.set_defaults(run=run_results)
+    add_comparison_parsers(subparsers)
 
 
 def add_finetune_parser(subparsers) -> None:
@@ -108,6 +93,25 @@ def add_finetune_parser(subparsers) -> None:
     finetune.set_defaults(run=run_finetune)
 
 
+def add_comparison_parsers(subparsers) -> None:
+    compare = subparsers.add_parser("compare", help="train variants of the skip with several seeds and compare them")
+    compare.add_argument("grid", metavar="GRID", help="YAML file: recipe, variants, seeds, degradations of test images")
+    compare.add_argument("--data", action="append", help=SEVERAL_HELP)
+    compare.add_argument("--out", required=True, metavar="RUNS", help="folder for the runs and the report")
+    compare.add_argument("--only", nargs="+", metavar="VARIANT", help="make the runs of these variants alone")
+    compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
+    compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
+    compare.add_argument("--threads", type=int, help="processor cores to use")
+    compare.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
+    compare.set_defaults(run=run_compare)
+
+    results = subparsers.add_parser("results", help="write a page of models, comparisons and published figures")
+    results.add_argument("folder", metavar="RESULTS", help="folder of comparison.json files with their figures")
+    results.add_argument("--models", metavar="DIR", help="folder of model packages (default: the bundled ones)")
+    results.add_argument("-o", "--output", required=True, metavar="FILE", help="Markdown file")
+    results.set_defaults(run=run_results)
+
+
 def run_plan(arguments: argparse.Namespace) -> int:
     plan_into(arguments.output, arguments.data, arguments.fold)
     print(f"Next: prosma train {arguments.output} {data_options(arguments.data)} --out RUN")
@@ -135,12 +139,26 @@ def plan_into(path: Path, data: list[str], fold: int):
     return recipe
 
 
+def device_count(text: str) -> int | str:
+    """`auto` or a number."""
+    return text if text == "auto" else int(text)
+
+
+def is_first_process() -> bool:
+    """Whether this is the only process of a training, or the first one of those that Lightning, torchrun or SLURM started."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
 def names(entries: list[dict]) -> str:
     return ", ".join(entry["name"] for entry in entries)
 
 
 def recipe_for(arguments: argparse.Namespace):
-    """The recipe that was given, else the one that the run already has, else a planned one."""
+    """The recipe that was given, else the one that the run already has, else a planned one.
+
+    Of several processes, which plan the same from the same data, the first one writes it down.
+    """
+    from .planning import plan_folder
     from .recipe import Recipe
 
     if arguments.recipe:
@@ -149,6 +167,8 @@ def recipe_for(arguments: argparse.Namespace):
         if path.is_file():
             print(f"Using {path}", file=sys.stderr)
             return Recipe.read(path)
+    if not is_first_process():
+        return plan_folder(arguments.data, fold=arguments.fold or 0)[0]
     return plan_into(Path(arguments.out, "recipe.yaml"), arguments.data, arguments.fold or 0)
 
 
@@ -156,6 +176,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from .fitting import train
 
     warnings.filterwarnings("ignore", message="Checkpoint directory")  # a run's folder holds its recipe from the start
+    warnings.filterwarnings("ignore", message="Grad strides do not match")  # 1 x 1 kernels, on several devices
     recipe = recipe_for(arguments)
     if arguments.max_epochs:
         recipe.fitting.epochs = arguments.max_epochs
@@ -163,18 +184,19 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.fold is not None:
         recipe.fitting.fold = arguments.fold
         recipe.check()
-    devices = arguments.devices if arguments.devices == "auto" else int(arguments.devices)
     last = train(
         recipe,
         arguments.data,
         arguments.out,
         resume=arguments.resume,
         deterministic=arguments.deterministic,
-        devices=devices,
+        devices=arguments.devices,
+        nodes=arguments.nodes,
         accelerator=arguments.accelerator,
         workers=arguments.workers,
     )
-    print(f"Trained: {last}. Next: prosma export {arguments.out} {data_options(arguments.data)} -o PACKAGE")
+    if is_first_process():
+        print(f"Trained: {last}. Next: prosma export {arguments.out} {data_options(arguments.data)} -o PACKAGE")
     return 0
 
 

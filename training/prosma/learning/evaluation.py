@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import platform
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from .. import __version__
 from ..bundle import ModelPackage
 from ..segmenter import Segmenter
 from .dataset import IGNORED, Case, LabelledFolder, read_case
+from .files import write_text
 from .surfaces import surface_metrics
 
 METRICS = ("dice", "iou", "precision", "recall", "volume_error", "hd95", "nsd")
@@ -240,14 +241,11 @@ def other_metrics(values: dict, surface: dict, cases: int) -> list[str]:
 
 def write_csv(path: str | os.PathLike, report: dict) -> None:
     """One row for each case and label; what is undefined stays empty. Distances are in the unit of the last column."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["case", "label", *METRICS, "seconds", "distance_unit"])
-        for case in report["per_case"]:
-            for label, values in case["labels"].items():
-                numbers = ["" if values[metric] is None else values[metric] for metric in METRICS]
-                writer.writerow([case["case"], label, *numbers, case["seconds"], report["surface"]["unit"]])
-    os.replace(temporary, path)
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["case", "label", *METRICS, "seconds", "distance_unit"])
+    for case in report["per_case"]:
+        for label, values in case["labels"].items():
+            numbers = ["" if values[metric] is None else values[metric] for metric in METRICS]
+            writer.writerow([case["case"], label, *numbers, case["seconds"], report["surface"]["unit"]])
+    write_text(path, table.getvalue())

@@ -7,6 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from ..writing import replaced_when_whole
+
 
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Write whole or not at all, lists of plain values on one line; NaN is refused rather than written."""
@@ -17,9 +19,8 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Write whole or not at all; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with replaced_when_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def with_short_lists(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 import math
 import os
@@ -29,8 +28,10 @@ from .dataset import IGNORED, LabelledFolder
 from .files import write_json
 from .norm import use_fast_norm
 from .patches import cached, training_loader
+from .pictures import side_by_side
 from .recipe import Recipe
 
+SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -105,6 +106,7 @@ class SegmentationTask(pl.LightningModule):
         use_fast_norm(network)
         self.network = network.to(memory_format=layout)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
+        self.average.requires_grad_(False)  # several devices wait for the gradient of every weight that has one
         self.loss = DeepSupervisionLoss()
         self.layout = layout
         self.overlaps: list[Tensor] = []
@@ -121,7 +123,9 @@ class SegmentationTask(pl.LightningModule):
             with GateMonitor(self.network) as monitor:
                 loss = self.loss(self.network(images), labels)
             self.log_gates(monitor.statistics())
-        self.log("train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images), sync_dist=True
+        )
         return loss
 
     def log_gates(self, statistics: dict) -> None:
@@ -139,12 +143,22 @@ class SegmentationTask(pl.LightningModule):
     def on_train_batch_end(self, *_: object) -> None:
         self.average.update_parameters(self.network)
 
-    def validation_step(self, batch: dict, _index: int) -> None:
+    def validation_step(self, batch: dict, index: int) -> None:
         images = batch["image"].contiguous(memory_format=self.layout)
         logits = sliding_window_inference(
             images, self.recipe.model["patch_size"], 1, self.average.module, overlap=0.5, mode="gaussian"
         )
-        self.overlaps.append(label_dice(logits.argmax(1), batch["label"][:, 0], logits.shape[1]))
+        predicted, labels = logits.argmax(1), batch["label"][:, 0]
+        self.overlaps.append(label_dice(predicted, labels, logits.shape[1]))
+        if index == 0 and self.trainer.is_global_zero and isinstance(self.logger, TensorBoardLogger):
+            self.show(batch["image"], predicted, labels)
+
+    def show(self, images: Tensor, predicted: Tensor, labels: Tensor) -> None:
+        """Image, prediction and reference of one case side by side in TensorBoard."""
+        maps = [predicted[0], labels[0].where(labels[0] != IGNORED, 0)]
+        arrays = [tensor.cpu().numpy() for tensor in (images[0], *maps)]
+        picture = side_by_side(arrays[0], arrays[1:], self.recipe.model, SAMPLE_SIDE)
+        self.logger.experiment.add_image("val/sample", picture, self.global_step, dataformats="HWC")
 
     def on_validation_epoch_end(self) -> None:
         dice = torch.stack(self.overlaps).nanmean(0)
@@ -211,11 +225,15 @@ class Records(Callback):
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         self.epochs.append({"epoch": trainer.current_epoch, **metrics})
         if trainer.is_global_zero:
-            hardware = (
-                torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
-            )
-            facts = {"seconds": round(self.seconds), "hardware": hardware, "cases": self.cases}
+            facts = {"seconds": round(self.seconds), "hardware": hardware(trainer), "cases": self.cases}
             write_json(self.path, {**facts, "epochs": self.epochs})
+
+
+def hardware(trainer: pl.Trainer) -> str:
+    """What a run is computed on, in words."""
+    on_cuda = trainer.strategy.root_device.type == "cuda"
+    device = torch.cuda.get_device_name() if on_cuda else f"{torch.get_num_threads()} CPU threads"
+    return device if trainer.world_size == 1 else f"{trainer.world_size} processes, each on {device}"
 
 
 def train(
@@ -226,6 +244,7 @@ def train(
     resume: bool = False,
     deterministic: bool = False,
     devices: int | str = "auto",
+    nodes: int = 1,
     accelerator: str = "auto",
     workers: int = 1,
     threads: int | None = None,
@@ -234,8 +253,10 @@ def train(
 
     ``resume`` goes on from the last finished epoch; every patch and every random change depends on the recipe's seed
     and the step alone, so that an interrupted run continues as if it had not been interrupted (to the bit with
-    ``deterministic``). Raises DatasetError or RecipeError before training starts, FileExistsError if the run is there
-    and ``resume`` was not asked for.
+    ``deterministic``). Several ``devices`` (with the accelerator ``cpu``: processes) see the patches that one device
+    would see with a batch so much larger; Lightning starts them, or takes those that torchrun or SLURM started on
+    ``nodes`` machines. Every one of them validates on all cases. Raises DatasetError or RecipeError before training
+    starts, FileExistsError if the run is there and ``resume`` was not asked for.
     """
     run, last = Path(run), Path(run) / "last.ckpt"
     if last.is_file() and not resume:
@@ -248,14 +269,13 @@ def train(
     training_cases = cached(folder.split("train"), recipe.model)
     validation_cases = cached(folder.split("val"), recipe.model)
     run.mkdir(parents=True, exist_ok=True)
-    (run / "recipe.json").write_text(json.dumps(recipe.to_dict(), indent=1))
     pl.seed_everything(recipe.fitting.seed, verbose=False)
     task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=devices,
-        strategy="auto",
-        precision=precision(recipe.fitting.precision),
+        num_nodes=nodes,
+        precision=precision(recipe.fitting.precision, accelerator),
         max_epochs=recipe.fitting.epochs,
         gradient_clip_val=recipe.fitting.gradient_clip,
         check_val_every_n_epoch=recipe.fitting.validate_every,
@@ -272,6 +292,8 @@ def train(
             TQDMProgressBar(refresh_rate=10),
         ],
     )
+    if trainer.is_global_zero:
+        write_json(run / "recipe.json", recipe.to_dict())
     loader = training_loader(training_cases, recipe, trainer.global_rank, trainer.world_size, workers)
     validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
     checkpoint = last if resume and last.is_file() else None
@@ -282,10 +304,10 @@ def train(
     return last
 
 
-def precision(setting: str) -> str:
+def precision(setting: str, accelerator: str = "auto") -> str:
     """``auto`` is bf16 mixed precision on a CUDA card that has it, fp16 on an older one, float32 on a CPU."""
     if setting != "auto":
         return setting
-    if not torch.cuda.is_available():
+    if accelerator == "cpu" or not torch.cuda.is_available():
         return "32-true"
     return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image as Picture
 from scipy import ndimage
 
+from ..geometry import ANATOMY
 from ..image import Canonical, Image, plan_canonical
+
+
+def side_by_side(array: np.ndarray, maps: Sequence[np.ndarray], model: dict, side: int) -> np.ndarray:
+    """An image as a model sees it (C, *S), alone and under each label map (*S): pixels uint8 (height, width, 3).
+
+    The slice is the one with most labels of the last map.
+    """
+    matrix = np.eye(4)
+    if model["dimension"] == 2:
+        array, maps = array[..., None], [labels[..., None] for labels in maps]
+    else:
+        for axis, letter in enumerate(model["orientation"]):
+            row, sign = ANATOMY[letter]
+            matrix[:3, axis] = 0
+            matrix[row, axis] = sign * (model.get("spacing") or (1, 1, 1))[axis]
+    colors = [label["color"] for label in model["labels"]]
+    labelled = next((labels for labels in reversed(maps) if labels.any()), maps[-1])
+    view = SliceView.of_most_labels(Image(array, matrix), labelled, model["dimension"])
+    return np.hstack([np.asarray(view.picture(side, labels, colors)) for labels in (None, *maps)])
 
 
 @dataclass(frozen=True)

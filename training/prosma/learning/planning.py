@@ -20,6 +20,7 @@ The rules, from the training cases of the folder. A person can change every resu
 - Mirroring: all axes; none where two labels differ in left and right alone; in 3D not front to back or up and down
   where two labels differ in that alone; ultrasound pictures only from side to side.
 - Rotation: in 3D with thick slices (3 times) only within the slices.
+- Brightness of photographs in colour: each channel by a factor of its own, for differences of light and stain.
 - Patches centred on a label: a third; half where labels fill less than 1 % of the voxels.
 - Expected field of view, 3D with voxel sizes: 0.75 times the smallest to 1.33 times the largest extent of the training cases.
 
@@ -39,6 +40,7 @@ import yaml
 
 from .. import __version__
 from ..unet import SMALL
+from .files import write_text
 from .fingerprint import Fingerprint, take_fingerprint
 from .recipe import Augmentation, Fitting, Recipe, RecipeError
 
@@ -114,7 +116,7 @@ def plan(found: Fingerprint) -> Recipe:
     if not flat and not any(case.photograph for case in found.cases):
         model["field_of_view"] = field_of_view(found)
     network = {"features": list(SMALL[: len(strides)]), "strides": strides, "kernel_sizes": kernels, "skip": "prosma"}
-    augmentation = Augmentation()
+    augmentation = Augmentation(brightness_channelwise=modality == "colour image")
     if not flat and thick_axis(spacing) is not None:
         augmentation.rotation = [augmentation.rotation if axis == thick_axis(spacing) else 0.0 for axis in range(3)]
     fitting = Fitting(
@@ -301,5 +303,4 @@ def write_recipe(path: Path, text: str) -> None:
     """Write a new file; RecipeError where one is, because a person may have edited it."""
     if path.exists():
         raise RecipeError(f"'{path}' is already there. Choose another name, or delete it first.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_text(path, text)

@@ -9,6 +9,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw, ImageFont
 
 from ..segmenter import Segmenter
+from ..writing import replaced_when_whole
 from .dataset import IGNORED, LabelledFolder, read_case
 from .pictures import SliceView
 
@@ -30,7 +31,8 @@ def write_sheet(path: str | os.PathLike, segmenter: Segmenter, folder: LabelledF
         top += part.height
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, "PNG", optimize=True)
+    with replaced_when_whole(path) as temporary:
+        sheet.save(temporary, "PNG", optimize=True)
 
 
 def chosen_cases(rows: list[dict]) -> list[tuple[str, dict]]:
