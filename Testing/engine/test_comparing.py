@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -178,7 +179,7 @@ def test_a_stronger_degradation_changes_more_and_the_geometry_stays(kind):
         assert version.array.shape == image.array.shape and version.array.dtype == np.float32
     assert np.array_equal(images[1].array, degrade(image, kind, 0.5, "case_1").array)
     assert not np.array_equal(images[1].array, degrade(image, kind, 0.5, "case_2").array)
-    assert np.array_equal(degrade(image, kind, 0.0, "case_1").array, image.array.astype(np.float32))
+    assert np.allclose(degrade(image, kind, 0.0, "case_1").array, image.array, atol=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -243,3 +244,31 @@ def test_a_broken_grid_names_the_entry(tmp_path, changes, words):
     with pytest.raises(GridError, match=words) as error:
         Grid.read(written(tmp_path, **changes))
     assert "grid.yaml" in str(error.value)
+
+
+def test_the_committed_results_page_is_what_the_command_writes(tmp_path):
+    page = tmp_path / "training" / "RESULTS.md"
+    shutil.copytree(TRAINING / "results", tmp_path / "training" / "results")
+    assert main(["results", str(tmp_path / "training" / "results"), "-o", str(page)]) == 0
+    assert page.read_text() == (TRAINING / "RESULTS.md").read_text(), "run: prosma results training/results -o ..."
+
+
+def test_a_results_page_holds_comparisons_with_figures_findings_and_models(finished, tmp_path):
+    results, page = tmp_path / "results", tmp_path / "PAGE.md"
+    results.mkdir()
+    for ending in ("json", "png"):
+        shutil.copy(finished / "runs" / f"comparison.{ending}", results / f"tiny.{ending}")
+    (results / "findings.md").write_text("## What was found\n\nNothing yet.\n")
+    assert main(["results", str(results), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert "Nothing yet." in text and "## Comparison: tiny" in text and "](results/tiny.png)" in text
+    assert (finished / "runs" / "comparison.md").read_text().strip() in text
+    bundled = json.loads((ROOT / "ProSMASegmentation/Resources/Models/hippocampus-mr/model.json").read_text())
+    assert f"| hippocampus-mr | 47 (test) | {bundled['results']['dice']['mean']:.4f} " in text
+
+
+def test_a_wrong_file_among_the_results_is_named(tmp_path, capsys):
+    (tmp_path / "other.json").write_text('{"kind": "something"}')
+    assert main(["results", str(tmp_path), "-o", str(tmp_path / "PAGE.md")]) == 1
+    assert "other.json' is neither" in capsys.readouterr().err
+    assert not (tmp_path / "PAGE.md").exists()

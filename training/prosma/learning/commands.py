@@ -281,6 +281,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     from .grid import Grid
     from .reporting import write_report
 
+    warnings.filterwarnings("ignore", message="Checkpoint directory")  # made before, by `compare`
     grid = Grid.read(arguments.grid)
     if not arguments.report:
         if not arguments.data:
