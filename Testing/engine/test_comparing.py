@@ -3,7 +3,11 @@
 import copy
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -68,16 +72,17 @@ def finished(data, tmp_path_factory):
     """A comparison made through the command line: first one variant, then the rest of it."""
     folder = tmp_path_factory.mktemp("comparison")
     command = ["compare", str(written(folder)), "--data", str(data), "--out", str(folder / "runs"), "--workers", "0"]
-    assert main([*command, "--only", "plain", "--seeds", "1", "--threads", "1"]) == 0
+    assert main([*command, "--only", "plain", "--seeds", "1"]) == 0
+    assert [path.name for path in (folder / "runs").glob("[!.]*")] == ["plain-seed1"]
     assert main(command) == 0
     return folder
 
 
-def fingerprints(runs):
+def fingerprints(folder):
     return {
         path: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest())
-        for path in runs.glob("*-seed*/**/*")
-        if path.is_file()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith(("comparison", "."))
     }
 
 
@@ -128,10 +133,38 @@ def test_a_run_in_the_hands_of_another_process_is_left_to_it(data, tmp_path, cap
     (tmp_path / "runs").mkdir()
     with FileLock(tmp_path / "runs" / ".plain-seed1.lock"):
         command = ["compare", str(written(tmp_path)), "--data", str(data), "--out", str(tmp_path / "runs")]
-        assert main([*command, "--only", "plain", "--seeds", "1"]) == 1
-    error = capsys.readouterr().err
-    assert "another process" in error and "no finished run of 'plain'" in error
+        assert main([*command, "--only", "plain", "--seeds", "1"]) == 0
+    said = capsys.readouterr()
+    assert "another process" in said.err and "Still missing: plain-seed1, decoder-seed1" in said.out
     assert not (tmp_path / "runs" / "plain-seed1" / "last.ckpt").exists()
+    assert main(["compare", command[1], "--report", "--out", command[-1]]) == 1
+    assert "no finished run of 'plain'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_comparison_killed_while_it_trains_goes_on_where_it_stopped(finished, data, tmp_path):
+    runs, grid = tmp_path / "runs", str(finished / "grid.yaml")
+    command = ["compare", grid, "--data", str(data), "--out", str(runs), "--workers", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(TRAINING)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "prosma.cli", *command, "--threads", "1"], env=environment, stderr=subprocess.DEVNULL
+    )
+    try:
+        # Seeds are the outer loop: this is the second run, with one of its two epochs done.
+        while not (runs / "decoder-seed1" / "last.ckpt").is_file() and process.poll() is None:
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    before = fingerprints(runs / "plain-seed1")
+    assert before and not (runs / "decoder-seed1" / "scores.json").exists()
+    assert main(command) == 0
+    assert fingerprints(runs / "plain-seed1") == before
+    for name in ("plain-seed1", "decoder-seed1", "plain-seed2", "decoder-seed2"):
+        broken_off, whole = (
+            json.loads((folder / name / "scores.json").read_text()) for folder in (runs, finished / "runs")
+        )
+        assert broken_off["scores"] == whole["scores"]
 
 
 def test_a_run_of_other_settings_is_not_taken_for_this_one(finished, data, capsys):

@@ -286,7 +286,7 @@ def run_compare(arguments: argparse.Namespace) -> int:
     if not arguments.report:
         if not arguments.data:
             raise ComparisonError("Say with --data what to train on, or report on finished runs with --report.")
-        compare(
+        missing = compare(
             grid,
             arguments.data,
             arguments.out,
@@ -296,6 +296,9 @@ def run_compare(arguments: argparse.Namespace) -> int:
             threads=arguments.threads,
             say=lambda text: print(text, file=sys.stderr),
         )
+        if missing:
+            print(f"Still missing: {', '.join(missing)}. --report compares what is there.")
+            return 0
     print(write_report(grid, arguments.out).read_text(encoding="utf-8"))
     return 0
 

@@ -105,7 +105,7 @@ def compare(
     threads: int | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
-    """Make every run of the grid that is not there yet; returns the names of those that another process is making.
+    """Make the runs of the grid that are not there yet; returns the names of all that are still missing then.
 
     ``variants`` and ``seeds`` choose some of them; several processes may share one ``out``. Raises ComparisonError,
     DatasetError, RecipeError before the training that they concern.
@@ -117,7 +117,6 @@ def compare(
     for run in runs:
         run.check()
     use_threads(threads)
-    elsewhere = []
     for number, run in enumerate(runs, start=1):
         place = f"{number}/{len(runs)} {run.name}"
         if run.scores():
@@ -130,11 +129,10 @@ def compare(
                 scores = run.scores() or make(run, data, cases, workers, threads)
         except Timeout:
             say(f"{place}: another process is making it")
-            elsewhere.append(run.name)
             continue
         dice = np.mean(scores["scores"][CLEAN]["dice"])
         say(f"{place}: Dice {dice:.4f}, {scores['seconds']} s of training")
-    return elsewhere
+    return [run.name for run in all_runs(grid, out) if not run.scores()]
 
 
 def chosen(what: str, wanted: Sequence | None, known: Sequence) -> Sequence:
