@@ -1,6 +1,7 @@
 # make setup      .venv with everything, the command .venv/bin/prosma included
 # make demo       one click on Segment on the bundled sample, in a headless Slicer; results in demo/
 # make test       the fast tests; make test-slow: the long ones
+# make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
 # make lint       ruff
 # make clean      remove what the targets above wrote, except .venv
 # make setup PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
@@ -15,7 +16,7 @@ RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3,
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo test test-slow test-nnunet lint clean
 
 setup: $(STAMP)
 	@:
@@ -44,6 +45,16 @@ test: setup
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)
+
+# An environment of its own on top of .venv: nnU-Net is large and brings torchvision, whose build may not suit that of torch.
+NNUNET := $(VENV)/nnunet
+PURELIB := import sysconfig; print(sysconfig.get_path('purelib'))
+
+test-nnunet: setup
+	$(PY) -m venv $(NNUNET)
+	$(PY) -c "$(PURELIB)" > "$$($(NNUNET)/bin/python -c "$(PURELIB)")/beneath.pth"
+	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check --constraint Testing/constraints.txt "nnunetv2>=2.8,<2.9"
+	$(NNUNET)/bin/python -m pytest -m "" Testing/engine/test_nnunet_bridge.py $(PYTEST_ARGS)
 
 lint: setup
 	$(PY) -m ruff check .
