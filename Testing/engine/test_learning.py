@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -23,7 +24,7 @@ from prosma.bundle import ModelPackage
 from prosma.cli import main
 from prosma.learning.dataset import DatasetError, LabelledFolder
 from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
-from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, rate_factor, shrunk, train
+from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, WholeCheckpoints, rate_factor, shrunk, train
 from prosma.learning.patches import Patches, PatchNumbers, cached, training_transforms
 from prosma.learning.recipe import Recipe, RecipeError
 
@@ -131,6 +132,15 @@ fitting.train(small_recipe(epochs=3, iterations=3), data, run, resume=True, dete
     assert run(-1, tmp_path / "broken") == 0
     whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "broken")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "last.ckpt"
+    WholeCheckpoints().save_checkpoint({"epoch": 3}, path)
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        WholeCheckpoints().save_checkpoint({"epoch": torch.ones(9), "broken": lambda: None}, path)
+    assert torch.load(path, weights_only=False) == {"epoch": 3}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_fitting_lowers_the_loss_and_keeps_the_average(data, tmp_path):

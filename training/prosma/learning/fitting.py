@@ -14,6 +14,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from monai.data import DataLoader as MonaiDataLoader
 from monai.inferers import sliding_window_inference
 from monai.losses import DiceLoss
@@ -24,6 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from ..allocator import keep_freed_memory
 from ..gate import GateMonitor, selection_parameters
 from ..unet import ProSMAUNet
+from ..writing import replaced_when_whole
 from .dataset import IGNORED, LabelledFolder
 from .files import write_json
 from .norm import use_fast_norm
@@ -229,6 +231,18 @@ class Records(Callback):
             write_json(self.path, {**facts, "epochs": self.epochs})
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then puts it in its place.
+
+    Lightning's own way goes through the folder for temporary files, which may be another disk: a process killed while it
+    copies from there leaves half a checkpoint and nothing to resume from.
+    """
+
+    def save_checkpoint(self, checkpoint: dict, path: str | os.PathLike, storage_options: object = None) -> None:
+        with replaced_when_whole(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
 def hardware(trainer: pl.Trainer) -> str:
     """What a run is computed on, in words."""
     on_cuda = trainer.strategy.root_device.type == "cuda"
@@ -285,6 +299,7 @@ def train(
         use_distributed_sampler=False,
         deterministic=deterministic,
         default_root_dir=run,
+        plugins=[WholeCheckpoints()],
         logger=TensorBoardLogger(run, name="", version="tensorboard"),
         callbacks=[
             ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
