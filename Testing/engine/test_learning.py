@@ -275,7 +275,9 @@ def test_two_processes_learn_what_one_learns_from_batches_twice_as_large(data, t
         assert len(history["epochs"]) == 3 and ("2 processes" in history["hardware"]) == (devices == 2)
         curves.append([(epoch["train/loss"], epoch["val/dice"]) for epoch in history["epochs"]])
     assert torch.load(tmp_path / "run2" / "last.ckpt", weights_only=False)["global_step"] == 12
-    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)
+    (losses, dice), (split_losses, split_dice) = (np.array(curve).T for curve in curves)
+    np.testing.assert_allclose(split_losses, losses, rtol=1e-4)  # sums in another order, as AdamW amplifies them
+    np.testing.assert_allclose(split_dice, dice, atol=2e-3)  # single voxels at the border
 
 
 def test_the_loss_is_dice_plus_cross_entropy_at_each_resolution():

@@ -89,6 +89,7 @@ def test_a_plan_for_volumes_follows_from_their_facts(volumes, tmp_path):
     assert model["mirror_axes"] == [0, 2], "front and back are different labels"
     assert model["id"].startswith("hippocampus")
     assert model["training"]["licence"] == "CC BY-SA 4.0"
+    assert not recipe.augmentation.brightness_channelwise
     network = ProSMAUNet(**recipe.network_arguments)
     assert all(side % divisor == 0 for side, divisor in zip(model["patch_size"], network.divisor, strict=True))
     image = SimpleITK.ReadImage(str(volumes / "imagesTr/case_0_0000.nii.gz"))
@@ -106,6 +107,7 @@ def test_photographs_are_planned_trained_exported_and_segmented(photographs, tmp
     assert recipe["model"]["resize"] == recipe["model"]["patch_size"] == [80, 56]
     assert recipe["model"]["intensity"] == {"rule": "range", "low": 0, "high": 255}
     assert [label["name"] for label in recipe["model"]["labels"]] == ["foreground"]
+    assert recipe["augmentation"]["brightness_channelwise"], "light and stain change each colour in its own way"
     recipe["fitting"]["iterations"] = 2
     recipe["network"]["features"] = [4, 8, 8, 8, 8][: len(recipe["network"]["features"])]
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))

@@ -184,7 +184,10 @@ def with_interval(value: float | None, interval: list[float] | None, metric: str
 
 def presence_text(name: str, values: dict) -> str:
     """How it did on cases that have a label, and how often it found one where there is none."""
-    alarms = f"In {values['cases_without']} cases without {name}: {values['false_alarms']} false alarms."
+    alarms = (
+        f"In {values['cases_without']} cases without {name}: {values['false_alarms']} false alarms, which count as Dice 0 "
+        "above; the others have no Dice."
+    )
     if not values["cases"]:
         return alarms
     iou = with_interval(values["iou"], values["iou_interval"])
