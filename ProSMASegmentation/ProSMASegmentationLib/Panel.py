@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ProSMASegmentationLib.DevicePicker import DevicePicker
+from ProSMASegmentationLib.EditorSection import EditorSection
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
@@ -45,6 +46,7 @@ class Panel(VTKObservationMixin):
         self._fitTimer.setInterval(MILLISECONDS_TO_SETTLE)
         self._fitTimer.connect("timeout()", self._onSettled)
         self._result = ResultSection(ui)
+        self._editor = EditorSection(ui)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
         self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
@@ -87,6 +89,7 @@ class Panel(VTKObservationMixin):
         self._unbindParameters()
         self.removeObservers()
         self._result.cleanup()
+        self._editor.cleanup()
         self._picker.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
         self.logic.engine.stop()
@@ -109,6 +112,7 @@ class Panel(VTKObservationMixin):
         self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersChanged)
         self._parameters.disconnectGui(self._guiTag)
         self._parameters = self._guiTag = None
+        self._editor.release()
         self._watch([])
         self._fitTimer.stop()
 
@@ -145,6 +149,7 @@ class Panel(VTKObservationMixin):
                 return
         self._picker.choose(parameters.model)
         self._result.setSegmentationNode(parameters.outputSegmentation)
+        self._editor.show(parameters.outputSegmentation, parameters.inputVolume)
         self._showChannelSelectors()
         self._watch([*self._chosenVolumes(), parameters.roi])
         self._updateSegmentButton()
