@@ -9,13 +9,16 @@ from slicer.util import VTKObservationMixin
 from ProSMASegmentationLib.DevicePicker import DevicePicker
 from ProSMASegmentationLib.EditorSection import EditorSection
 from ProSMASegmentationLib.EngineClient import EngineClient
+from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
 from ProSMASegmentationLib.PanelText import ERROR, WARNING, duration, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.ResultSection import ResultSection
+from ProSMASegmentationLib.ReviewSection import ReviewSection
 from ProSMASegmentationLib.SampleVolumes import SampleVolumes
+from ProSMASegmentationLib.SensitivitySection import SensitivitySection
 from ProSMASegmentationLib.SetupSection import SetupSection
 from ProSMASegmentationLib.VolumeReader import VolumeReader
 
@@ -46,6 +49,8 @@ class Panel(VTKObservationMixin):
         self._fitTimer.setInterval(MILLISECONDS_TO_SETTLE)
         self._fitTimer.connect("timeout()", self._onSettled)
         self._result = ResultSection(ui)
+        self._sensitivity = SensitivitySection(ui)
+        self._review = ReviewSection(ui)
         self._editor = EditorSection(ui)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
@@ -70,6 +75,7 @@ class Panel(VTKObservationMixin):
     def enter(self):
         """The module is shown: bind the choices and warm the engine up."""
         self._entered = True
+        self._review.enter()
         self._bindParameters()
         try:
             self.logic.engine.start()
@@ -80,6 +86,7 @@ class Panel(VTKObservationMixin):
     def exit(self):
         """Another module is shown. A running job goes on."""
         self._entered = False
+        self._review.exit()
         self._unbindParameters()
 
     def cleanup(self):
@@ -89,6 +96,9 @@ class Panel(VTKObservationMixin):
         self._unbindParameters()
         self.removeObservers()
         self._result.cleanup()
+        self._sensitivity.cleanup()
+        self._review.cleanup()
+        KeptProbabilities.release()
         self._editor.cleanup()
         self._picker.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
@@ -125,7 +135,7 @@ class Panel(VTKObservationMixin):
 
     def _onSceneStartClose(self, _caller, _event):
         self._unbindParameters()
-        self._result.setSegmentationNode(None)
+        self._showSegmentation(None)
 
     def _onSceneEndClose(self, _caller, _event):
         self._result.clear()
@@ -148,11 +158,15 @@ class Panel(VTKObservationMixin):
                 parameters.outputSegmentation = None  # a result belongs to its volume
                 return
         self._picker.choose(parameters.model)
-        self._result.setSegmentationNode(parameters.outputSegmentation)
+        self._showSegmentation(parameters.outputSegmentation)
         self._editor.show(parameters.outputSegmentation, parameters.inputVolume)
         self._showChannelSelectors()
         self._watch([*self._chosenVolumes(), parameters.roi])
         self._updateSegmentButton()
+
+    def _showSegmentation(self, node):
+        for section in (self._result, self._sensitivity, self._review):
+            section.setSegmentationNode(node)
 
     # ---- input
 

@@ -27,13 +27,41 @@ def engineSource():
 
 
 def engineBundle():
-    """The module ``prosma.bundle``, the only part of the engine that Slicer's own process uses (it lists packages)."""
-    source = str(engineSource())
-    if source not in sys.path:
-        sys.path.append(source)
+    """The module ``prosma.bundle``, which lists packages. Like the others below it needs no torch."""
+    _findEngine()
     from prosma import bundle
 
     return bundle
+
+
+def engineSensitivity():
+    """The module ``prosma.sensitivity``, which moves borders in class probabilities."""
+    _findEngine()
+    from prosma import sensitivity
+
+    return sensitivity
+
+
+def engineReview():
+    """The module ``prosma.review``, which finds the places to look at first."""
+    _findEngine()
+    from prosma import review
+
+    return review
+
+
+def engineRefine():
+    """The module ``prosma.refine``, which moves borders by strokes."""
+    _findEngine()
+    from prosma import refine
+
+    return refine
+
+
+def _findEngine():
+    source = str(engineSource())
+    if source not in sys.path:
+        sys.path.append(source)
 
 
 def samplesFolder():

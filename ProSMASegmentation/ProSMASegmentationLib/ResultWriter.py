@@ -1,4 +1,5 @@
 import json
+import uuid
 
 import slicer
 from slicer.i18n import tr as _
@@ -15,6 +16,9 @@ TAG_SHA256 = "ProSMA.sha256"
 TAG_OPTIONS = "ProSMA.options"
 TAG_LABEL = "ProSMA.label"
 TAG_FINGERPRINT = "ProSMA.fingerprint"
+TAG_RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
+TAG_STATE = "ProSMA.state"  # which of the masks that ProSMA wrote since then; absent for the run's own
+TAG_SENSITIVITY = "ProSMA.sensitivity"  # shift of the log odds; absent for the model's own border
 
 
 class ResultWriter:
@@ -28,6 +32,8 @@ class ResultWriter:
     :param package: the model's package.
     :param outputNode: the segmentation to write into, or None for a new one.
     :param options: what the run was made with; kept as a tag of each segment.
+
+    Public: ``run``, the run's id, kept as a tag too.
     """
 
     def __init__(self, volumeNode, package, outputNode=None, options=None):
@@ -35,6 +41,7 @@ class ResultWriter:
         self._package = package
         self._output = outputNode
         self._options = options or {}
+        self.run = uuid.uuid4().hex
 
     def check(self):
         """:raises ProSMAError: ``bad_output``, if the chosen segmentation cannot take the result."""
@@ -103,6 +110,9 @@ class ResultWriter:
         segment.SetTag(TAG_OPTIONS, json.dumps(self._options, sort_keys=True))
         segment.SetTag(TAG_LABEL, str(value))
         segment.SetTag(TAG_FINGERPRINT, fingerprint)
+        segment.SetTag(TAG_RUN, self.run)
+        segment.RemoveTag(TAG_STATE)
+        segment.RemoveTag(TAG_SENSITIVITY)
 
     # ---- what is there already
 
@@ -226,9 +236,12 @@ def terminologyEntry(terminology):
 
 def saveStateForUndo(segmentationNode):
     """Make what follows one undo step in every Segment Editor that edits this segmentation."""
-    for editor in slicer.util.findChildren(className="qMRMLSegmentEditorWidget"):
-        if editor.segmentationNode() is segmentationNode:
-            editor.saveStateForUndo()
+    told = []
+    for window in slicer.app.topLevelWidgets():
+        for editor in slicer.util.findChildren(window, className="qMRMLSegmentEditorWidget"):
+            if editor.segmentationNode() is segmentationNode and editor not in told:
+                editor.saveStateForUndo()
+                told.append(editor)
 
 
 def _changeTime(segment):

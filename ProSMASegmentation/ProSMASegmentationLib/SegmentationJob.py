@@ -9,8 +9,10 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EngineClient import errorFromEvent
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.VolumeReader import ijkToRasOf
 
 HANDOVER_SHARE = 0.05  # of the progress bar
 WRITING_SHARE = 0.05
@@ -147,12 +149,15 @@ class SegmentationJob:
                 _("The volume got another size while it was being segmented, so the result does not fit it any more."),
                 _("Segment it again."),
             )
+        imageToWorld = ijkToRasOf(self._readers[0].node)
         labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
         node = yield from self._writer.write(labels, found["offset"])
-        return node
+        return node, imageToWorld
 
-    def _finish(self, node):
+    def _finish(self, written):
         self._task = None
+        node, imageToWorld = written
+        KeptProbabilities.shared().keep(self._writer.run, node, imageToWorld, self._folder, self.result)
         self._stageDone("writing")
         self.segmentationNode = node
         self.seconds["total"] = time.monotonic() - self._started

@@ -1,12 +1,17 @@
+import math
+
 import slicer
 
 from ProSMASegmentationLib.EngineClient import EngineClient
+from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelLibrary import ModelLibrary
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.ResultWriter import ResultWriter
+from ProSMASegmentationLib.Review import Review
 from ProSMASegmentationLib.SegmentationJob import SegmentationJob
+from ProSMASegmentationLib.SensitivityMove import SensitivityMove, segmentOf, sensitivityOf
 from ProSMASegmentationLib.VolumeReader import VolumeReader
 
 
@@ -55,7 +60,10 @@ class SegmentationLogic:
         if fit.errors:
             raise ProSMAError("does_not_fit", fit.errors[0])
         self.library.checkLicence(package)
-        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": []}
+        size = [high - low for low, high in box] if box else readers[0].dimensions
+        keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
+        outputs = ["probabilities"] if keep else []
+        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": outputs}
         options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
         writer = ResultWriter(volumeNodes[0], package, outputSegmentation, options)
         writer.check()
@@ -65,6 +73,40 @@ class SegmentationLogic:
         job.onEnd.append(self._jobs.remove)
         job.start(outputSegmentation)
         return job.wait() if wait else job
+
+    # ---- corrections
+
+    def sensitivity(self, segmentationNode, segmentId):
+        """The sensitivity of a segment: a shift of log odds, 0 for the model's own border."""
+        return sensitivityOf(segmentOf(segmentationNode, segmentId))
+
+    def setSensitivity(self, segmentationNode, segmentId, value):
+        """Move the border of a segment in the class probabilities that its run left. One undo step.
+
+        Other segments, and voxels that a person changed, stay as they are.
+
+        :param value: shift of the log odds, -5 to 5: above 0 the segment grows, below 0 it shrinks.
+        :raises ProSMAError: ``no_probabilities``, ``protected`` or ``bad_output``.
+        """
+        move = SensitivityMove(segmentationNode, segmentId)
+        if move.finish(value):
+            for _step in move.renewFingerprint():
+                pass
+
+    def reviewRegions(self, segmentationNode):
+        """The places of a result that are most likely wrong, worst first, as dicts; see Review.
+
+        :raises ProSMAError: ``no_probabilities``, if the result's probabilities are gone and no list was saved.
+        """
+        return Review(segmentationNode).compute()
+
+    def setRegionChecked(self, segmentationNode, index, checked=True):
+        """Mark a region of the list as looked at; the mark is saved with the scene."""
+        Review(segmentationNode).setChecked(index, checked)
+
+    def showRegion(self, segmentationNode, index):
+        """Show a region of the list in the middle of all slice and 3D views."""
+        Review(segmentationNode).show(index)
 
     def acceptLicence(self, model):
         """Remember that the user accepts the licence of a model (id, path or package)."""

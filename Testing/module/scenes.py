@@ -7,6 +7,7 @@ import numpy as np
 import headless_slicer
 
 MODULE = Path(__file__).resolve().parents[2] / "ProSMASegmentation" / "ProSMASegmentation.py"
+EFFECT_MODULE = MODULE.with_name("SegmentEditorProSMARefine.py")  # the hidden module of the effect ProSMA Refine
 
 
 def choose(panel, model_id):
@@ -118,3 +119,10 @@ def serialised():
             image = segment.GetRepresentation("Binary labelmap")
             times[node.GetID(), segment_id] = (segment.GetName(), image.GetMTime() if image else 0)
     return text, times
+
+
+def open_correct(panel):
+    """Click the section Correct open."""
+    if panel.ui.correctCollapsibleButton.collapsed:
+        headless_slicer.click(panel.ui.correctCollapsibleButton)
+    headless_slicer.processEvents()
