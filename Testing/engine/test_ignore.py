@@ -119,6 +119,9 @@ def test_the_value_to_ignore_is_the_highest_one_and_no_label_of_the_model(tmp_pa
     assert set(np.unique(labels)) == {0, 2, IGNORED} and labels.shape == image.shape
     with pytest.raises(DatasetError, match=r"Case 'a'.*ignores the value 3, which is a label"):
         read_case(LabelledFolder.open(folder).cases["a"], {"channels": [{}], "labels": [{}, {}, {}]})
+    regions = {"background": 0, "whole": [1, 2], "posterior": 2, "ignore": 3}
+    (folder / "dataset.json").write_text(json.dumps({"labels": regions}))
+    assert LabelledFolder.open(folder).cases["a"].ignored_value == 3, "a recipe of one's own names the labels"
     (folder / "dataset.json").write_text(json.dumps({"labels": {**LABELS, "more": 4}}))
     with pytest.raises(DatasetError, match=r"'ignore' the value 3.*highest"):
         LabelledFolder.open(folder)

@@ -142,22 +142,20 @@ def read_json(path: Path) -> object:
         raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
 
 
-def label_values(description: dict) -> dict[str, int]:
-    """Value of each label by name, from today's form {name: value} or the older one {value: name}.
+def label_values(description: dict) -> dict:
+    """Value of each label by name, from today's form {name: value} or the older one {value: name}; lists for regions.
 
-    Raises DatasetError for regions, which have several values, and for an `ignore` that is not the highest one.
+    Raises DatasetError for an `ignore` that is not the highest value.
     """
     labels = description.get("labels", {})
     if all(key.isdigit() for key in labels):
         labels = {str(name): int(key) for key, name in labels.items()}
-    if not all(isinstance(value, int) for value in labels.values()):
-        raise DatasetError(
-            "dataset.json joins labels to regions. Give each label one number; regions are not supported."
-        )
-    if "ignore" in labels and labels["ignore"] != max(1, *labels.values()):
-        raise DatasetError(
-            f"dataset.json gives 'ignore' the value {labels['ignore']}: it should have the highest value of all labels."
-        )
+    if "ignore" in labels:
+        values = [number for value in labels.values() for number in (value if isinstance(value, list) else [value])]
+        if not all(isinstance(number, int) for number in values) or labels["ignore"] != max(values):
+            raise DatasetError(
+                f"dataset.json gives 'ignore' the value {labels['ignore']}: it should have the highest value of all labels."
+            )
     return labels
 
 

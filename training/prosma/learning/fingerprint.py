@@ -165,6 +165,10 @@ def label_names(description: dict) -> list[str] | None:
     labels = label_values(description)
     if not labels:
         return None
+    if not all(isinstance(value, int) for value in labels.values()):
+        raise DatasetError(
+            "dataset.json joins labels to regions. Give each label one number; regions are not supported."
+        )
     names = {value: name for name, value in labels.items() if value != 0 and name != "ignore"}
     if sorted(names) != list(range(1, len(names) + 1)) or len(names) > MOST_LABELS:
         raise DatasetError(
