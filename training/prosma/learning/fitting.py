@@ -246,7 +246,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 def hardware(trainer: pl.Trainer) -> str:
     """What a run is computed on, in words."""
     on_cuda = trainer.strategy.root_device.type == "cuda"
-    device = torch.cuda.get_device_name() if on_cuda else f"{torch.get_num_threads()} CPU threads"
+    threads = torch.get_num_threads()
+    device = torch.cuda.get_device_name() if on_cuda else f"{threads} CPU thread{'s' if threads > 1 else ''}"
     return device if trainer.world_size == 1 else f"{trainer.world_size} processes, each on {device}"
 
 
