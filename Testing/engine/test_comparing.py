@@ -265,6 +265,8 @@ def test_every_committed_comparison_is_valid(path):
         ({"variants": {"plain": {}, "wide": {"features": [4, 8]}}}, "'variants: wide' may change the skip alone"),
         ({"variants": {"plain": {}, "odd": {"gate": "odd"}}}, "'variants: odd'.*'odd'"),
         ({"seeds": [1, 1]}, "'seeds'"),
+        ({"seeds": 3}, "'seeds'"),
+        ({"degradations": [0.1]}, "'degradations'"),
         ({"degradations": {"fog": [1]}}, "'fog'"),
         ({"degradations": {"noise": [0.2, 0.1]}}, "'degradations: noise'"),
         ({"changes": {"fittings": {"epochs": 2}}}, "'changes: fittings'"),

@@ -72,8 +72,8 @@ class Grid:
             raise GridError(f"'name' should be of lower-case letters, digits, '-' and '_', not '{self.name}'.")
         if not isinstance(self.variants, dict) or len(self.variants) < 2:
             raise GridError("'variants' should name at least two variants.")
-        if not self.seeds or not all(isinstance(seed, int) for seed in self.seeds) or duplicates(self.seeds):
-            raise GridError(f"'seeds' should be different whole numbers, not {self.seeds}.")
+        if not are_different_numbers(self.seeds):
+            raise GridError(f"'seeds' should be a list of different whole numbers, not {self.seeds}.")
         for entry, names in (("reference", [self.reference]), *(("pairs", pair) for pair in self.pairs)):
             absent = [name for name in names if name not in self.variants]
             if absent or (entry == "pairs" and len(names) != 2):
@@ -83,6 +83,8 @@ class Grid:
             self.check_variant(variant)
 
     def check_degradations(self) -> None:
+        if not isinstance(self.degradations, dict):
+            raise GridError(f"'degradations' should be a mapping of kinds and levels, not {self.degradations!r}.")
         for kind, levels in self.degradations.items():
             if kind not in KINDS:
                 raise GridError(f"'degradations' has no kind '{kind}'; there are {', '.join(KINDS)}.")
@@ -134,5 +136,6 @@ def changed(recipe: dict, changes: dict) -> dict:
     return result
 
 
-def duplicates(values: list) -> bool:
-    return len(set(values)) < len(values)
+def are_different_numbers(seeds: object) -> bool:
+    numbers = isinstance(seeds, list) and bool(seeds) and all(isinstance(seed, int) for seed in seeds)
+    return numbers and len(set(seeds)) == len(seeds)
