@@ -6,13 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK
 import torch
+from PIL import Image as Picture
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter, zoom
 
@@ -136,6 +136,25 @@ def test_replay_draws_every_second_patch_from_the_old_cases(parent, tmp_path):
     assert finetune(parent, data, tmp_path / "again", "--replay", str(old), "--id", "again") == 0
 
 
+def test_colour_images_in_folders_of_images_and_masks(tmp_path):
+    rng = np.random.default_rng(0)
+    for part in ("images", "masks"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+    for number in range(3):
+        mask = np.zeros((40, 48), np.uint8)
+        mask[10:30, 5 + number : 25] = 255
+        colours = (mask[..., None] // 2 + rng.integers(0, 60, (40, 48, 3))).astype(np.uint8)
+        Picture.fromarray(colours).save(tmp_path / "data" / "images" / f"{number}.png")
+        Picture.fromarray(mask).save(tmp_path / "data" / "masks" / f"{number}.png")
+    intensity = {"rule": "range", "low": 0, "high": 255}
+    flat = make_tiny_package(
+        tmp_path / "flat", dimension=2, channels=3, labels=1, resize=[32, 32], patch_size=[32, 32], intensity=intensity
+    )
+    new = fine_tune(flat, tmp_path / "data", tmp_path / "new", tuning=Tuning(steps=1), accelerator="cpu")
+    assert (new.model["fine_tuning"][0]["cases"], new.model["fine_tuning"][0]["batch_size"]) == (3, 4)
+    assert any(not torch.equal(tensor, weights(flat)[name]) for name, tensor in weights(new).items())
+
+
 def test_ids_of_known_models_are_not_given_twice(parent, tmp_path, monkeypatch):
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
     assert free_id("tiny") == "tiny-tuned"
@@ -204,11 +223,19 @@ def start(parent, data, output, *more) -> subprocess.Popen:
     )
 
 
+def last_words(process: subprocess.Popen) -> str:
+    """What it says on stderr before it ends, which it has to do soon."""
+    try:
+        return process.communicate(timeout=120)[1]
+    finally:
+        process.kill()
+
+
 @pytest.mark.slow
 def test_a_program_follows_it_line_by_line(parent, tmp_path):
     with start(parent, corrected(tmp_path / "data"), tmp_path / "new", "--steps", "3") as process:
         events = [json.loads(line) for line in process.stdout]
-        errors = process.stderr.read()
+        errors = last_words(process)
     assert process.returncode == 0, errors
     assert [event["stage"] for event in events] == ["Reading", *["Fine-tuning"] * 4, "Writing", "Done"]
     assert [event["fraction"] for event in events[1:5]] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-3)
@@ -227,12 +254,9 @@ def test_stopped_in_the_middle_nothing_is_left(parent, tmp_path, number):
         while json.loads(process.stdout.readline())["fraction"] == 0:
             pass
         process.send_signal(number)
-        started = time.monotonic()
-        process.stdout.read()
-        errors = process.stderr.read()
+        errors = last_words(process)
     assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     assert errors == ("" if number == signal.SIGKILL else "prosma: Stopped.\n")
-    assert time.monotonic() - started < 20
     assert list(folder.iterdir()) == []
 
 
@@ -241,7 +265,7 @@ def test_it_ends_when_nobody_reads_its_progress_any_more(parent, tmp_path):
     with start(parent, corrected(tmp_path / "data"), tmp_path / "new", "--steps", "100000") as process:
         process.stdout.readline()
         process.stdout.close()
-        process.stderr.read()
+        last_words(process)
     assert process.returncode != 0
     assert not (tmp_path / "new").exists()
 

@@ -79,6 +79,7 @@ def add_finetune_parser(subparsers) -> None:
     finetune.add_argument("--id", help="of the new model (default: the old one's with -tuned)")
     finetune.add_argument("--name", help="of the new model")
     finetune.add_argument("--steps", type=int, help="optimiser steps")
+    finetune.add_argument("--batch-size", type=int, help="patches a step")
     finetune.add_argument("--learning-rate", type=float, help="at the start")
     finetune.add_argument("--keep", type=float, help="share of the old weights in the new ones, 0 to 1")
     finetune.add_argument("--seed", type=int, help="the same seed gives the same weights on the same machine")
@@ -254,7 +255,7 @@ def run_finetune(arguments: argparse.Namespace) -> int:
     with stop_signals() as cancelled:
         from .finetuning import Tuning, fine_tune
 
-        given = {name: getattr(arguments, name) for name in ("steps", "learning_rate", "keep", "seed")}
+        given = {name: getattr(arguments, name) for name in ("steps", "batch_size", "learning_rate", "keep", "seed")}
         try:
             new = fine_tune(
                 package,

@@ -13,7 +13,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -30,10 +30,12 @@ from ..errors import Cancelled
 from ..unet import load_network
 from .card import tuned_card
 from .dataset import Case, DatasetError, LabelledFolder, label_values, read_case, read_files
-from .fitting import SegmentationTask, precision
+from .fitting import SegmentationTask, hardware, precision
 from .patches import Patches, PatchNumbers, cached, training_transforms
 from .progress import Progress
 from .recipe import Recipe
+
+BATCH_SIZES = {2: 4, 3: 1}  # by dimension; few cases have no use for large batches, but minutes count
 
 
 class FineTuningError(ValueError):
@@ -45,16 +47,20 @@ class Tuning:
     """How the weights are moved."""
 
     steps: int = 60
-    batch_size: int = 2
+    batch_size: int | None = None  # patches a step; None: BATCH_SIZES
     learning_rate: float = 5e-4
     keep: float = 0.4  # share of the old weights in the result
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+        if self.steps < 1 or self.learning_rate <= 0 or (self.batch_size is not None and self.batch_size < 1):
             raise FineTuningError("Steps, batch size and learning rate should be above zero.")
         if not 0 <= self.keep < 1:
             raise FineTuningError(f"The share of the old weights should be at least 0 and below 1, not {self.keep}.")
+
+    def for_dimension(self, dimension: int) -> Tuning:
+        """With the batch size that is usual for models of this dimension, if none was chosen."""
+        return replace(self, batch_size=self.batch_size or BATCH_SIZES[dimension])
 
 
 def fine_tune(
@@ -82,7 +88,7 @@ def fine_tune(
     Nothing is written before the end, and then the whole package. Raises FineTuningError, DatasetError that names the
     case, and Cancelled.
     """
-    tuning, output = tuning or Tuning(), Path(output)
+    tuning, output = (tuning or Tuning()).for_dimension(package.dimension), Path(output)
     id = id or free_id(package.id)
     check_id(id, package)
     check_output(output)
@@ -96,7 +102,7 @@ def fine_tune(
         for part in (cases, old_cases)
         if part
     ]
-    learnt = fitted_weights(package, recipe, Alternating(sources), accelerator, Reporter(progress, cancelled))
+    learnt, device = fitted_weights(package, recipe, Alternating(sources), accelerator, Reporter(progress, cancelled))
     progress("Writing", 1.0, 0.0)
     record = {
         "parent": {"id": package.id, "version": package.version, "sha256": package.sha256},
@@ -104,7 +110,7 @@ def fine_tune(
         "replayed_cases": len(old_cases),
         **asdict(tuning),
         "seconds": round(time.monotonic() - started),
-        "hardware": hardware(),
+        "hardware": device,
     }
     model = tuned_description(package, id, name or f"{package.name}, fine-tuned", record)
     weights = mixture(load_network(package).state_dict(), learnt, tuning.keep)
@@ -239,8 +245,11 @@ class Reporter(Callback):
 
 def fitted_weights(
     package: ModelPackage, recipe: Recipe, patches: Dataset, accelerator: str, reporter: Reporter
-) -> dict[str, Tensor]:
-    """What the package's weights become after the recipe's steps on ``patches``: on the CPU, float32. Raises Cancelled."""
+) -> tuple[dict[str, Tensor], str]:
+    """What the package's weights become after the recipe's steps on ``patches``, and on what that was computed.
+
+    The weights are on the CPU, in float32. Raises Cancelled.
+    """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     task = SegmentationTask(recipe.to_dict())
@@ -265,11 +274,8 @@ def fitted_weights(
             trainer.fit(task, DataLoader(patches, fitting.batch_size, sampler=numbers))
     except SystemExit:  # how Lightning ends at SIGTERM and at Ctrl+C
         raise Cancelled from None
-    return {name: tensor.cpu().float() for name, tensor in task.average.module.state_dict().items()}
-
-
-def hardware() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU threads"
+    learnt = {name: tensor.cpu().float() for name, tensor in task.average.module.state_dict().items()}
+    return learnt, hardware(trainer)
 
 
 def mixture(old: dict[str, Tensor], learnt: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
