@@ -14,6 +14,8 @@ from .geometry import Image, ImageError, checked_image, stack_channels
 from .labels import label_extents, segment_volumes, union_box
 from .restoring import VOLUMES, allocate_array
 
+REFINING = ("labels", "strokes_add", "strokes_remove", "probability")  # arrays of a request to refine, beside the image
+
 
 def is_plain_name(name) -> bool:
     """Whether `name` names a file directly inside a folder."""
@@ -32,6 +34,7 @@ class Job:
         self.folder = Path(folder) if isinstance(folder, str) and folder and "\0" not in folder else None
         channels = channels if isinstance(channels, list) and self.folder is not None else []
         names = [channel.get("file") for channel in channels if isinstance(channel, dict)]
+        names += [request.get(key) for key in REFINING if self.folder is not None]
         self.given = [self.folder / name for name in names if is_plain_name(name)]
         self.made: list[Path] = []
 
@@ -74,6 +77,18 @@ class Job:
         except (KeyError, TypeError, ValueError):
             raise bad_request("A channel has a 4 x 4 matrix ijk_to_ras.") from None
         return Image(array.T, matrix)
+
+    def read_array(self, key: str) -> np.ndarray | None:
+        """The array (K, J, I) in the file that the request names under `key`; None where it names none."""
+        name = self.request.get(key)
+        if name is None:
+            return None
+        if not is_plain_name(name):
+            raise bad_request(f"'{key}' names a file inside the job's folder.")
+        try:
+            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise bad_request(f"The file {name} is not an array that can be read ({error}).") from error
 
     def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
         """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""
@@ -127,6 +142,14 @@ class Job:
             target[...] = plane
         whole.unlink()
         return {"file": path.name, "offset": [low for low, _ in union], "reach": result.reach}
+
+    def write_refinement(self, box, labels: np.ndarray, seconds: float) -> dict:
+        """The file of the labels inside a box (K, J, I), and the event that tells of it."""
+        path = self.folder / "refined.npy"
+        self.made.append(path)
+        new_mapped_array(path, labels.shape, labels.dtype)[...] = labels
+        offset = [low for low, _ in box[::-1]]
+        return {"event": "result", "labels": {"file": path.name, "offset": offset}, "seconds": round(seconds, 4)}
 
 
 def remove(files: list[Path]) -> None:

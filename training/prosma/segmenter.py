@@ -127,6 +127,52 @@ class Segmenter:
         finally:
             run.end()
 
+    def refine(
+        self,
+        image: Image,
+        labels: np.ndarray,
+        value: int,
+        add: np.ndarray | None = None,
+        remove: np.ndarray | None = None,
+        probabilities: np.ndarray | None = None,
+        radius_mm: float | None = None,
+    ) -> np.ndarray:
+        """Move the border of one label by strokes, see `prosma.refine`; a new label map.
+
+        Args:
+            image: (C, I, J, K) with its geometry.
+            labels: (I, J, K), as `segment` gives them; other labels give way to the strokes themselves alone.
+            value: the label to refine.
+            add, remove: voxels stroked as "belongs" and "does not belong", bool (I, J, K).
+            probabilities: (classes, I, J, K), as `segment` gives them for the whole image; without them the image and
+                the strokes decide.
+            radius_mm: how far from a stroke voxels may change; by default it follows from the stroke's width.
+
+        Raises EngineError: bad_input.
+        """
+        from .refine import refine_label
+
+        known = [label["value"] for label in self.package.labels]
+        try:
+            if value not in known:
+                raise ValueError(f"The model '{self.package.name}' has no label {value!r}; it has {known}.")
+            probability = None if probabilities is None else of_class(probabilities, value, self.classes)
+            box, refined = refine_label(
+                labels.T,
+                image.array.transpose(0, 3, 2, 1),
+                value,
+                turned(add),
+                turned(remove),
+                image.spacing[::-1],
+                turned(probability),
+                radius_mm,
+            )
+        except ValueError as error:
+            raise EngineError("bad_input", str(error)) from error
+        result = labels.copy()
+        result.T[tuple(slice(*pair) for pair in box)] = refined
+        return result
+
 
 class _Run:
     """One call of `Segmenter.segment`: its options, notices and clocks."""
@@ -290,6 +336,18 @@ class _Run:
 
         self.progress("Segmenting", 0.05, None)
         return report
+
+
+def turned(array: np.ndarray | None) -> np.ndarray | None:
+    """(I, J, K) seen as (K, J, I) and back; None stays None."""
+    return None if array is None else array.T
+
+
+def of_class(probabilities: np.ndarray, value: int, classes: int) -> np.ndarray:
+    """The probability (I, J, K) of one label among those of all classes; ValueError where they are not the model's."""
+    if probabilities.ndim != 4 or len(probabilities) != classes:
+        raise ValueError(f"The probabilities {probabilities.shape} are not those of the model's {classes} classes.")
+    return probabilities[value]
 
 
 def monitored_every(tiles: int, gate_map: bool) -> int:

@@ -20,7 +20,7 @@ import traceback
 
 from . import __version__
 from .errors import Cancelled, EngineError, bad_request
-from .jobfiles import Job
+from .jobfiles import REFINING, Job
 
 NICENESS = 5  # the panel comes first
 KEPT_MODELS = 2
@@ -99,7 +99,7 @@ class Worker:
             return True
         if what == "cancel":
             self._cancel(request.get("job"))
-        elif what in ("segment", "describe"):
+        elif what in ("segment", "refine", "describe"):
             job = Job(request)
             with self.lock:
                 if job.id in self.jobs:
@@ -126,6 +126,7 @@ class Worker:
 
     def run(self) -> None:
         """Do jobs in order, for ever; the reading thread ends the process."""
+        actions = {"describe": self._describe, "segment": self._segment, "refine": self._refine}
         while True:
             job = self.waiting.get()
             with self.lock:
@@ -133,7 +134,7 @@ class Worker:
                     continue
                 job.started = True
             try:
-                event = self._describe(job) if job.request["do"] == "describe" else self._segment(job)
+                event = actions[job.request["do"]](job)
             except BaseException as error:
                 if not isinstance(error, EngineError):
                     traceback.print_exc()
@@ -175,6 +176,28 @@ class Worker:
             allocate=job.allocate,
         )
         return job.write_results(result, image.voxel_ml, len(segmenter.package.labels))
+
+    def _refine(self, job: Job) -> dict:
+        from .refine import refine_label
+
+        began = time.perf_counter()
+        image = job.read_image()
+        labels, add, remove, probability = map(job.read_array, REFINING)
+        if labels is None:
+            raise bad_request("A request to refine names a file with labels.")
+        radius = job.request.get("radius_mm")
+        if radius is not None and not isinstance(radius, (int, float)):
+            raise bad_request("radius_mm is a number or null.")
+        array = image.array.transpose(0, 3, 2, 1)
+        try:
+            box, refined = refine_label(
+                labels, array, job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
+            )
+        except ValueError as error:
+            raise EngineError(
+                "bad_input", str(error), "Draw a stroke on the volume that the labels belong to."
+            ) from error
+        return job.write_refinement(box, refined, time.perf_counter() - began)
 
     def model(self, path, device):
         """The Segmenter for a package, loaded once as long as its weights stay the same."""

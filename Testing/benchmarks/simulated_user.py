@@ -1,0 +1,225 @@
+"""A simulated user corrects a model's masks, stroke by stroke, with Refine and with a plain brush.
+
+    python Testing/benchmarks/simulated_user.py --model hippocampus-mr --data DIR --brush 4 --json FILE
+
+Each stroke is put where the brush covers most of the largest wrong region (what is missing or too much, compared with
+the reference), and never leaves that region. The brush is round: a disc in the slice, as Slicer paints by default, or a
+ball with --shape ball; its radius is in mm, in pixels for photographs. Strokes follow each other until Dice passes 0.95
+or there were 20. Each label is a segment of its own. The brush paints the stroke, Refine takes it as its hint; each
+follows its own mask. Masks that pass from the start need no stroke and enter no average.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from prosma.learning.dataset import LabelledFolder, read_case
+from prosma.learning.evaluation import bootstrap_interval
+from prosma.learning.files import write_json
+from prosma.refine import REACH, refine
+from prosma.segmenter import Segmenter
+
+ENOUGH = 0.95
+MOST_STROKES = 20
+REPORTED_STROKES = (1, 3, 5, 10)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One segment of one case: arrays (K, J, I), the image (C, K, J, I), spacing along K, J, I."""
+
+    name: str
+    image: np.ndarray
+    reference: np.ndarray
+    mask: np.ndarray
+    probability: np.ndarray
+    spacing: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Brush:
+    """A round brush with its radius in mm; a disc in the slice, or a ball."""
+
+    radius: float
+    ball: bool = False
+
+    def footprint(self, spacing, shape) -> np.ndarray:
+        """The brush as a mask with odd sides."""
+        radii = [self.radius if (axis or self.ball) and n > 1 else 0.0 for axis, n in enumerate(shape)]
+        reach = [int(radius / s + 1e-6) for radius, s in zip(radii, spacing, strict=True)]
+        grid = np.ogrid[tuple(slice(-n, n + 1) for n in reach)]
+        return sum((g * s) ** 2 for g, s in zip(grid, spacing, strict=True)) <= self.radius**2 + 1e-6
+
+
+# a way of correcting: (subject, present mask, stroke, whether it adds, earlier strokes) -> new mask
+Method = Callable[[Subject, np.ndarray, np.ndarray, bool, np.ndarray], np.ndarray]
+
+
+def paint(subject: Subject, mask: np.ndarray, stroke: np.ndarray, adds: bool, earlier: np.ndarray) -> np.ndarray:
+    """The plain brush."""
+    return mask | stroke if adds else mask & ~stroke
+
+
+def refining(brush: Brush, with_probabilities: bool) -> Method:
+    def method(subject: Subject, mask: np.ndarray, stroke: np.ndarray, adds: bool, earlier: np.ndarray) -> np.ndarray:
+        return refine(
+            mask,
+            subject.image,
+            stroke if adds else None,
+            None if adds else stroke,
+            subject.spacing,
+            subject.probability if with_probabilities else None,
+            REACH * brush.radius,
+            earlier,
+        ).on(mask)
+
+    return method
+
+
+def dice(first: np.ndarray, second: np.ndarray) -> float:
+    """Of two boolean arrays that are not both empty."""
+    return float(2 * np.count_nonzero(first & second) / (np.count_nonzero(first) + np.count_nonzero(second)))
+
+
+def largest_region(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The largest connected part of a mask and its number of voxels."""
+    parts = sitk.GetArrayFromImage(sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), False))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return parts == sizes.argmax(), int(sizes.max())
+
+
+def next_stroke(mask: np.ndarray, reference: np.ndarray, spacing, brush: Brush) -> tuple[np.ndarray, bool]:
+    """The next stroke and whether it adds; mask and reference differ."""
+    (missing, lacks), (surplus, exceeds) = largest_region(reference & ~mask), largest_region(mask & ~reference)
+    adds = lacks >= exceeds
+    region = missing if adds else surplus
+    low, high = np.argwhere(region).min(axis=0), np.argwhere(region).max(axis=0) + 1
+    place = tuple(slice(*pair) for pair in zip(low, high, strict=True))
+    part = region[place]
+    footprint = brush.footprint(spacing, mask.shape)
+    centre = np.unravel_index(np.where(part, covered(part, footprint), 0).argmax(), part.shape)
+    stroke = np.zeros(mask.shape, bool)
+    stroke[place] = part & placed(footprint, centre, part.shape)
+    return stroke, adds
+
+
+def covered(part: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+    """For each voxel, how many voxels of `part` the (symmetric) footprint around it covers."""
+    shape = [n + m - 1 for n, m in zip(part.shape, footprint.shape, strict=True)]
+    whole = np.fft.irfftn(np.fft.rfftn(part, shape) * np.fft.rfftn(footprint, shape), shape)
+    return np.rint(whole[tuple(slice(m // 2, m // 2 + n) for n, m in zip(part.shape, footprint.shape, strict=True))])
+
+
+def placed(footprint: np.ndarray, centre, shape) -> np.ndarray:
+    """`footprint` around `centre` in an array of `shape`, cut off at its borders."""
+    result = np.zeros(shape, bool)
+    half = [n // 2 for n in footprint.shape]
+    low = [max(0, c - h) for c, h in zip(centre, half, strict=True)]
+    high = [min(n, c + h + 1) for n, c, h in zip(shape, centre, half, strict=True)]
+    first = [b - c + h for b, c, h in zip(low, centre, half, strict=True)]
+    source = tuple(slice(f, f + e - b) for f, b, e in zip(first, low, high, strict=True))
+    result[tuple(slice(b, e) for b, e in zip(low, high, strict=True))] = footprint[source]
+    return result
+
+
+def correct(subject: Subject, method: Method, brush: Brush, most: int = MOST_STROKES) -> list[float]:
+    """Dice before the first stroke and after each."""
+    mask, earlier = subject.mask, np.zeros(subject.mask.shape, bool)
+    curve = [dice(mask, subject.reference)]
+    while curve[-1] < ENOUGH and len(curve) <= most:
+        stroke, adds = next_stroke(mask, subject.reference, subject.spacing, brush)
+        mask = method(subject, mask, stroke, adds, earlier)
+        earlier = earlier | stroke
+        curve.append(dice(mask, subject.reference))
+    return curve
+
+
+def subjects(model: str, data: str, split: str, most_cases: int | None = None) -> Iterator[Subject]:
+    """Every label of the model that the reference has, in every case of the split (or in some, evenly spread)."""
+    segmenter = Segmenter(model)
+    cases = LabelledFolder.open(data).split(split)
+    if most_cases and most_cases < len(cases):
+        cases = [cases[n * len(cases) // most_cases] for n in range(most_cases)]
+    for case in cases:
+        image, reference = read_case(case, segmenter.package.model)
+        result = segmenter.segment(image, ["probabilities"])
+        spacing = (1.0, 1.0, 1.0) if case.is_photograph else image.spacing[::-1]
+        for label in segmenter.package.labels:
+            value = label["value"]
+            if (reference == value).any():
+                yield Subject(
+                    f"{case.id} {label['name']}",
+                    image.array.transpose(0, 3, 2, 1),
+                    (reference == value).T,
+                    (result.labels == value).T,
+                    result.probabilities[value].T,
+                    spacing,
+                )
+
+
+def summary(curves: list[list[float]]) -> dict:
+    """Of the curves of masks that needed a correction. Where 0.95 was not reached, 20 strokes count as needed."""
+    needed = [len(curve) - 1 for curve in curves]
+    rose = [after > before for curve in curves for before, after in itertools.pairwise(curve)]
+    return {
+        "strokes_median": float(np.median(needed)),
+        "strokes_mean": float(np.mean(needed)),
+        "strokes_interval": bootstrap_interval(needed),
+        "reached": float(np.mean([curve[-1] >= ENOUGH for curve in curves])),
+        "strokes_that_raise_dice": float(np.mean(rose)),
+        "dice": {
+            str(n): float(np.mean([curve[min(n, len(curve) - 1)] for curve in curves])) for n in (0, *REPORTED_STROKES)
+        },
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True, help="a model's id or the path of its package")
+    parser.add_argument("--data", required=True, help="folder of labelled images")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--cases", type=int, help="use so many cases of the split, evenly spread (default: all)")
+    parser.add_argument(
+        "--brush", type=float, required=True, help="radius of the brush in mm, in pixels for photographs"
+    )
+    parser.add_argument("--shape", choices=("disc", "ball"), default="disc", help="default: a disc in the slice")
+    parser.add_argument("--json", type=Path, help="write the report there")
+    options = parser.parse_args(arguments)
+    brush = Brush(options.brush, options.shape == "ball")
+    methods = {"brush": paint, "refine": refining(brush, True), "refine without probabilities": refining(brush, False)}
+    curves: dict[str, dict[str, list[float]]] = {}
+    for subject in subjects(options.model, options.data, options.split, options.cases):
+        curves[subject.name] = {name: correct(subject, method, brush) for name, method in methods.items()}
+        print(f"\r{len(curves)} segments", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    wrong = [curve for curve in curves.values() if len(curve["brush"]) > 1]
+    if not wrong:
+        print("No mask needed a correction.", file=sys.stderr)
+        return 1
+    report = {
+        "model": options.model,
+        "split": options.split,
+        "brush": {"radius": options.brush, "shape": options.shape},
+        "segments": len(curves),
+        "corrected": len(wrong),
+        "methods": {name: summary([curve[name] for curve in wrong]) for name in methods},
+        "curves": curves,
+    }
+    if options.json:
+        write_json(options.json, report)
+    print(json.dumps({key: value for key, value in report.items() if key != "curves"}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

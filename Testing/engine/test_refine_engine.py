@@ -1,0 +1,304 @@
+"""Refine: strokes move a border, and nothing else."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prosma.bundle import resolve
+from prosma.errors import EngineError
+from prosma.learning.dataset import LabelledFolder, read_case
+from prosma.refine import refine
+from prosma.segmenter import Segmenter
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def ball(shape, centre, radius, spacing=(1.0, 1.0, 1.0)):
+    grid = np.ogrid[tuple(slice(0, n) for n in shape)]
+    return sum(((g - c) * s) ** 2 for g, c, s in zip(grid, centre, spacing, strict=True)) <= radius**2
+
+
+def scene(shape=(24, 40, 40), shift=5, spacing=(1.0, 1.0, 1.0)):
+    """A bright ball with noise, and a mask of it that lies `shift` voxels too far along I."""
+    centre = [n // 2 for n in shape]
+    truth = ball(shape, centre, 8, spacing)
+    image = 100 * truth + np.random.default_rng(1).normal(0, 10, shape)
+    return np.roll(truth, shift, axis=2), image, truth
+
+
+def missed(shape=(24, 40, 40), spacing=(1.0, 1.0, 1.0)):
+    """A stroke in the middle of what the mask of `scene` lacks."""
+    return ball(shape, (shape[0] // 2, shape[1] // 2, shape[2] // 2 - 6), 1.5, spacing)
+
+
+def dice(first, second):
+    return 2 * (first & second).sum() / (first.sum() + second.sum())
+
+
+@st.composite
+def corrections(draw):
+    """Any mask, image and strokes of one small shape."""
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 14), st.integers(1, 14)))
+    random = np.random.default_rng(draw(st.integers(0, 1000)))
+    channels = draw(st.sampled_from([None, 1, 3]))
+    arrays = {
+        "mask": random.random(shape) < draw(st.sampled_from([0, 0.1, 0.5, 1])),
+        "image": random.normal(size=shape if channels is None else (channels, *shape)),
+        "strokes_add": random.random(shape) < draw(st.sampled_from([0, 0.02, 0.3])),
+        "strokes_remove": random.random(shape) < draw(st.sampled_from([0, 0.02, 0.3])),
+        "spacing": draw(st.sampled_from([(1, 1, 1), (5, 0.5, 0.7)])),
+        "probability": draw(st.sampled_from([None, random.integers(0, 256, shape).astype(np.uint8)])),
+        "fixed": draw(st.sampled_from([None, random.random(shape) < 0.2])),
+        "radius_mm": draw(st.sampled_from([None, 3.0])),
+    }
+    arrays[draw(st.sampled_from(["strokes_add", "strokes_remove"]))][tuple(n // 2 for n in shape)] = True
+    return arrays
+
+
+@given(corrections())
+def test_strokes_are_honoured_exactly_and_changes_stay_in_the_box(given_):
+    before = {name: np.copy(array) for name, array in given_.items() if isinstance(array, np.ndarray)}
+    found = refine(**given_)
+    mask, add, remove = (given_[name] for name in ("mask", "strokes_add", "strokes_remove"))
+    result = found.on(mask)
+    assert not result[remove].any()
+    assert result[add & ~remove].all()
+    outside = np.ones(mask.shape, bool)
+    outside[found.slices] = False
+    np.testing.assert_array_equal(result[outside], mask[outside])
+    changed = result != mask
+    if not add.any():
+        assert not (changed & ~mask).any(), "a stroke that removes has added"
+    if not remove.any():
+        assert not (changed & mask).any(), "a stroke that adds has removed"
+    if given_["fixed"] is not None:
+        assert not (changed & given_["fixed"] & ~add & ~remove).any()
+    for name, array in before.items():
+        np.testing.assert_array_equal(given_[name], array)
+    np.testing.assert_array_equal(refine(**given_).mask, found.mask)
+
+
+@pytest.mark.parametrize(
+    "shape, spacing", [((24, 40, 40), (1, 1, 1)), ((1, 60, 60), (1, 1, 1)), ((9, 48, 48), (3, 1, 1))]
+)
+def test_the_border_follows_the_image_beyond_the_stroke(shape, spacing):
+    mask, image, truth = scene(shape, 4, spacing)
+    stroke = missed(shape, spacing) & truth
+    result = refine(mask, image, stroke, None, spacing, radius_mm=8).on(mask)
+    painted = mask | stroke
+    assert (result & truth & ~painted).sum() > stroke.sum()
+    assert dice(result, truth) > dice(painted, truth) > dice(mask, truth)
+
+
+def test_what_is_too_much_goes_as_well():
+    mask, image, truth = scene()
+    stroke = ball(mask.shape, (12, 20, 31), 1.5) & mask & ~truth
+    result = refine(mask, image, None, stroke, (1, 1, 1), radius_mm=8).on(mask)
+    assert dice(result, truth) > dice(mask & ~stroke, truth)
+
+
+def test_colours_count_together():
+    """Neither channel alone shows the border's upper and lower half; both together do."""
+    mask, image, truth = scene()
+    flat = np.random.default_rng(2).normal(0, 10, image.shape)
+    result = refine(mask, np.stack([flat, image, flat]), missed(), None, (1, 1, 1), radius_mm=8).on(mask)
+    assert dice(result, truth) > dice(mask | missed(), truth)
+
+
+def test_the_network_speaks_where_the_image_is_empty():
+    mask, _, truth = scene()
+    probability = np.where(truth, 110, 2).astype(np.uint8)
+    blank = np.zeros(mask.shape)
+    result = refine(mask, blank, missed(), None, (1, 1, 1), probability, radius_mm=8).on(mask)
+    gained = result & ~mask & ~missed()
+    assert gained.sum() > missed().sum()
+    assert truth[gained].mean() > 0.9
+
+
+def test_where_both_strokes_lie_removing_wins():
+    mask, image, _ = scene()
+    add, remove = missed(), np.roll(missed(), 1, axis=2)
+    result = refine(mask, image, add, remove, (1, 1, 1)).on(mask)
+    assert not result[remove].any()
+    assert result[add & ~remove].all()
+
+
+def test_a_stroke_on_what_belongs_already_changes_nothing():
+    mask, image, _ = scene()
+    inside = ball(mask.shape, (12, 20, 25), 2)
+    np.testing.assert_array_equal(refine(mask, image, inside, None, (1, 1, 1)).on(mask), mask)
+
+
+def test_an_image_with_gaps_is_no_obstacle():
+    mask, image, _ = scene()
+    image[:, :20] = np.nan
+    assert refine(mask, image, missed(), None, (1, 1, 1)).on(mask)[missed()].all()
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"strokes_add": None}, "There is no stroke"),
+        ({"strokes_add": np.zeros((4, 5, 6), bool)}, "There is no stroke"),
+        ({"strokes_add": np.ones((4, 5, 7), bool)}, "strokes_add"),
+        ({"strokes_remove": np.ones((3, 5, 6), bool)}, "strokes_remove"),
+        ({"probability": np.zeros((2, 4, 5, 6), np.uint8)}, "probability"),
+        ({"image": np.zeros((4, 5, 5))}, "image"),
+        ({"mask": np.zeros((5, 6), bool)}, "dimensions"),
+        ({"spacing": (1, 1)}, "spacing"),
+        ({"spacing": (1, 0, 1)}, "spacing"),
+        ({"radius_mm": float("nan")}, "radius"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(change, reason):
+    shape = (4, 5, 6)
+    fine = {
+        "mask": np.zeros(shape, bool),
+        "image": np.zeros(shape),
+        "strokes_add": np.ones(shape, bool),
+        "strokes_remove": None,
+        "spacing": (1, 1, 1),
+    }
+    with pytest.raises(ValueError, match=reason):
+        refine(**{**fine, **change})
+
+
+def test_slicer_can_import_it_without_torch():
+    code = "import sys, prosma.refine; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "training", check=False).returncode == 0
+
+
+# --- through the Segmenter
+
+
+@pytest.fixture(scope="module")
+def hippocampus():
+    return Segmenter(resolve("hippocampus-mr"), "cpu")
+
+
+def test_a_stroke_mends_a_real_result(hippocampus, shared):
+    """A stroke within one slice, in the largest wrong region, changes more for the better than its own voxels."""
+    case = LabelledFolder.open(shared / "hippocampus").cases["hippocampus_222"]
+    image, reference = read_case(case, hippocampus.package.model)
+    found = hippocampus.segment(image, ["probabilities"])
+    surplus = (found.labels == 2) & (reference != 2)
+    k = int(surplus.sum(axis=(0, 1)).argmax())
+    stroke = np.zeros(surplus.shape, bool)
+    stroke[:, :, k] = surplus[:, :, k]
+    refined = hippocampus.refine(image, found.labels, 2, remove=stroke, probabilities=found.probabilities)
+    truth, painted = reference == 2, (found.labels == 2) & ~stroke
+    assert dice(refined == 2, truth) > dice(painted, truth)
+    assert not (refined == 2)[stroke].any()
+    np.testing.assert_array_equal(refined == 1, found.labels == 1)
+    again = hippocampus.refine(image, found.labels, 2, remove=stroke, probabilities=found.probabilities)
+    np.testing.assert_array_equal(again, refined)
+
+
+def test_other_labels_give_way_to_the_stroke_alone(tiny, volume):
+    segmenter = Segmenter(tiny, "cpu")
+    labels = np.zeros(volume.shape, np.uint8)
+    labels[:12], labels[12:] = 1, 2
+    stroke = np.zeros(volume.shape, bool)
+    stroke[12:14, 8:10, 8:10] = True
+    refined = segmenter.refine(volume, labels, 1, add=stroke)
+    np.testing.assert_array_equal(refined != labels, stroke)
+    assert (refined[stroke] == 1).all()
+
+
+def test_the_segmenter_refuses_in_words(tiny, volume):
+    segmenter = Segmenter(tiny, "cpu")
+    labels, stroke = np.zeros(volume.shape, np.uint8), np.ones(volume.shape, bool)
+    for arguments, reason in [
+        ((volume, labels, 7, stroke), "no label 7"),
+        ((volume, labels, 1), "no stroke"),
+        ((volume, labels, 1, stroke[1:]), "strokes_add"),
+        ((replace(volume, array=volume.array[:, 1:]), labels, 1, stroke), "image"),
+        ((volume, labels, 1, stroke, None, np.zeros((2, *volume.shape), np.uint8)), "classes"),
+        ((volume, labels.astype(float), 1, stroke), "whole numbers"),
+    ]:
+        with pytest.raises(EngineError, match=reason) as caught:
+            segmenter.refine(*arguments)
+        assert caught.value.code == "bad_input"
+
+
+# --- through the door
+
+
+@pytest.fixture(scope="module")
+def ask():
+    """Asks a worker to refine and gives its answer."""
+    code = "from prosma.worker import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT / "training", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert json.loads(process.stdout.readline())["event"] == "ready"
+    numbers = count()
+
+    def answer(folder: Path, **request) -> dict:
+        job = next(numbers)
+        process.stdin.write(json.dumps({"id": job, "do": "refine", "folder": str(folder), **request}) + "\n")
+        process.stdin.flush()
+        event = json.loads(process.stdout.readline())
+        assert event["id"] == job
+        return event
+
+    with process:
+        yield answer
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A request's files: an image, labels, a stroke and a probability."""
+    mask, image, truth = scene()
+    arrays = {"image": image, "labels": 3 * mask.astype(np.uint8), "stroke": missed()}
+    arrays["probability"] = np.where(truth, 110, 2).astype(np.uint8)
+    for name, array in arrays.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    return tmp_path, arrays
+
+
+def request(**changes):
+    channel = {"file": "image.npy", "ijk_to_ras": np.eye(4).tolist()}
+    return {"channels": [channel], "labels": "labels.npy", "value": 3, "strokes_add": "stroke.npy", **changes}
+
+
+def test_the_worker_refines_as_python_does(ask, files):
+    folder, arrays = files
+    answer = ask(folder, **request(probability="probability.npy", radius_mm=8))
+    assert answer["event"] == "result", answer
+    i, j, k = answer["labels"]["offset"]
+    part = np.load(folder / answer["labels"]["file"])
+    result = arrays["labels"].copy()
+    result[k : k + part.shape[0], j : j + part.shape[1], i : i + part.shape[2]] = part
+    mask = arrays["labels"] == 3
+    expected = refine(mask, arrays["image"], arrays["stroke"], None, (1, 1, 1), arrays["probability"], 8).on(mask)
+    np.testing.assert_array_equal(result, 3 * expected)
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"strokes_add": None}, "no stroke"),
+        ({"value": 0}, "no label"),
+        ({"value": "liver"}, "no label"),
+        ({"labels": None}, "labels"),
+        ({"labels": "../labels.npy"}, "folder"),
+        ({"strokes_add": "absent.npy"}, "absent.npy"),
+        ({"radius_mm": "wide"}, "radius_mm"),
+        ({"radius_mm": -1}, "radius"),
+    ],
+)
+def test_the_worker_refuses_in_words(ask, files, change, reason):
+    folder, _ = files
+    answer = ask(folder, **request(**change))
+    assert (answer["event"], answer["code"]) == ("error", "bad_input")
+    assert reason in answer["message"]
+    assert not (folder / "refined.npy").exists()
