@@ -100,8 +100,10 @@ class RandomRegions:
             for key, where in self._voxels().items():
                 left = np.flatnonzero(free[key])
                 take = min(missing, len(left))
+                if not take:
+                    continue
                 far = ((self.place[key][left] - self.place["border"][start]) ** 2).sum(axis=1)
-                chosen = left[np.argpartition(far, take - 1)[:take]] if take else left[:0]
+                chosen = left[np.argpartition(far, take - 1)[:take]]
                 free[key][chosen] = False
                 drawn.append(where[chosen])
                 missing -= take

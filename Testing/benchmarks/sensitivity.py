@@ -18,6 +18,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 0.1  # seconds for a step
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}  # the latter for a machine that others use too
 MIDDLES = (
     (0.3, 0.5, 0.4),
     (0.7, 0.5, 0.4),
@@ -39,13 +40,12 @@ def main() -> int:
         report = measure(tuple(options.size), options.steps)
     finally:
         headless_slicer.close()
-    print(
-        f"{report['voxels_in_reach']} voxels in the label's reach: press {report['press']:.3f} s, step median "
-        f"{report['step_median']:.3f} s, longest {report['step_longest']:.3f} s, release {report['release']:.3f} s"
-    )
+    print(f"{report['voxels_in_reach']} voxels in the label's reach")
+    for part in ("press", "step_median", "step_longest", "release"):
+        print(f"{part:13} {report[part]['wall']:.3f} s, of them on the processor {report[part]['cpu']:.3f} s")
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return 0 if report["step_median"] < LIMIT else 1
+    return 0 if report["step_median"]["wall"] < LIMIT else 1
 
 
 def parse() -> argparse.Namespace:
@@ -62,25 +62,25 @@ def measure(size, steps: int) -> dict:
 
     node = segmentation(size)
     segment_id = node.GetSegmentation().GetNthSegmentID(0)
-    began = time.perf_counter()
-    move = SensitivityMove(node, segment_id)
-    press = time.perf_counter() - began
-    seconds = []
-    for shift in np.linspace(-5, 5, steps):
-        began = time.perf_counter()
-        inside = move.to(float(shift))
-        seconds.append(time.perf_counter() - began)
-    began = time.perf_counter()
-    move.finish(2.0)
-    release = time.perf_counter() - began
+    move, press = timed(SensitivityMove, node, segment_id)
+    results = [timed(move.to, float(shift)) for shift in np.linspace(-5, 5, steps)]
+    seconds = [each for _inside, each in results]
+    _written, release = timed(move.finish, 2.0)
     return {
         "size": list(size),
-        "voxels_in_reach": int(inside.size),
+        "voxels_in_reach": int(results[0][0].size),
         "press": press,
-        "step_median": statistics.median(seconds),
-        "step_longest": max(seconds),
+        "step_median": {clock: statistics.median(each[clock] for each in seconds) for clock in CLOCKS},
+        "step_longest": {clock: max(each[clock] for each in seconds) for clock in CLOCKS},
         "release": release,
     }
+
+
+def timed(function, *arguments):
+    """(what the function returns, seconds by each clock)."""
+    began = {name: clock() for name, clock in CLOCKS.items()}
+    value = function(*arguments)
+    return value, {name: clock() - began[name] for name, clock in CLOCKS.items()}
 
 
 def segmentation(size):

@@ -26,17 +26,22 @@ def entry_levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> n
 
     A voxel belongs to the label with the shift s if its level is at most `level_of(s)`.
     """
-    own = probabilities[value]
+    own = np.ascontiguousarray(probabilities[value])
     best = np.zeros(own.shape, np.uint8)
     for number, other in enumerate(probabilities):
         if number != value:
             np.maximum(best, other, out=best)
-    levels = _table()[own, best]
     inside = labels == value
+    certain = inside & (own == 255) & (best == 0)
+    levels = np.full(own.shape, NEVER, np.int8)
+    np.copyto(levels, _table()[255, 0], where=certain)
+    # The few other voxels are looked up one by one, which costs more than all the rest.
+    where = np.flatnonzero(((own > 0) | inside) & ~certain)
+    level, label = _table()[own.ravel()[where], best.ravel()[where]], labels.ravel()[where]
     # The 8 bits are too coarse to say on which side of its own border a voxel lies: there the labels decide.
-    np.minimum(levels, 0, out=levels, where=inside)
-    np.maximum(levels, 1, out=levels, where=~inside)
-    levels[(labels != 0) & ~inside] = NEVER
+    level = np.where(label == value, np.minimum(level, 0), np.maximum(level, 1))
+    level[(label != 0) & (label != value)] = NEVER
+    levels.ravel()[where] = level
     return levels
 
 
