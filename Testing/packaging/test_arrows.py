@@ -26,6 +26,7 @@ LIGHT = {
     "prosma.bundle": set(),
     "prosma.sensitivity": {"numpy"},
     "prosma.review": {"numpy", "SimpleITK"},
+    "prosma.refine": {"numpy", "SimpleITK"},
 }  # what they need
 STANDARD = set(sys.stdlib_module_names)
 
