@@ -10,6 +10,7 @@ from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag
 
 COMPRESSION = 1  # fast; masks are mostly long runs
+VOXELS_PER_SLAB = 1 << 20
 
 
 class KeptResult:
@@ -117,16 +118,21 @@ class KeptResult:
         self._states[name] = (_packed(mask), _packed(edits))
         return name
 
-    def present(self, segment):
-        """The segment's voxels as they are now, in the reach of its label, as a bool array."""
-        box = self.reach[int(tag(segment, TAG_LABEL)) - 1]
-        return SegmentLabelmap.mask(segment, box, self.imageToWorld)
-
-    def edits(self, segment):
-        """The voxels in the reach of its label that a person has changed, as a bool array."""
-        mask, edits = self.written(segment)
-        edits |= mask != self.present(segment)
-        return edits
+    def comparisons(self, segment):
+        """Slabs of the reach of a segment's label: (box, the segment's voxels now, those that a person has changed)."""
+        value = int(tag(segment, TAG_LABEL))
+        (i, j, (first, last)) = self.reach[value - 1]
+        masks = self.written(segment) if tag(segment, TAG_STATE) else None
+        step = max(1, VOXELS_PER_SLAB // ((i[1] - i[0]) * (j[1] - j[0])))
+        for start in range(first, last, step):
+            box = [i, j, [start, min(start + step, last)]]
+            present = SegmentLabelmap.mask(segment, box, self.imageToWorld)
+            if masks is None:
+                edits = present != (self.labelsIn(box) == value)
+            else:
+                written, known = (mask[start - first : start - first + step] for mask in masks)
+                edits = known | (present != written)
+            yield box, present, edits
 
 
 def slicesOf(box, offset):

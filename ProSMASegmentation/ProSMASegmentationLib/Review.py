@@ -108,16 +108,14 @@ class Review:
             segment = self.node.GetSegmentation().GetSegment(segmentId)
             label = int(tag(segment, TAG_LABEL))
             names[label] = segment.GetName()
-            box = kept.reach[label - 1]
-            if box is None:
+            if kept.reach[label - 1] is None:
                 continue
             shifts[label] = sensitivityOf(segment)
-            part = slicesOf(box, kept.offset)
-            present, edits = kept.present(segment), kept.edits(segment)
-            yield
-            labels[part][present] = label
-            sure[part] |= edits
-            yield
+            for box, present, edits in kept.comparisons(segment):
+                part = slicesOf(box, kept.offset)
+                labels[part][present] = label
+                sure[part] |= edits
+                yield
         return labels, sure, shifts, names
 
     def _region(self, region, kept, ml, names):

@@ -1,6 +1,6 @@
 """How many of the really wrong voxels lie in the regions that Review shows first.
 
-    python Testing/benchmarks/review.py MODEL --data FOLDER [--split test] [--json FILE]
+    python Testing/benchmarks/review.py MODEL --data FOLDER [--split test] [--draws 20] [--json FILE]
 
 For each case the first regions are compared with as many random border regions of the same numbers of voxels: round a
 random voxel of the border, the nearest voxels of the border (those with a neighbour of another label, on either side);
@@ -19,7 +19,6 @@ from prosma.review import find_regions
 from prosma.segmenter import Segmenter
 
 REGIONS = 10
-DRAWS = 20
 
 
 def main() -> int:
@@ -35,7 +34,8 @@ def main() -> int:
         image, reference = read_case(case, segmenter.package.model)
         result = segmenter.segment(image, outputs=("probabilities",))
         spacing = (1.0, 1.0, 1.0) if case.is_photograph else image.spacing
-        rows.append({"case": case.id, **measure(result.probabilities, result.labels, reference, spacing, number)})
+        measured = measure(result.probabilities, result.labels, reference, spacing, options.draws, seed=number)
+        rows.append({"case": case.id, **measured})
     report = {"model": segmenter.package.id, "split": options.split, "regions": REGIONS, **summary(rows), "rows": rows}
     print(describe(report))
     if options.json:
@@ -49,18 +49,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", required=True, nargs="+", help="folder of labelled images, or several")
     parser.add_argument("--split", default="test")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--draws", type=int, default=20, help="of random regions, for each case")
     parser.add_argument("--json", metavar="FILE", help="write the report, case by case")
     return parser.parse_args()
 
 
-def measure(probabilities, labels, reference, spacing, seed: int) -> dict:
+def measure(probabilities, labels, reference, spacing, draws: int, seed: int) -> dict:
     """One case: wrong voxels in all, in the first regions, and on average in random border regions. Arrays (I, J, K)."""
     wrong = (labels != reference) & (reference != IGNORED)
     regions = find_regions(probabilities, labels, spacing, most=REGIONS)
     hit = sum(int(wrong[tuple(region.index)].sum()) for region in regions)
     sizes = [region.voxels for region in regions]
     random = RandomRegions(labels, spacing, np.random.default_rng(seed))
-    by_chance = [int(wrong.ravel()[random.draw(sizes)].sum()) for _ in range(DRAWS)] if wrong.any() else [0]
+    by_chance = [int(wrong.ravel()[random.draw(sizes)].sum()) for _ in range(draws)] if wrong.any() else [0]
     return {
         "wrong": int(wrong.sum()),
         "found": hit,

@@ -20,7 +20,10 @@ LEAST_RADIUS = 1.5  # mm where voxels have a size, and at least as many of the s
 CELLS_PER_RADIUS = 2
 ISLAND_SHARE = 0.2  # an island has at most this share of its label's voxels
 LEAST_ERROR = 1.0  # expected wrong voxels below which no region is worth a look
+MOST_ISLANDS = 50  # of a label, the largest
+MOST_CELLS = 1 << 20
 VOXELS_PER_STEP = 1 << 18
+CELLS_PER_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ def find_regions_in_steps(
     chosen += yield from cells.balls(most)
     regions = []
     for inside, label in chosen:
-        regions.append(case.region(*cells.voxels_of(inside, label), label, radius))
+        index, error = yield from cells.voxels_of(inside, label)
+        regions.append(case.region(index, error, label, radius))
         yield
     regions = sorted((r for r in regions if r is not None and r.error >= LEAST_ERROR), key=lambda r: -r.error)
     return regions[:most]
@@ -168,7 +172,10 @@ class _Cells:
         self.case = case
         self.radius = radius
         pairs = zip(case.labels.shape, case.spacing, strict=True)
-        self.size = tuple(int(min(n, max(1, round(radius / CELLS_PER_RADIUS / s)))) for n, s in pairs)
+        wanted = [min(n, max(1.0, radius / CELLS_PER_RADIUS / s)) for n, s in pairs]
+        cells = np.prod([n / size for n, size in zip(case.labels.shape, wanted, strict=True)])
+        larger = max(1.0, (cells / MOST_CELLS) ** (1 / 3))
+        self.size = tuple(int(min(n, round(size * larger))) for n, size in zip(case.labels.shape, wanted, strict=True))
         self.shape = tuple(-(-n // size) for n, size in zip(case.labels.shape, self.size, strict=True))
         self.error = np.zeros(self.shape, np.float32)
         self.owned: dict[int, np.ndarray] = {}  # voxels of each label that occurs
@@ -213,10 +220,11 @@ class _Cells:
             yield
             voxels = np.bincount(parts.ravel(), weights=owned.ravel()).astype(np.int64)
             voxels[0] = 0
-            for part in np.flatnonzero(voxels):
-                if part != voxels.argmax() and voxels[part] <= ISLAND_SHARE * counts[value]:
+            largest_first = np.argsort(-voxels, kind="stable")[1 : MOST_ISLANDS + 1]
+            for part in largest_first:
+                if 0 < voxels[part] <= ISLAND_SHARE * counts[value]:
                     found.append((np.argwhere(parts == part).T, value))
-                yield
+                    yield
         for inside, _value in found:
             self.error[tuple(inside)] = 0
         return found
@@ -253,10 +261,15 @@ class _Cells:
         around = around[:, ((around >= 0) & (around < np.array(self.shape)[:, None])).all(axis=0)]
         score[tuple(around)] -= error
 
-    def voxels_of(self, cells: np.ndarray, island_of: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Index (axes, voxels) and expected errors of the voxels in cells: of an island all, else the uncertain ones."""
+    def voxels_of(self, cells: np.ndarray, island_of: int | None):
+        """Steps that return index (axes, voxels) and expected errors of the voxels in cells.
+
+        Of an island all of them, else the uncertain ones.
+        """
         indices, errors = [], []
-        for cell in cells.T:
+        for number, cell in enumerate(cells.T, start=1):
+            if number % CELLS_PER_STEP == 0:
+                yield
             part = tuple(slice(c * size, (c + 1) * size) for c, size in zip(cell, self.size, strict=True))
             error = self.case.error(part)
             chosen = error >= UNCERTAIN if island_of is None else self.case.labels[part] == island_of
