@@ -258,7 +258,7 @@ def fitted_weights(
     trainer = pl.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision(fitting.precision),
+        precision=precision(fitting.precision, accelerator),
         max_steps=fitting.iterations,
         gradient_clip_val=fitting.gradient_clip,
         enable_model_summary=False,
