@@ -96,6 +96,8 @@ class qSlicerScriptedLoadableModule:
 
     def createNewWidgetRepresentation(self):
         place = qmrml.qSlicerScriptedLoadableModuleWidget()
+        if slicer.util.mainWindow() is not None:  # there slicer.util.findChildren looks, in a window that is not shown
+            place.setParent(slicer.util.mainWindow(), QtCore.Qt.Window)
         place.setLayout(QtWidgets.QVBoxLayout())
         place.setMRMLScene(slicer.mrmlScene)
         place.windowTitle = self.title or self.name

@@ -51,6 +51,7 @@ def widget(models):
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PROSMA_HOME", str(models.home))
         headless_slicer.start()
+        headless_slicer.loadModule(scenes.EFFECT_MODULE)
         yield headless_slicer.loadModule(scenes.MODULE)
         headless_slicer.close()
 

@@ -86,12 +86,15 @@ def test_the_installed_worker_gets_ready_and_shuts_down(installed):
 
 CLICK_IN_PANEL = """
 import headless_slicer
+headless_slicer.loadModule("SegmentEditorProSMARefine.py")
 widget = headless_slicer.loadModule("ProSMASegmentation.py")
+effect = widget.ui.segmentEditor.effectByName("ProSMA Refine")
 headless_slicer.click(widget.ui.sampleButton)
 headless_slicer.click(widget.ui.segmentButton)
 job = widget.panel.job
 headless_slicer.processEvents(until=lambda: not job.isActive, timeout=120)
 from ProSMASegmentationLib import Places
+print(effect.self().__class__.__module__)
 print(job.state, job.error, job.package.folder, Places.engineSource(), Places.samplesFolder(), sep="\\n")
 headless_slicer.close()
 """
@@ -101,7 +104,8 @@ headless_slicer.close()
 def test_the_installed_panel_segments_the_installed_sample_with_the_installed_model(installed):
     command, options = _python(installed, "-c", CLICK_IN_PANEL)
     options["env"]["PYTHONPATH"] += os.pathsep + str(ROOT / "Testing")
-    state, error, *places = _run(*command, **options).splitlines()
+    effect, state, error, *places = _run(*command, **options).splitlines()
+    assert effect == "SegmentEditorProSMARefineLib.SegmentEditorEffect"
     assert (state, error) == ("finished", "None")
     resources = installed / "Resources"
     assert places == [str(resources / "Models" / "hippocampus-mr"), str(installed), str(resources / "Samples")]

@@ -1,0 +1,79 @@
+import slicer
+
+from ProSMASegmentationLib import Places
+from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.ResultWriter import TAG_LABEL, tag
+from SegmentEditorProSMARefineLib.Boxes import grown, overlap, relative, shapeOf
+
+SAME_GRID_MM = 1e-3
+
+
+class RefineEngine:
+    """Refines a mask around a stroke with ``prosma.refine``, and with the network's probabilities where they are kept.
+
+    :param node: the segmentation node. :param segment: its segment to refine.
+    :param matrix: vtkMatrix4x4 from i, j, k to mm of the grid. :param extent: of the grid, six integers.
+    """
+
+    def __init__(self, node, segment, matrix, extent):
+        from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities  # the panel's, also after its reload
+
+        self._refine = Places.engineRefine()
+        self._extent = extent
+        self._kept = self._label = None
+        kept = KeptProbabilities.shared().of(node, segment)
+        if kept is not None and sameMatrix(kept.imageToWorld, matrix):
+            self._kept, self._label = kept, int(tag(segment, TAG_LABEL))
+
+    def refine(self, mask, channels, stroke, belongs, radius, earlier, spacing):
+        """Decide the border anew around a stroke.
+
+        :param mask: (K, J, I) boolean array. :param channels: (C, K, J, I) array of the image.
+        :param stroke: (slices (K, J, I), boolean array of that box). :param belongs: what it says.
+        :param radius: of its brush in mm. :param earlier: (K, J, I) array, not 0 where earlier strokes were.
+        :param spacing: in mm along K, J, I.
+        :return: (slices (K, J, I) of the part that may have changed, boolean array of that part).
+        :raises ProSMAError: ``bad_input``, with the engine's reason.
+        """
+        import numpy
+
+        place, covered = stroke
+        reach = max(self._refine.REACH * radius, self._refine.LEAST_REACH * min(spacing))
+        box = grown(place, [int(reach / size) + 2 for size in spacing], mask.shape)
+        here = numpy.zeros(shapeOf(box), bool)
+        here[relative(place, box)] = covered
+        add, remove = (here, None) if belongs else (None, here)
+        try:
+            result = self._refine.refine(
+                mask[box],
+                channels[(slice(None), *box)],
+                add,
+                remove,
+                spacing,
+                probability=self._probability(box),
+                radius_mm=reach,
+                fixed=earlier[box] != 0,
+            )
+        except ValueError as error:
+            raise ProSMAError("bad_input", str(error)) from error
+        return box, result.on(mask[box])
+
+    def _probability(self, box):
+        """The network's probability of the segment in a box of the grid, 0 to 255, or None if it is not known."""
+        import numpy
+
+        if self._kept is None or self._kept.probabilities is None:
+            return None
+        shift = self._extent[4::-2]  # of the grid's first voxel from the volume's, along K, J, I
+        start = [first - own for first, own in zip(self._kept.offset[::-1], shift, strict=True)]
+        found = numpy.zeros(shapeOf(box), numpy.uint8)
+        known, source = overlap(box, start, self._kept.probabilities.shape[1:])
+        found[known] = self._kept.probabilities[(self._label, *source)]
+        return found
+
+
+def sameMatrix(one, other):
+    """Whether two vtkMatrix4x4 are those of one grid."""
+    import numpy
+
+    return numpy.allclose(slicer.util.arrayFromVTKMatrix(one), slicer.util.arrayFromVTKMatrix(other), atol=SAME_GRID_MM)
