@@ -2,9 +2,11 @@
 
     python Testing/benchmarks/review.py MODEL --data FOLDER [--split test] [--draws 20] [--json FILE]
 
-For each case the first regions are compared with as many random border regions of the same numbers of voxels: round a
-random voxel of the border, the nearest voxels of the border (those with a neighbour of another label, on either side);
-where the border has not enough left, the nearest other voxels. The shares are of all wrong voxels of the split.
+Counted in two ways; the shares are of all wrong voxels of the split:
+- places: everything within a region's radius of its middle, as a person sees it, against as many balls of the same radius
+  round random voxels of the border;
+- voxels: the uncertain voxels of the regions alone, against as many voxels of the border itself (those with a neighbour of
+  another label, on either side), nearest to random ones of them; where the border has not enough left, the nearest others.
 """
 
 import argparse
@@ -62,13 +64,37 @@ def measure(probabilities, labels, reference, spacing, draws: int, seed: int) ->
     sizes = [region.voxels for region in regions]
     random = RandomRegions(labels, spacing, np.random.default_rng(seed))
     by_chance = [int(wrong.ravel()[random.draw(sizes)].sum()) for _ in range(draws)] if wrong.any() else [0]
+    ball = Ball(regions[0].radius if regions else 0, spacing)
+    places = [np.rint(region.centre).astype(int) for region in regions]
+    random_places = [random.places(len(regions)) for _ in range(draws)]
     return {
         "wrong": int(wrong.sum()),
         "found": hit,
         "by_chance": float(np.mean(by_chance)),
+        "found_in_places": ball.count(wrong, places),
+        "by_chance_in_places": float(np.mean([ball.count(wrong, each) for each in random_places])),
         "expected": round(sum(region.error for region in regions), 1),
         "sizes": sizes,
     }
+
+
+class Ball:
+    """Everything within a radius."""
+
+    def __init__(self, radius: float, spacing) -> None:
+        reach = [int(radius / s) for s in spacing]
+        offsets = np.indices([2 * n + 1 for n in reach]).reshape(len(reach), -1) - np.array(reach)[:, None]
+        near = ((offsets * np.asarray(spacing)[:, None]) ** 2).sum(axis=0) <= radius**2
+        self.offsets = offsets[:, near]
+
+    def count(self, wrong: np.ndarray, places) -> int:
+        """Wrong voxels in the union of the balls round some places (indices)."""
+        seen = np.zeros(wrong.shape, bool)
+        for place in places:
+            index = self.offsets + np.asarray(place)[:, None]
+            index = index[:, ((index >= 0) & (index < np.array(wrong.shape)[:, None])).all(axis=0)]
+            seen[tuple(index)] = True
+        return int((wrong & seen).sum())
 
 
 class RandomRegions:
@@ -76,6 +102,7 @@ class RandomRegions:
 
     def __init__(self, labels: np.ndarray, spacing, random: np.random.Generator) -> None:
         self.random = random
+        self.shape = labels.shape
         border = border_of(labels)
         if not border.any():
             border[...] = True
@@ -89,6 +116,11 @@ class RandomRegions:
     @staticmethod
     def _mm(where: np.ndarray, shape, spacing) -> np.ndarray:
         return np.stack(np.unravel_index(where, shape), axis=1) * np.asarray(spacing)
+
+    def places(self, count: int) -> np.ndarray:
+        """Indices of random voxels of the border, (count, axes)."""
+        chosen = self.random.choice(self.border, count, replace=len(self.border) < count)
+        return np.stack(np.unravel_index(chosen, self.shape), axis=1)
 
     def draw(self, sizes: list[int]) -> np.ndarray:
         """Flat indices of the voxels of regions with so many voxels each."""
@@ -126,22 +158,25 @@ def border_of(labels: np.ndarray) -> np.ndarray:
 def summary(rows: list[dict]) -> dict:
     """Shares of all wrong voxels of the split, and their ratio."""
     wrong = max(1, sum(row["wrong"] for row in rows))
-    found, by_chance = (sum(row[key] for row in rows) / wrong for key in ("found", "by_chance"))
-    return {
-        "cases": len(rows),
-        "wrong_voxels": wrong,
-        "share_in_regions": round(found, 4),
-        "share_by_chance": round(by_chance, 4),
-        "ratio": round(found / by_chance, 3) if by_chance else None,
-    }
+    report = {"cases": len(rows), "wrong_voxels": wrong}
+    for name, suffix in {"places": "_in_places", "voxels": ""}.items():
+        found, chance = (sum(row[key + suffix] for row in rows) / wrong for key in ("found", "by_chance"))
+        ratio = round(found / chance, 3) if chance else None
+        report[name] = {"share": round(found, 4), "share_by_chance": round(chance, 4), "ratio": ratio}
+    return report
 
 
 def describe(report: dict) -> str:
-    return (
-        f"{report['model']}, {report['cases']} cases of '{report['split']}', {report['wrong_voxels']} wrong voxels: "
-        f"the first {report['regions']} regions hold {report['share_in_regions']:.1%}, as many random border regions of "
-        f"the same size {report['share_by_chance']:.1%}, ratio {report['ratio']}"
-    )
+    lines = [
+        f"{report['model']}, {report['cases']} cases of '{report['split']}', {report['wrong_voxels']} wrong voxels"
+    ]
+    for name in ("places", "voxels"):
+        values = report[name]
+        lines.append(
+            f"as {name}: the first {report['regions']} regions hold {values['share']:.1%}, as many random ones on the "
+            f"border {values['share_by_chance']:.1%}, ratio {values['ratio']}"
+        )
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,9 @@ MIDDLES = (
     (0.5, 0.75, 0.5),
     (0.5, 0.5, 0.7),
 )  # of the volume's sides
-HALF_AXES = (0.16, 0.16, 0.2)
+HALF_AXES = (0.2, 0.2, 0.22)
+STEEPNESS = 130  # borders about three voxels wide on either side
+REACH = 1.05  # of the half axes
 
 
 def main() -> int:
@@ -137,7 +139,7 @@ def made_up_result(size, folder: Path) -> dict:
 
 def box_of(middle, size) -> list[list[int]]:
     return [
-        [max(0, int((m - 1.2 * h) * n)), min(n, int((m + 1.2 * h) * n))]
+        [max(0, int((m - REACH * h) * n)), min(n, int((m + REACH * h) * n))]
         for m, h, n in zip(middle, HALF_AXES, size, strict=True)
     ]
 
@@ -148,7 +150,7 @@ def ellipsoid(box, middle, size) -> np.ndarray:
     for axis, ((low, high), m, h, n) in enumerate(zip(box, middle, HALF_AXES, size, strict=True)):
         along = ((np.arange(low, high, dtype=np.float32) / n - m) / h) ** 2
         far = far + along.reshape([-1 if other == 2 - axis else 1 for other in range(3)])
-    return np.rint(255 / (1 + np.exp(np.float32(25) * (np.sqrt(far) - 1)))).astype(np.uint8)
+    return np.rint(255 / (1 + np.exp(np.minimum(STEEPNESS * (np.sqrt(far) - 1), 30)))).astype(np.uint8)
 
 
 def value_of(steps):

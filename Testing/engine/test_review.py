@@ -101,7 +101,7 @@ def test_the_middle_is_the_models_own_border_exactly():
 
 def test_a_shift_compares_the_odds_against_the_best_other_class():
     share = np.random.default_rng(0).dirichlet([1, 0.5, 0.5], 5000)
-    probabilities = np.rint(share.T * 255).astype(np.uint8)
+    probabilities = np.rint(share.T * 255).astype(np.uint8).reshape(3, 5, 10, 100)
     labels = probabilities.argmax(axis=0).astype(np.uint8)
     levels = entry_levels(probabilities, labels, 1)
     odds = np.log((probabilities[1] + 0.5) / (np.maximum(probabilities[0], probabilities[2]) + 0.5))

@@ -26,6 +26,14 @@ def entry_levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> n
 
     A voxel belongs to the label with the shift s if its level is at most `level_of(s)`.
     """
+    probabilities = np.asarray(probabilities)  # slices of a memory-mapped array cost more than those of a plain one
+    levels = np.empty(labels.shape, np.int8)
+    for row in range(len(labels)):  # plane by plane all intermediate results stay in the processor's cache
+        levels[row] = _levels(probabilities[:, row], labels[row], value)
+    return levels
+
+
+def _levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> np.ndarray:
     own = np.ascontiguousarray(probabilities[value])
     best = np.zeros(own.shape, np.uint8)
     for number, other in enumerate(probabilities):
@@ -35,7 +43,7 @@ def entry_levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> n
     certain = inside & (own == 255) & (best == 0)
     levels = np.full(own.shape, NEVER, np.int8)
     np.copyto(levels, _table()[255, 0], where=certain)
-    # The few other voxels are looked up one by one, which costs more than all the rest.
+    # The other voxels are looked up one by one, which costs more than all the rest.
     where = np.flatnonzero(((own > 0) | inside) & ~certain)
     level, label = _table()[own.ravel()[where], best.ravel()[where]], labels.ravel()[where]
     # The 8 bits are too coarse to say on which side of its own border a voxel lies: there the labels decide.
