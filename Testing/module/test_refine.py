@@ -500,4 +500,4 @@ def test_the_applications_editor_does_not_act_on_the_panels_strokes(panel):
         panel.enter()
     finally:
         application.setMRMLSegmentEditorNode(None)
-        application.delete()
+        application.deleteLater()

@@ -17,17 +17,15 @@ def editor(slicer, volume, segmentation):
     """An editor of two balls with the example effect."""
     assert headless_slicer.loadModule(MODULE) is None, "a hidden module has no panel"
     editor = slicer.qMRMLSegmentEditorWidget()
-    editor.setParent(slicer.util.mainWindow())
+    editor.setParent(slicer.util.mainWindow(), qt.Qt.Window)
     editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode"))
     editor.setMRMLScene(slicer.mrmlScene)
     editor.setSegmentationNode(segmentation)
-    slicer.util.mainWindow().show()
     editor.show()
     yield editor
     editor.setActiveEffect(None)
     editor.uninstallKeyboardShortcuts()
-    editor.delete()
-    slicer.util.mainWindow().hide()
+    editor.deleteLater()
     headless_slicer.unloadModule("Stamper")
 
 
@@ -136,7 +134,7 @@ def test_editors_that_share_a_node_activate_their_effects_together(editor, slice
     assert other.activeEffect() is not None
     editor.setActiveEffect(None)
     assert other.activeEffect() is None
-    other.delete()
+    other.deleteLater()
 
 
 def test_closing_the_scene_ends_the_effect(editor, slicer):
