@@ -25,9 +25,12 @@ class Review:
     wrong), ``segment`` (name), ``label``, ``island``, ``radius`` (mm), ``checked``.
 
     :param node: the segmentation node.
+    :raises ProSMAError: ``bad_output``, if it is none.
     """
 
     def __init__(self, node):
+        if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+            raise ProSMAError("bad_output", _("There is no segmentation to review."), _("Segment a volume first."))
         self.node = node
 
     # ---- the list
@@ -35,11 +38,14 @@ class Review:
     @property
     def regions(self):
         """The list as it was computed last; None if it never was."""
-        text = self.node.GetAttribute(ATTRIBUTE)
+        return self._stored().get("regions")
+
+    def _stored(self):
+        """{"run": whose probabilities, "regions": the list}; empty if there is none."""
         try:
-            return json.loads(text) if text else None
+            return json.loads(self.node.GetAttribute(ATTRIBUTE) or "{}")
         except ValueError:
-            return None
+            return {}
 
     @property
     def canCompute(self):
@@ -66,15 +72,18 @@ class Review:
         kept = KeptProbabilities.shared().latest(self.node)
         labels, sure, shifts, names = yield from self._present(kept)
         spacing = _spacing(kept.imageToWorld)
+        stored = self._stored()
+        before = stored["regions"] if stored.get("run") == kept.run else []
+        radius = before[0]["radius"] if before else None
         found = yield from Places.engineReview().find_regions_in_steps(
-            kept.probabilities, labels, spacing[::-1], sure, shifts
+            kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius
         )
         ml = spacing[0] * spacing[1] * spacing[2] / MM3_PER_ML
         regions = [self._region(region, kept, ml, names) for region in found]
-        before = self.regions or []
+        before = self.regions if before else []  # marks that were made meanwhile count too
         for region in regions:
             region["checked"] = any(old["checked"] and _isNear(old, region) for old in before)
-        self._keep(regions)
+        self._keep(kept.run, regions)
         return regions
 
     def state(self):
@@ -89,12 +98,13 @@ class Review:
 
     def setChecked(self, index, checked=True):
         """:raises IndexError: there is no such region."""
-        regions = self.regions or []
+        stored = self._stored()
+        regions = stored.get("regions", [])
         regions[index]["checked"] = bool(checked)
-        self._keep(regions)
+        self._keep(stored.get("run"), regions)
 
-    def _keep(self, regions):
-        self.node.SetAttribute(ATTRIBUTE, json.dumps(regions))
+    def _keep(self, run, regions):
+        self.node.SetAttribute(ATTRIBUTE, json.dumps({"run": run, "regions": regions}))
 
     def _present(self, kept):
         """Steps that return (labels now, voxels decided by a person, sensitivities, names by label)."""

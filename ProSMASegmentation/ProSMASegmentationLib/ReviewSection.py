@@ -33,6 +33,7 @@ class ReviewSection:
         self._task = None
         self._shown = None  # the list as it stands in the table
         self._state = None  # of the segments when the list was computed
+        self._entered = False
         self._shortcuts = []
         self._updating = False
         self._timer = qt.QTimer()
@@ -50,7 +51,9 @@ class ReviewSection:
     # ---- life
 
     def enter(self):
-        """The module is shown: its keys work."""
+        """The module is shown: its keys work, and the list is brought up to date."""
+        self._entered = True
+        self._timer.start()
         if self._shortcuts or slicer.util.mainWindow() is None:
             return
         for key, slot in KEYS.items():
@@ -60,7 +63,9 @@ class ReviewSection:
             self._shortcuts.append(shortcut)
 
     def exit(self):
-        """Another module is shown: the keys are free."""
+        """Another module is shown: the keys are free, and nothing is computed meanwhile."""
+        self._entered = False
+        self._stop()
         for shortcut in self._shortcuts:
             shortcut.setParent(None)
             shortcut.deleteLater()
@@ -96,7 +101,9 @@ class ReviewSection:
 
     def _onSettled(self):
         """A moment after a change: compute the list anew where somebody looks at it and it may have become another."""
-        if self._node is None or self._node.GetScene() is None or self._ui.correctCollapsibleButton.collapsed:
+        if self._node is None or self._node.GetScene() is None:
+            return
+        if not self._entered or self._ui.correctCollapsibleButton.collapsed:
             return
         review = Review(self._node)
         state = review.state()

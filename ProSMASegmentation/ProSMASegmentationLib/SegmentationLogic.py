@@ -96,7 +96,8 @@ class SegmentationLogic:
     def reviewRegions(self, segmentationNode):
         """The places of a result that are most likely wrong, worst first, as dicts; see Review.
 
-        :raises ProSMAError: ``no_probabilities``, if the result's probabilities are gone and no list was saved.
+        :raises ProSMAError: ``no_probabilities``, if the result's probabilities are gone and no list was saved;
+          ``bad_output``, if the node is no segmentation.
         """
         return Review(segmentationNode).compute()
 

@@ -60,20 +60,40 @@ def test_a_drag_of_the_mouse_moves_the_border_of_one_segment_only(result):
     first, other = scenes.segment_ids(node)
     before, kept = scenes.voxels(node, first, volume).copy(), scenes.voxels(node, other, volume).copy()
     slider = panel._sensitivity.slider(first)
-    drag_with_the_mouse(slider, 3)
-    settle(panel)
-    grown = scenes.voxels(node, first, volume).copy()
-    assert slider.value > 20
-    assert float(scenes.tag(node, first, "ProSMA.sensitivity")) == pytest.approx(slider.value / 20)
-    assert grown.sum() > before.sum()
-    assert (grown >= before).all()
-    assert np.array_equal(scenes.voxels(node, other, volume), kept)
     drag_with_the_mouse(slider, -3)
     settle(panel)
-    shrunk = scenes.voxels(node, first, volume)
+    assert slider.value < -20
+    assert float(scenes.tag(node, first, "ProSMA.sensitivity")) == pytest.approx(slider.value / 20)
+    shrunk = scenes.voxels(node, first, volume).copy()
     assert shrunk.sum() < before.sum()
     assert (shrunk <= before).all()
     assert np.array_equal(scenes.voxels(node, other, volume), kept)
+    drag_with_the_mouse(slider, 3)
+    settle(panel)
+    grown = scenes.voxels(node, first, volume)
+    assert slider.value > 20
+    assert (grown >= before).all()
+    assert np.array_equal(scenes.voxels(node, other, volume), kept)
+
+
+def test_a_real_structure_grows_into_the_background_only_and_comes_back(panel):
+    scenes.choose(panel, "hippocampus-mr")
+    click(panel.ui.sampleButton)
+    volume = panel.ui.inputVolumeSelector.currentNode()
+    node = scenes.segmented(panel, volume)
+    scenes.open_correct(panel)
+    labels = scenes.label_map(node, volume)
+    for value, segment_id in enumerate(scenes.segment_ids(node), start=1):
+        sizes = []
+        for shift in (-4, -1, 0, 1, 4):
+            drag(panel, segment_id, shift)
+            inside = scenes.voxels(node, segment_id, volume) > 0
+            assert not inside[(labels != 0) & (labels != value)].any()
+            assert np.array_equal(scenes.label_map(node, volume)[labels == 3 - value], labels[labels == 3 - value])
+            sizes.append(int(inside.sum()))
+        assert sizes == sorted(set(sizes)), "more sensitive is larger"
+        drag(panel, segment_id, 0)
+        assert np.array_equal(scenes.label_map(node, volume), labels)
 
 
 def test_the_voxels_are_those_of_the_shifted_odds_and_the_middle_is_the_run_itself(result, models):
@@ -100,7 +120,7 @@ def test_a_moved_segment_still_counts_as_untouched_so_that_a_run_replaces_it(res
     panel, volume, node = result
     labels = scenes.label_map(node, volume)
     first = scenes.segment_ids(node)[0]
-    drag(panel, first, 2)
+    drag(panel, first, -2)
     assert not np.array_equal(scenes.label_map(node, volume), labels)
     assert scenes.click_segment(panel).state == "finished"
     assert len(scenes.segment_ids(node)) == 2
@@ -289,7 +309,7 @@ def test_the_button_puts_all_sliders_back(result):
     panel, volume, node = result
     labels = scenes.label_map(node, volume)
     for segment_id in scenes.segment_ids(node):
-        drag(panel, segment_id, 2)
+        drag(panel, segment_id, -2)
     click(panel.ui.resetSensitivityButton)
     settle(panel)
     assert np.array_equal(scenes.label_map(node, volume), labels)

@@ -65,6 +65,7 @@ def find_regions_in_steps(
     sure: np.ndarray | None = None,
     shifts: dict[int, float] | None = None,
     most: int = 20,
+    radius: float | None = None,
 ) -> Generator[None, None, list[Region]]:
     """Steps of some 10 ms that return the regions, worst first.
 
@@ -75,10 +76,12 @@ def find_regions_in_steps(
         sure: (A, B, C) bool, voxels that a person has decided, or None.
         shifts: log odds by which a label was made more sensitive (`prosma.sensitivity`).
         most: how many regions at most.
+        radius: of a region, in the unit of the spacing; by default it depends on how large the labels are. With the radius
+            of an earlier list regions stay where they were, but for those that changed.
     """
     case = _Case(probabilities, labels, spacing, sure, shifts or {})
     counts = yield from case.count_labels()
-    radius = region_radius(counts, labels.shape, spacing)
+    radius = radius or region_radius(counts, labels.shape, spacing)
     cells = _Cells(case, radius)
     yield from cells.fill()
     chosen = yield from cells.islands(counts)
