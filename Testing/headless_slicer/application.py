@@ -1,5 +1,6 @@
 """`slicer.app`, `slicer.modules`, the main window and the layout, as far as scripted modules use them."""
 
+import gc
 import os
 import shutil
 import sys
@@ -243,7 +244,13 @@ class Application(Signals):
         QtWidgets.QApplication.processEvents(*flags)
 
     def topLevelWidgets(self):
-        return tuple(QtWidgets.QApplication.topLevelWidgets())
+        collects = gc.isenabled()
+        gc.disable()  # a collection amid the call would delete widgets that Qt has already listed
+        try:
+            return tuple(QtWidgets.QApplication.topLevelWidgets())
+        finally:
+            if collects:
+                gc.enable()
 
     def setOverrideCursor(self, cursor):
         QtWidgets.QApplication.setOverrideCursor(QtGui.QCursor(cursor))
