@@ -25,7 +25,7 @@ class ProSMASegmentation(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("ProSMA Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = []
+        self.parent.dependencies = ["Segmentations"]
         self.parent.contributors = ["The ProSMA contributors"]
         self.parent.helpText = _(
             "Segments a volume with one click, by a ProSMA-UNet that runs on this computer. Choose a volume and a model, "
