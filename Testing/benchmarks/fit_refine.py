@@ -70,13 +70,10 @@ def logistic_regression(features: np.ndarray, truth: np.ndarray, weight: np.ndar
     return result
 
 
-def fit(sets: Iterable[tuple[Iterable[user.Subject], user.Brush]], with_probabilities: bool) -> np.ndarray:
-    """The weights of engine.FEATURES from all segments of several data sets, each with its brush."""
+def fit(recorders: Iterable[Recorder]) -> np.ndarray:
+    """The weights of engine.FEATURES from what was recorded in several data sets, which count the same."""
     features, truth, weight = [], [], []
-    for subjects, brush in sets:
-        recorder = Recorder(brush, with_probabilities)
-        for subject in subjects:
-            user.correct(subject, recorder, brush, STROKES)
+    for recorder in recorders:
         features += recorder.features
         truth += recorder.truth
         weight += [w / len(recorder.weight) for w in recorder.weight]
@@ -87,13 +84,16 @@ def main(arguments: list[str]) -> int:
     if not arguments or len(arguments) % 3:
         print(__doc__, file=sys.stderr)
         return 2
-    sets = [
-        (list(user.subjects(model, data, "train", CASES)), user.Brush(float(radius)))
-        for model, data, radius in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)
-    ]
-    for name, with_probabilities in (("network", True), ("image", False)):
-        weights = fit(sets, with_probabilities)
-        print(name, dict(zip(engine.FEATURES, weights.round(3).tolist(), strict=True)))
+    recorders: dict[tuple[str, int], list[Recorder]] = {}
+    for model, data, radius in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+        subjects, brush = list(user.subjects(model, data, "train", CASES)), user.Brush(float(radius))
+        for source, with_probabilities in (("network", True), ("image", False)):
+            recorder = Recorder(brush, with_probabilities)
+            for subject in subjects:
+                user.correct(subject, recorder, brush, STROKES)
+            recorders.setdefault((source, engine.dimension(subjects[0].mask.shape)), []).append(recorder)
+    for kind, recorded in recorders.items():
+        print(kind, tuple(fit(recorded).round(3).tolist()))
     return 0
 
 

@@ -116,7 +116,9 @@ def next_stroke(mask: np.ndarray, reference: np.ndarray, spacing, brush: Brush) 
 def covered(part: np.ndarray, footprint: np.ndarray) -> np.ndarray:
     """For each voxel, how many voxels of `part` the (symmetric) footprint around it covers."""
     shape = [n + m - 1 for n, m in zip(part.shape, footprint.shape, strict=True)]
-    whole = np.fft.irfftn(np.fft.rfftn(part, shape) * np.fft.rfftn(footprint, shape), shape)
+    axes = (0, 1, 2)
+    spectrum = np.fft.rfftn(part, shape, axes) * np.fft.rfftn(footprint, shape, axes)
+    whole = np.fft.irfftn(spectrum, shape, axes)
     return np.rint(whole[tuple(slice(m // 2, m // 2 + n) for n, m in zip(part.shape, footprint.shape, strict=True))])
 
 

@@ -35,8 +35,8 @@ def scene(shape=(24, 40, 40), shift=5, spacing=(1.0, 1.0, 1.0)):
 
 
 def missed(shape=(24, 40, 40), spacing=(1.0, 1.0, 1.0)):
-    """A stroke in the middle of what the mask of `scene` lacks."""
-    return ball(shape, (shape[0] // 2, shape[1] // 2, shape[2] // 2 - 6), 1.5, spacing)
+    """A stroke with a brush of 2 mm in the middle of what the mask of `scene` lacks."""
+    return ball(shape, (shape[0] // 2, shape[1] // 2, shape[2] // 2 - 6), 2, spacing)
 
 
 def dice(first, second):
@@ -94,7 +94,7 @@ def test_the_border_follows_the_image_beyond_the_stroke(shape, spacing):
     stroke = missed(shape, spacing) & truth
     result = refine(mask, image, stroke, None, spacing, radius_mm=8).on(mask)
     painted = mask | stroke
-    assert (result & truth & ~painted).sum() > stroke.sum()
+    assert (result & truth & ~painted).sum() > stroke.sum() / 2
     assert dice(result, truth) > dice(painted, truth) > dice(mask, truth)
 
 
