@@ -175,6 +175,35 @@ def test_a_segment_does_not_grow_into_others_on_whatever_layer(result):
     assert np.array_equal(scenes.voxels(node, first, volume)[block > 0], was)
 
 
+def test_a_segment_does_not_grow_into_one_on_a_coarser_grid(result):
+    import slicer
+    import vtk
+
+    from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
+
+    panel, volume, node = result
+    first = scenes.segment_ids(node)[0]
+    drag(panel, first, -5)
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    double = vtk.vtkMatrix4x4()
+    double.DeepCopy([2, 0, 0, 0.5, 0, 2, 0, 0.5, 0, 0, 2, 0.5, 0, 0, 0, 1])  # each voxel covers 8 of the volume's
+    vtk.vtkMatrix4x4.Multiply4x4(matrix, double, matrix)
+    image, array = SegmentLabelmap.create((2, 2, 2), (8, 8, 8), False, matrix)
+    array[...] = 1
+    segment = slicer.vtkSegment()
+    segment.SetName("coarse")
+    segment.AddRepresentation("Binary labelmap", image)
+    node.GetSegmentation().AddSegment(segment, "coarse")
+    covered = (slice(4, 20),) * 3
+    before = scenes.voxels(node, first, volume).copy()
+    drag(panel, first, 5)
+    now = scenes.voxels(node, first, volume)
+    assert np.array_equal(now[covered], before[covered])
+    assert now.sum() > before.sum()
+    assert (SegmentLabelmap.array(image) == 1).all()
+
+
 def test_a_release_is_one_undo_step_that_takes_the_slider_along(result):
     import slicer
 
