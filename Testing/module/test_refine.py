@@ -173,7 +173,7 @@ def test_strokes_before_are_honoured_by_later_ones(ball):
     click(effect.applyButton)
     assert not ball.voxels()[17, 14, 13]
     assert ball.voxels()[17, 14, 17]
-    ball.draw((15, 16, 17))
+    ball.draw((11, 14, 17))  # beyond what the stroke before has reached
     click(effect.applyButton)
     assert not ball.voxels()[17, 14, 13]
     assert ball.voxels()[17, 14, 17]
