@@ -367,6 +367,12 @@ def test_a_broken_folder_names_the_file_and_the_fault_before_training(broken, tm
     assert not run.exists()
 
 
+def test_a_model_of_single_images_does_not_learn_from_volumes(broken):
+    model = {**small_recipe().model, "dimension": 2, "orientation": None, "spacing": None}
+    with pytest.raises(DatasetError, match=r"Case 'case_\d' is a volume of \d+ slices"):
+        cached(LabelledFolder.open(broken).split("train"), model)
+
+
 def test_an_unknown_split_lists_those_that_are_there(data):
     with pytest.raises(DatasetError, match="train, val, test, all"):
         LabelledFolder.open(data).split("held out")

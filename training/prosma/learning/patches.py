@@ -44,7 +44,7 @@ MARGIN = 1.25  # patches are cut this much larger before they are rotated and sc
 class LoadCanonical(Transform):
     """What the network sees of a case: ``image`` float32 (C, *S), normalised, ``label`` uint8 (1, *S), ``id``.
 
-    2D models get the first slice; 3D models the canonical grid. Inference prepares images with the same functions.
+    Inference prepares images with the same functions. 2D models learn from single images, not from volumes.
     """
 
     def __init__(self, model: dict) -> None:
@@ -52,6 +52,11 @@ class LoadCanonical(Transform):
 
     def __call__(self, case: Case) -> dict:
         image, labels = read_case(case, self.model)
+        if self.model["dimension"] == 2 and image.shape[2] > 1:
+            raise DatasetError(
+                f"Case '{case.id}' is a volume of {image.shape[2]} slices, but the model works on single images. "
+                "Save each labelled slice as a case of its own."
+            )
         array, canonical = to_canonical(image, self.model)
         array = normalise(array, self.model["intensity"])
         if (labels == IGNORED).all():
