@@ -36,7 +36,9 @@ FEATURES = (
 
 # Weights of FEATURES, in their order: with the network's probabilities ("network") or without them ("image"), in a
 # single slice (2) or a volume (3). Fitted on training cases of polyp-colonoscopy (2) and of hippocampus-mr with deformed
-# organs of the head and neck (3); the constants for single slices were then shifted by what served validation cases best.
+# organs of the head and neck (3); the constants for single slices were then shifted by hand. The script in
+# Testing/benchmarks does not give these very numbers: they were fitted with other brushes and reaches, and it lacks the
+# deformed organs.
 WEIGHTS = {
     ("network", 2): (-3.45, 1.28, 0.363, -0.483, 0.051, -0.034, 0.041, 3.223, -20.486, -0.545, 0.226, 1.551),
     ("network", 3): (-1.839, 0.629, 0.177, -1.819, 0.402, -0.753, 0.647, 5.582, -0.826, 0.056, 0.107, -0.012),
