@@ -131,7 +131,8 @@ class Panel(VTKObservationMixin):
             self._parameters.inputVolume = self.logic.firstVolume()
         packages = self.logic.library.packages
         if not self._parameters.model and packages:
-            self._parameters.model = packages[0].id
+            withSample = [package for package in packages if SampleVolumes.forModel(package.id)]
+            self._parameters.model = (withSample or packages)[0].id
 
     def _onSceneStartClose(self, _caller, _event):
         self._unbindParameters()

@@ -127,7 +127,7 @@ def test_kept_weights_are_the_old_ones_in_their_share(parent):
 def test_replay_draws_every_second_patch_from_the_old_cases(parent, tmp_path):
     data, old = corrected(tmp_path / "data"), corrected(tmp_path / "old", cases=7)
     (old / "splits.json").write_text(json.dumps({"train": ["case_5", "case_6"], "test": ["case_0"]}))
-    assert finetune(parent, data, tmp_path / "new", "--replay", str(old)) == 0
+    assert finetune(parent, data, tmp_path / "new", "--replay", str(old), "--steps", "4") == 0
     new = ModelPackage.open(tmp_path / "new")
     assert new.model["fine_tuning"][0]["replayed_cases"] == 2
     assert "and 2 of the original ones" in (new.folder / "README.md").read_text()
