@@ -2,6 +2,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.PanelText import ERROR, NORMAL, showText
+from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentStatus import isLocked, setLocked
 
 SHARED_NODE = "SegmentEditor"  # singleton tag of the node that the application's Segment Editor uses
@@ -81,8 +82,7 @@ class EditorSection:
 
     def _otherEditors(self):
         """The application's editors, and those of other modules."""
-        editors = slicer.util.findChildren(className="qMRMLSegmentEditorWidget")
-        return [editor for editor in editors if editor != self._editor]
+        return [editor for editor in SegmentEditors.all() if editor != self._editor]
 
     def _onEffectRegistered(self, _name):
         self._editor.updateEffectList()

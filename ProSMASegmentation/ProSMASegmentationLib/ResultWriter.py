@@ -6,6 +6,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.VolumeReader import ijkToRasOf, slabs
@@ -166,7 +167,7 @@ class ResultWriter:
         node = self._output
         segmentation = node.GetSegmentation()
         hadSegments = segmentation.GetNumberOfSegments() > 0
-        saveStateForUndo(node)
+        SegmentEditors.saveStateForUndo(node)
         showsSurfaces = segmentation.ContainsRepresentation(CLOSED_SURFACE)
         if showsSurfaces:
             segmentation.RemoveRepresentation(CLOSED_SURFACE)  # else each added segment makes its own at once
@@ -232,16 +233,6 @@ def terminologyEntry(terminology):
     context = "Segmentation category and type - 3D Slicer General Anatomy list"
     codes = ["^".join(terminology.get(part) or ("", "", "")) for part in ("category", "type", "modifier")]
     return "~".join([context, *codes, "Anatomic codes - DICOM master list", "^^", "^^"])
-
-
-def saveStateForUndo(segmentationNode):
-    """Make what follows one undo step in every Segment Editor that edits this segmentation."""
-    told = []
-    for window in slicer.app.topLevelWidgets():
-        for editor in slicer.util.findChildren(window, className="qMRMLSegmentEditorWidget"):
-            if editor.segmentationNode() is segmentationNode and editor not in told:
-                editor.saveStateForUndo()
-                told.append(editor)
 
 
 def _changeTime(segment):

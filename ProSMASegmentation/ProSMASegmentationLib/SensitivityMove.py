@@ -10,8 +10,8 @@ from ProSMASegmentationLib.ResultWriter import (
     TAG_LABEL,
     TAG_SENSITIVITY,
     TAG_STATE,
-    saveStateForUndo,
 )
+from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.VolumeReader import slabs
@@ -106,7 +106,7 @@ class SensitivityMove:
             return False
         self._layer[...] = self._original
         self._touch()
-        saveStateForUndo(self._node)
+        SegmentEditors.saveStateForUndo(self._node)
         inside = self.to(value)
         segment = self._segment
         segment.SetTag(TAG_SENSITIVITY, f"{level_of(value) / self._sensitivity.STEPS_PER_UNIT:g}")
