@@ -413,9 +413,10 @@ def processor_seconds(pid: int) -> float:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_a_killed_command_leaves_no_part_of_its_output(tmp_path):
-    network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [24, 24]}
-    package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[96, 96, 96], network=network)
-    write_image(tmp_path / "scan.nrrd", smooth_volume((96, 96, 300)))
+    # Minutes of work in steps of a second: the command cannot end before it is stopped, and stops soon.
+    network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [64, 64]}
+    package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[48, 48, 48], network=network)
+    write_image(tmp_path / "scan.nrrd", smooth_volume((96, 192, 300)))
     for end, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
         process = subprocess.Popen(
             [
