@@ -2,12 +2,12 @@ import logging
 
 import qt
 import slicer
-import vtk
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.PanelText import showText
 from ProSMASegmentationLib.Review import Review
+from ProSMASegmentationLib.SegmentationFollower import SegmentationFollower
 
 MILLISECONDS_TO_SETTLE = 500  # after an edit
 CHECKED, SEGMENT, SIZE, PLACE = range(4)  # columns
@@ -28,18 +28,13 @@ class ReviewSection:
         table.setHorizontalHeaderLabels([_("Checked"), _("Segment"), _("Size (ml)"), _("Place (R, A, S mm)")])
         table.verticalHeader().setVisible(False)
         table.horizontalHeader().setStretchLastSection(True)
-        self._node = None
-        self._tag = None
+        self._followed = SegmentationFollower(self._onSettled, MILLISECONDS_TO_SETTLE)
         self._task = None
         self._shown = None  # the list as it stands in the table
         self._state = None  # of the segments when the list was computed
         self._entered = False
         self._shortcuts = []
         self._updating = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(MILLISECONDS_TO_SETTLE)
-        self._timer.connect("timeout()", self._onSettled)
         ui.previousRegionButton.connect("clicked()", self._onPrevious)
         ui.nextRegionButton.connect("clicked()", self._onNext)
         ui.checkRegionButton.connect("clicked()", self._onCheck)
@@ -53,7 +48,7 @@ class ReviewSection:
     def enter(self):
         """The module is shown: its keys work, and the list is brought up to date."""
         self._entered = True
-        self._timer.start()
+        self._followed.start()
         if self._shortcuts or slicer.util.mainWindow() is None:
             return
         for key, slot in KEYS.items():
@@ -77,35 +72,26 @@ class ReviewSection:
 
     def setSegmentationNode(self, node):
         """Show this segmentation's list, or nothing for None."""
-        if node is self._node:
+        if not self._followed.follow(node):
             return
-        if self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-            self._tag = None
         self._stop()
-        self._node = node
         self._state = None
         if node is not None:
-            self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, self._onChange)
-            self._timer.start()
+            self._followed.start()
         self._show()
 
     # ---- computing
 
-    def _onChange(self, _node, event):
-        if event != "DeleteEvent":
-            self._timer.start()
-
     def _onCollapsed(self, _collapsed):
-        self._timer.start()
+        self._followed.start()
 
     def _onSettled(self):
         """A moment after a change: compute the list anew where somebody looks at it and it may have become another."""
-        if self._node is None or self._node.GetScene() is None:
+        if self._followed.node is None or self._followed.node.GetScene() is None:
             return
         if not self._entered or self._ui.correctCollapsibleButton.collapsed:
             return
-        review = Review(self._node)
+        review = Review(self._followed.node)
         state = review.state()
         if not review.canCompute:
             self._stop()
@@ -119,7 +105,7 @@ class ReviewSection:
             self._show()
 
     def _stop(self):
-        self._timer.stop()
+        self._followed.stop()
         if self._task is not None:
             self._task.cancel()
             self._task = self._state = None
@@ -136,7 +122,7 @@ class ReviewSection:
     # ---- what is shown
 
     def _show(self):
-        review = Review(self._node) if self._node is not None else None
+        review = Review(self._followed.node) if self._followed.node is not None else None
         regions = (review.regions if review is not None else None) or []
         current = self._table.currentRow()
         self._shown = regions
@@ -211,7 +197,7 @@ class ReviewSection:
 
     def _select(self, row):
         self._table.selectRow(row)
-        Review(self._node).show(row)
+        Review(self._followed.node).show(row)
 
     def _onCheck(self):
         """Mark the chosen place as checked and go on to the next."""
@@ -225,5 +211,5 @@ class ReviewSection:
             self._setChecked(item.row(), item.checkState() == qt.Qt.Checked)
 
     def _setChecked(self, row, checked):
-        Review(self._node).setChecked(row, checked)
+        Review(self._followed.node).setChecked(row, checked)
         self._show()

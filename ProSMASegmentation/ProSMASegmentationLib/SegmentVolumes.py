@@ -1,10 +1,10 @@
 import logging
 
 import qt
-import vtk
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.VolumeReader import slabs
 
@@ -24,38 +24,23 @@ class SegmentVolumes:
         self._table.setHorizontalHeaderLabels([_("Segment"), _("Volume (ml)")])
         self._table.verticalHeader().setVisible(False)
         self._table.horizontalHeader().setStretchLastSection(True)
-        self._node = None
-        self._tag = None
+        self._followed = SegmentationFollower(self._count, MILLISECONDS_TO_SETTLE)
         self._task = None
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(MILLISECONDS_TO_SETTLE)
-        self._timer.connect("timeout()", self._count)
 
     def setSegmentationNode(self, node):
-        if node is self._node:
+        if not self._followed.follow(node):
             return
-        if self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-            self._tag = None
         self._stopCounting()
-        self._node = node
         if node is None:
             self._table.setRowCount(0)
             return
-        self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, self._onChange)
         self._count()
 
     def cleanup(self):
         self.setSegmentationNode(None)
-        self._timer.stop()
-
-    def _onChange(self, _node, event):
-        if event != "DeleteEvent":
-            self._timer.start()
 
     def _stopCounting(self):
-        self._timer.stop()
+        self._followed.stop()
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -68,7 +53,7 @@ class SegmentVolumes:
         import numpy
 
         rows = []
-        segmentation = self._node.GetSegmentation()
+        segmentation = self._followed.node.GetSegmentation()
         for segmentId in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segmentId)
             image = SegmentLabelmap.of(segment)

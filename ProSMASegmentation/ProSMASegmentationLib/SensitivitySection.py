@@ -1,13 +1,13 @@
 import logging
 
 import qt
-import vtk
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.PanelText import ERROR, NORMAL, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import TAG_LABEL
+from ProSMASegmentationLib.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.SegmentStatus import tag
 from ProSMASegmentationLib.SensitivityMove import SensitivityMove, sensitivityOf, whyNotMovable
 from ProSMASegmentationLib.WheelGuard import WheelGuard
@@ -34,32 +34,20 @@ class SensitivitySection:
         header.setStretchLastSection(False)
         header.setSectionResizeMode(SLIDER, qt.QHeaderView.Stretch)
         self._guard = WheelGuard()
-        self._node = None
-        self._tag = None
+        self._followed = SegmentationFollower(self.update, MILLISECONDS_TO_SETTLE)
         self._segmentIds = []  # in the order of the rows
         self._sliders = []
         self._move = None
         self._task = None  # renews the fingerprint of the segment that was moved last
         self._updating = False
-        self._timer = qt.QTimer()
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(MILLISECONDS_TO_SETTLE)
-        self._timer.connect("timeout()", self.update)
         ui.resetSensitivityButton.connect("clicked()", self._onReset)
         self.update()
 
     def setSegmentationNode(self, node):
         """Show this segmentation, or nothing for None."""
-        if node is self._node:
+        if not self._followed.follow(node):
             return
-        if self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-            self._tag = None
-        self._timer.stop()
-        self._move = None
-        self._node = node
-        if node is not None:
-            self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, self._onChange)
+        self._setMove(None)
         self.update()
 
     def cleanup(self):
@@ -73,20 +61,16 @@ class SensitivitySection:
 
     # ---- what is shown
 
-    def _onChange(self, _node, event):
-        if event != "DeleteEvent" and self._move is None:
-            self._timer.start()
-
     def update(self):
         """Show the segments and their sensitivities as they are now."""
         if self._move is not None:
             return
-        segmentation = self._node.GetSegmentation() if self._node is not None else None
+        segmentation = self._followed.node.GetSegmentation() if self._followed.node is not None else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
         ids = [segmentId for segmentId in ids if tag(segmentation.GetSegment(segmentId), TAG_LABEL)]
         if ids != self._segmentIds:
             self._makeRows(ids)
-        reasons = [whyNotMovable(self._node, segmentId) for segmentId in ids]
+        reasons = [whyNotMovable(self._followed.node, segmentId) for segmentId in ids]
         self._updating = True
         for row, (segmentId, why) in enumerate(zip(ids, reasons, strict=True)):
             segment = segmentation.GetSegment(segmentId)
@@ -137,7 +121,7 @@ class SensitivitySection:
     # ---- what a person does
 
     def _onPressed(self, segmentId):
-        self._move = self._begin(segmentId)
+        self._setMove(self._begin(segmentId))
 
     def _onMoved(self, segmentId, position):
         if self._updating:
@@ -149,7 +133,8 @@ class SensitivitySection:
             self._move.to(position / POSITIONS_PER_UNIT)
 
     def _onReleased(self, segmentId):
-        move, self._move = self._move, None
+        move = self._move
+        self._setMove(None)
         if move is not None and move.isValid:
             self._finish(move, self.slider(segmentId).value)
         self.update()
@@ -164,14 +149,18 @@ class SensitivitySection:
         move = self._begin(segmentId)
         if move is not None:
             self._finish(move, position)
-        self._timer.start()
+        self._followed.start()
+
+    def _setMove(self, move):
+        self._move = move
+        self._followed.paused = move is not None
 
     def _begin(self, segmentId):
         try:
-            return SensitivityMove(self._node, segmentId)
+            return SensitivityMove(self._followed.node, segmentId)
         except ProSMAError as error:
             showText(self._ui.sensitivityLabel, str(error), ERROR)
-            self._timer.start()
+            self._followed.start()
             return None
 
     def _finish(self, move, position):
@@ -180,7 +169,7 @@ class SensitivitySection:
             self._task = EventLoopTask(move.renewFingerprint(), self._onRenewed, self._failed).start()
 
     def _onRenewed(self, _nothing):
-        self._timer.start()
+        self._followed.start()
 
     def _failed(self, error):
         logging.error("ProSMA: the fingerprint of a segment could not be renewed", exc_info=error)

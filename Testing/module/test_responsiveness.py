@@ -8,16 +8,21 @@ import scenes
 
 from headless_slicer import click, processEvents, qt
 
-LONGEST_WAIT = 0.1  # seconds
+LONGEST_WORK = 0.1  # seconds of the main thread's processor time
+LONGEST_WAIT = 1.5  # seconds on the clock: other programs of a busy machine may hold a process up
 
 
 class Pulse:
-    """A timer of 10 ms that notes how long the event loop kept it waiting, and during which stage of the job."""
+    """A timer of 10 ms that notes what the event loop did between two beats, and during which stage of the job.
+
+    Processor time is what our own code takes on any machine; the clock also shows where it would wait for something.
+    """
 
     def __init__(self, panel):
         self.panel = panel
+        self.work = []
         self.waits = []
-        self._last = time.perf_counter()
+        self._last = time.thread_time(), time.perf_counter()
         self._timer = qt.QTimer()
         self._timer.setTimerType(qt.Qt.PreciseTimer)
         self._timer.setInterval(10)
@@ -25,15 +30,18 @@ class Pulse:
         self._timer.start()
 
     def _beat(self):
-        now = time.perf_counter()
-        self.waits.append((now - self._last, self.panel.ui.stageLabel.text or "after"))
+        now, stage = (time.thread_time(), time.perf_counter()), self.panel.ui.stageLabel.text or "after"
+        for times, end, start in zip((self.work, self.waits), now, self._last, strict=True):
+            times.append((end - start, stage))
         self._last = now
 
     def stop(self):
         self._timer.stop()
 
-    def longest(self):
-        return max(self.waits)
+    def check(self):
+        assert len(self.waits) > 10
+        assert max(self.work)[0] < LONGEST_WORK, sorted(self.work)[-5:]
+        assert max(self.waits)[0] < LONGEST_WAIT, sorted(self.waits)[-5:]
 
 
 def run_under_pulse(panel, volume, timeout):
@@ -51,16 +59,13 @@ def run_under_pulse(panel, volume, timeout):
 
 
 def test_a_timer_of_10_ms_never_waits_long_during_a_run(panel):
-    """Three tries: other programs of a busy machine may hold a process up now and then, our own code each time."""
+    """The first result, with a new segmentation, and the second, in its place."""
     scenes.choose(panel, "coarse")
     volume = scenes.add_volume(scenes.texture((96, 192, 192)))
-    longest = []
-    while len(longest) < 3 and min(longest, default=1) >= LONGEST_WAIT:
+    for _ in range(2):
         job, pulse = run_under_pulse(panel, volume, timeout=60)
-        assert len(pulse.waits) > 10
         assert scenes.label_map(job.segmentationNode, volume).any()
-        longest.append(pulse.longest()[0])
-    assert min(longest) < LONGEST_WAIT, (longest, sorted(pulse.waits)[-5:])
+        pulse.check()
 
 
 @pytest.mark.slow
@@ -71,4 +76,4 @@ def test_a_timer_of_10_ms_never_waits_long_during_a_run_on_a_large_volume(panel)
     volume = scenes.add_volume(np.tile(block, (4, 4, 4)))
     job, pulse = run_under_pulse(panel, volume, timeout=500)
     print("seconds", job.seconds, "longest waits", sorted(pulse.waits)[-8:])
-    assert pulse.longest()[0] < LONGEST_WAIT, sorted(pulse.waits)[-5:]
+    pulse.check()
