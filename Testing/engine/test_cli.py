@@ -192,9 +192,13 @@ def test_a_folder_does_every_case_and_lists_those_that_failed(tiny, tmp_path, ca
     assert [case["case"] for case in report["cases"]] == ["a", "b", "broken", "d"]
     assert report["failed"] == 1
     assert report["cases"][2]["error"]["code"] == "bad_input"
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz", "d.nii.gz"]
+    assert names_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "d.nii.gz", "prosma-results.jsonl"]
     assert captured.err.strip().splitlines()[-1] == "prosma: 1 of 4 cases failed."
     assert captured.err.startswith("prosma: broken: ")
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
 
 
 def test_numbered_files_are_the_channels_of_a_case(tmp_path):
@@ -204,7 +208,7 @@ def test_numbered_files_are_the_channels_of_a_case(tmp_path):
     for name in ("p1_0000", "p1_0001", "p2_0000"):
         write_image(images / f"{name}.nrrd", smooth_volume((16, 16, 16), seed=len(name)))
     assert run("segment", images, "-m", package.folder, "-o", tmp_path / "out") == 1
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["p1.seg.nrrd"]
+    assert names_in(tmp_path / "out") == ["p1.seg.nrrd", "prosma-results.jsonl"]
     both = [images / "p1_0000.nrrd", images / "p1_0001.nrrd"]
     assert run("segment", *both, "-m", package.folder, "-o", tmp_path / "p1.nrrd") == 0
     one, two = read_labels(tmp_path / "p1.nrrd"), read_labels(tmp_path / "out" / "p1.seg.nrrd")

@@ -24,6 +24,7 @@ SLICER = {
 BUNDLED_WITH_SLICER = {"numpy", "SimpleITK"}
 LIGHT = {
     "prosma.bundle": set(),
+    "prosma.records": set(),
     "prosma.sensitivity": {"numpy"},
     "prosma.review": {"numpy", "SimpleITK"},
     "prosma.refine": {"numpy", "SimpleITK"},

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .geometry import ImageError
 from .reading import IMAGE_SUFFIXES
+from .records import RECORDS, Records
 from .writing import LABEL_SUFFIXES, label_suffix
 
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
@@ -57,14 +58,19 @@ def find_cases(images: list[Path], output: Path, suffix: str, channels: int) -> 
 
     One folder of image files: with nnU-Net names (case_0000.nii.gz, case_0001.nii.gz) files of one case are its
     channels; else each file is a case. A folder with subfolders: each is a DICOM case. A folder with nothing but DICOM
-    files, or single files: one case.
+    files, or single files: one case. Earlier results in the same folder, and the folder of results, are no cases.
     """
     label_suffix(f"case{suffix}")
     folder = images[0]
     if len(images) > 1 or not folder.is_dir():
         name = stem(folder.resolve())
         return [Case(name, list(images), output / f"{name}{suffix}")]
-    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    results = {RECORDS} | (Records(output).names() if output.resolve() == folder.resolve() else set())
+    entries = sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name not in results and entry.resolve() != output.resolve()
+    )
     files = [entry for entry in entries if entry.is_file() and is_image(entry)]
     if files:
         groups = group_channels(files)

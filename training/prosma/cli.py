@@ -93,6 +93,11 @@ def add_segment_parser(commands) -> None:
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
     )
+    segment.add_argument(
+        "--resume",
+        action="store_true",
+        help="leave out what is in the output folder already, from the same model and image",
+    )
     segment.add_argument("--json", action="store_true", help="print a report as JSON")
     segment.add_argument("--accept-licence", action="store_true", help="accept the licence of the model")
     segment.set_defaults(run=run_segment)
@@ -159,24 +164,30 @@ def segment_case(segmenter, case, options: argparse.Namespace, show, batch: bool
     from .geometry import ImageError
     from .image import read_image, write_labels
     from .labels import label_extents, segment_volumes
+    from .results import ResultFile
     from .writing import provenance
 
     roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
+    run = {"overlap": options.overlap, "mirror": options.mirror, "roi": roi}
+    package = segmenter.package
     report = {"case": case.name, "inputs": [str(path) for path in case.images]}
     try:
         show(case.name, "Reading", 0.0, None)
-        image = read_image(case.checked_images())
+        images = case.checked_images()
+        file = ResultFile.from_files(case.output, package, run, images) if batch else None
+        if file is not None and options.resume and file.is_finished:
+            return {**report, "output": str(case.output), "skipped": file.state}
+        if file is not None:
+            file.check()
+        image = read_image(images)
         result = segmenter.segment(
-            image,
-            roi=roi,
-            overlap=options.overlap,
-            mirror=options.mirror,
-            progress=lambda stage, fraction, left: show(case.name, stage, fraction, left),
+            image, **run, progress=lambda stage, fraction, left: show(case.name, stage, fraction, left)
         )
-        package = segmenter.package
-        case.output.parent.mkdir(parents=True, exist_ok=True)
-        tags = provenance(package, {"overlap": options.overlap, "mirror": options.mirror, "roi": roi})
-        write_labels(case.output, result.labels, image, package.labels, tags)
+        if file is not None:
+            file.write(result.labels, image)
+        else:
+            case.output.parent.mkdir(parents=True, exist_ok=True)
+            write_labels(case.output, result.labels, image, package.labels, provenance(package, run))
     except Cancelled:
         raise
     except (EngineError, ImageError, OSError) as error:
@@ -205,6 +216,10 @@ def segment_case(segmenter, case, options: argparse.Namespace, show, batch: bool
 
 def print_outcome(outcome: dict) -> None:
     if "error" in outcome:
+        return
+    if "skipped" in outcome:
+        changed = ", and was changed since" if outcome["skipped"] == "edited" else ""
+        print(f"{outcome['output']}  (was there already{changed})")
         return
     print(f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})")
     for segment in outcome["segments"]:

@@ -1,6 +1,6 @@
 """What can go wrong in the engine, with a code for programs and two sentences for people."""
 
-CODES = ("no_torch", "no_device", "out_of_memory", "bad_model", "bad_input", "cancelled", "internal")
+CODES = ("no_torch", "no_device", "out_of_memory", "bad_model", "bad_input", "bad_output", "cancelled", "internal")
 
 
 class EngineError(RuntimeError):

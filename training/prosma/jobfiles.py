@@ -50,7 +50,12 @@ class Job:
                 self.folder.rmdir()
 
     def read_image(self) -> Image:
-        """The image from the channel files, (K, J, I) or (K, J, I, components) each; voxels are read when needed."""
+        """The image from the user's files, or from arrays (K, J, I) or (K, J, I, components) of the channels.
+
+        Voxels of the latter are read when needed.
+        """
+        if "images" in self.request:
+            return self._read_files()
         channels = self.request.get("channels")
         if self.folder is None or not self.folder.is_dir():
             raise bad_request("The job's folder does not exist.")
@@ -60,6 +65,81 @@ class Job:
             return stack_channels([checked_image(self._read_channel(channel)) for channel in channels])
         except ImageError as error:
             raise EngineError("bad_input", error.args[0], error.remedy) from error
+
+    def _read_files(self) -> Image:
+        from .reading import read_image  # and with it SimpleITK
+
+        try:
+            return read_image(self._image_paths())
+        except ImageError as error:
+            raise EngineError("bad_input", error.args[0], error.remedy) from error
+
+    def _image_paths(self) -> list[Path]:
+        images = self.request.get("images")
+        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
+            raise bad_request("'images' is a list of paths.")
+        return [Path(image) for image in images]
+
+    def _path(self, key: str) -> Path:
+        path = self.request.get(key)
+        if not isinstance(path, str) or not path or "\0" in path:
+            raise bad_request(f"'{key}' is a path.")
+        return Path(path)
+
+    def result_file(self, package):
+        """Where the request wants its result, a `prosma.results.ResultFile`.
+
+        Without a digest of the input in the request, that of the image files is taken.
+        """
+        from .results import ResultFile
+
+        output, request = self._path("output"), self.request
+        options = {
+            "overlap": request.get("overlap", 0.5),
+            "mirror": bool(request.get("mirror", False)),
+            "roi": request.get("roi"),
+        }
+        try:
+            if request.get("input") is not None:
+                return ResultFile(output, package, options, {"digest": request["input"]})
+            return ResultFile.from_files(output, package, options, self._image_paths())
+        except ImageError as error:
+            raise EngineError("bad_output", error.args[0], error.remedy) from error
+
+    def list_cases(self) -> list[dict]:
+        """The cases of the folder that the request names: `name`, `images`, `output`, and the `problem` if one is bad."""
+        from .cases import find_cases
+
+        folder, output, request = self._path("images"), self._path("output"), self.request
+        try:
+            found = find_cases([folder], output, request.get("format", ".seg.nrrd"), request.get("channels", 1))
+        except ImageError as error:
+            raise EngineError("bad_input", error.args[0], error.remedy) from error
+        except OSError as error:
+            reason = f"The folder {folder} could not be read ({error.strerror})."
+            raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
+        cases = []
+        for case in found:
+            facts = {"name": case.name, "images": [str(image) for image in case.images], "output": str(case.output)}
+            try:
+                case.checked_images()
+                cases.append({**facts, "problem": ""})
+            except ImageError as error:
+                cases.append({**facts, "problem": str(error)})
+        return cases
+
+    def file_event(self, file, result, voxel_ml: float) -> dict:
+        """The event that tells of a result in a file."""
+        extents = label_extents(result.labels, len(file.package.labels))
+        return {
+            "event": "result",
+            "output": str(file.output),
+            "segments": segment_volumes(extents, voxel_ml),
+            "statistics": result.statistics,
+            "seconds": result.seconds,
+            "device": result.device,
+            "notices": result.notices,
+        }
 
     def _read_channel(self, channel) -> Image:
         if not isinstance(channel, dict) or not is_plain_name(channel.get("file")):

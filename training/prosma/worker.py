@@ -99,7 +99,7 @@ class Worker:
             return True
         if what == "cancel":
             self._cancel(request.get("job"))
-        elif what in ("segment", "refine", "describe"):
+        elif what in ("segment", "refine", "describe", "cases"):
             job = Job(request)
             with self.lock:
                 if job.id in self.jobs:
@@ -126,7 +126,12 @@ class Worker:
 
     def run(self) -> None:
         """Do jobs in order, for ever; the reading thread ends the process."""
-        actions = {"describe": self._describe, "segment": self._segment, "refine": self._refine}
+        actions = {
+            "describe": self._describe,
+            "segment": self._segment,
+            "refine": self._refine,
+            "cases": self._list_cases,
+        }
         while True:
             job = self.waiting.get()
             with self.lock:
@@ -162,6 +167,13 @@ class Worker:
             self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
 
         request = job.request
+        file = job.result_file(self.package(request.get("model"))) if "output" in request else None
+        if file is not None and file.is_finished:
+            return {"event": "result", "output": str(file.output), "skipped": file.state}
+        if file is not None:
+            file.check()
+        if "images" in request:
+            progress("Reading", 0.0, None)
         image = job.read_image()
         progress("Loading the model", 0.0, None)
         segmenter = self.model(request.get("model"), request.get("device", "auto"))
@@ -175,7 +187,14 @@ class Worker:
             cancelled=job.cancelled.is_set,
             allocate=job.allocate,
         )
-        return job.write_results(result, image.voxel_ml, len(segmenter.package.labels))
+        if file is None:
+            return job.write_results(result, image.voxel_ml, len(segmenter.package.labels))
+        progress("Writing", 1.0, None)
+        file.write(result.labels, image)
+        return job.file_event(file, result, image.voxel_ml)
+
+    def _list_cases(self, job: Job) -> dict:
+        return {"event": "result", "cases": job.list_cases()}
 
     def _refine(self, job: Job) -> dict:
         from .refine import refine_label
@@ -199,17 +218,25 @@ class Worker:
             ) from error
         return job.write_refinement(box, refined, time.perf_counter() - began)
 
-    def model(self, path, device):
-        """The Segmenter for a package, loaded once as long as its weights stay the same."""
+    @staticmethod
+    def package(path):
+        """The checked package at a path."""
         from .bundle import ModelPackage, PackageError
-        from .segmenter import Segmenter
 
-        if not isinstance(path, str) or not isinstance(device, str):
-            raise bad_request("A request names its model's package and a device by text.")
+        if not isinstance(path, str):
+            raise bad_request("A request names its model's package by text.")
         try:
-            package = ModelPackage.open(path)
+            return ModelPackage.open(path)
         except (PackageError, OSError) as error:
             raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
+
+    def model(self, path, device):
+        """The Segmenter for a package, loaded once as long as its weights stay the same."""
+        from .segmenter import Segmenter
+
+        if not isinstance(device, str):
+            raise bad_request("A request names a device by text.")
+        package = self.package(path)
         key = (path, package.sha256, device)
         segmenter = self.models.pop(key, None) or Segmenter(package, device)
         self.models[key] = segmenter

@@ -10,7 +10,7 @@ import contextlib
 import gzip
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +51,13 @@ def write_labels(
     image: Image,
     descriptions: Sequence[dict],
     tags: dict[str, str] | None = None,
+    before_it_moves: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a label map (I, J, K), uint8 or uint16, on the grid of `image`.
 
     `descriptions` are the model's `labels` and `tags` go to each segment of a `.seg.nrrd`. An existing file is replaced
-    in one step. ImageError for an unknown ending, OSError where it cannot be written; then nothing has changed.
+    in one step; `before_it_moves` gets the whole file before that, and an error of it keeps the old one. ImageError for
+    an unknown ending, OSError where it cannot be written; then nothing has changed.
     """
     path, suffix = Path(path), label_suffix(path)
     with replaced_when_whole(path, suffix) as temporary:
@@ -64,6 +66,8 @@ def write_labels(
         else:
             fields = segment_fields(labels, image, descriptions, tags or {}) if suffix == ".seg.nrrd" else {}
             temporary.write_bytes(nrrd_bytes(labels, image, fields))
+        if before_it_moves is not None:
+            before_it_moves(temporary)
 
 
 @contextlib.contextmanager
