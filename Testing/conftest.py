@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 WITH_PANEL = [ROOT / "Testing" / name for name in ("module", "headless_slicer")]
 NO_PANEL = system_libraries.notice()
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share the machine's cores
+
 # A busy machine is no reason to fail; the examples are few, because most of them run a network.
 settings.register_profile("prosma", deadline=None, max_examples=25)
 settings.load_profile("prosma")

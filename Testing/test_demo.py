@@ -36,6 +36,7 @@ def test_without_qts_libraries_the_command_line_does_it_and_the_packages_are_nam
     assert "Not written:" in said
 
 
+@pytest.mark.slow
 def test_a_poor_segmentation_is_a_failure(monkeypatch, capsys, tmp_path):
     assert without_qt(monkeypatch, "--output", tmp_path, "--least-dice", "1.01") == 1
     assert "below 1.01" in capsys.readouterr().err

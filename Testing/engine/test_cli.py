@@ -415,39 +415,41 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.parametrize(
+    ("end", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow)]
+)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-def test_a_killed_command_leaves_no_part_of_its_output(tmp_path):
+def test_a_killed_command_leaves_no_part_of_its_output(tmp_path, end, code):
     # Minutes of work in steps of a second: the command cannot end before it is stopped, and stops soon.
     network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [64, 64]}
     package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[48, 48, 48], network=network)
     write_image(tmp_path / "scan.nrrd", smooth_volume((96, 192, 300)))
-    for end, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "prosma.cli",
-                "segment",
-                "scan.nrrd",
-                "-m",
-                str(package.folder),
-                "-o",
-                "out.seg.nrrd",
-            ],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "training")},
-            stderr=subprocess.PIPE,
-        )
-        deadline = time.monotonic() + 120
-        while processor_seconds(process.pid) < SECONDS_TO_BE_AT_WORK:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert process.poll() is None, "the command should still be at work"
-        process.send_signal(end)
-        _, log = process.communicate(timeout=60)
-        assert process.returncode == code
-        assert code != 130 or log.strip().splitlines()[-1] == b"prosma: Stopped."
-        assert sorted(file.name for file in tmp_path.iterdir()) == ["m", "scan.nrrd"]
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "prosma.cli",
+            "segment",
+            "scan.nrrd",
+            "-m",
+            str(package.folder),
+            "-o",
+            "out.seg.nrrd",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "training")},
+        stderr=subprocess.PIPE,
+    )
+    deadline = time.monotonic() + 120
+    while processor_seconds(process.pid) < SECONDS_TO_BE_AT_WORK:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert process.poll() is None, "the command should still be at work"
+    process.send_signal(end)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert code != 130 or log.strip().splitlines()[-1] == b"prosma: Stopped."
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m", "scan.nrrd"]
 
 
 def test_nrrd_is_readable_without_this_project(labelled, tmp_path):

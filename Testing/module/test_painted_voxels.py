@@ -121,8 +121,17 @@ def mask_modes(case):
     node.SetSourceVolumeIntensityMask(False)
 
 
-@pytest.mark.parametrize("how", ["completed", "locked"])
-@pytest.mark.parametrize("overwrite", ["OverwriteAllSegments", "OverwriteVisibleSegments", "OverwriteNone"])
+@pytest.mark.parametrize(
+    ("overwrite", "how"),
+    [
+        ("OverwriteAllSegments", "locked"),
+        pytest.param("OverwriteAllSegments", "completed", marks=pytest.mark.slow),
+        pytest.param("OverwriteVisibleSegments", "completed", marks=pytest.mark.slow),
+        pytest.param("OverwriteVisibleSegments", "locked", marks=pytest.mark.slow),
+        pytest.param("OverwriteNone", "completed", marks=pytest.mark.slow),
+        pytest.param("OverwriteNone", "locked", marks=pytest.mark.slow),
+    ],
+)
 def test_finish_a_then_run_and_refine_b_and_a_is_unchanged(case, overwrite, how):
     """In every mask mode: the strokes lie in A and beside it, and say both that B is there and that it is not."""
     finish(case, how)

@@ -179,7 +179,7 @@ def test_screenshot_holds_panel_slices_and_3d(slicer, panel, volume, segmentatio
         views.screenshot(tmp_path / "absent" / "shot.png")
 
 
-@pytest.mark.parametrize("missing", ["EGL", "fonts"])
+@pytest.mark.parametrize("missing", ["EGL", pytest.param("fonts", marks=pytest.mark.slow)])
 @pytest.mark.skipif(sys.platform != "linux", reason="EGL and fontconfig are hidden the way Linux finds them")
 def test_machine_without_egl_or_fonts_gets_a_notice(tmp_path, missing, request):
     if missing == "fonts":
