@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from prosma.bundle import ModelPackage
 from prosma.cli import main
 from prosma.learning.dataset import DatasetError
-from prosma.learning.planning import mirror_axes, plan_folder, plan_stages, target_spacing, to_multiples
+from prosma.learning.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
 from prosma.learning.recipe import Recipe
 from prosma.unet import ProSMAUNet
 
@@ -133,6 +133,13 @@ def test_training_without_a_recipe_writes_the_one_that_it_follows(photographs, t
     assert main(train) == 0
     written, followed = Recipe.read(run / "recipe.yaml"), json.loads((run / "recipe.json").read_text())
     assert followed["model"] == written.model and followed["network"] == written.network
+
+
+@pytest.mark.parametrize(("cases", "steps", "epochs"), [(2, 25, 120), (12, 60, 50), (500, 100, 30)])
+def test_few_cases_make_short_epochs_of_the_same_training(cases, steps, epochs):
+    planned = rhythm(cases, batch=2)
+    assert (planned["iterations"], planned["epochs"]) == (steps, epochs)
+    assert epochs / planned["validate_every"] >= 6
 
 
 def test_ct_is_scaled_by_its_organs_and_left_and_right_are_never_mirrored(shared, tmp_path):
