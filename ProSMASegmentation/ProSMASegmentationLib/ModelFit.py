@@ -1,5 +1,7 @@
 from slicer.i18n import tr as _
 
+from ProSMASegmentationLib.ProSMAError import ProSMAError
+
 WARN_SPACING_RATIO = 3.0
 WARN_FIELD_RATIO = 1.1
 
@@ -30,6 +32,11 @@ class ModelFit:
                 self._checkSpacing()
                 self._checkFieldOfView(hasRoi=box is not None)
             self._checkIntensity()
+
+    def check(self):
+        """:raises ProSMAError: ``does_not_fit``, with the first of the errors."""
+        if self.errors:
+            raise ProSMAError("does_not_fit", self.errors[0])
 
     @staticmethod
     def channelsOf(package, reader):

@@ -6,6 +6,7 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from ProSMASegmentationLib.BatchSection import BatchSection
 from ProSMASegmentationLib.DevicePicker import DevicePicker
 from ProSMASegmentationLib.EditorSection import EditorSection
 from ProSMASegmentationLib.EngineClient import EngineClient
@@ -55,6 +56,7 @@ class Panel(VTKObservationMixin):
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
         self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
+        self.batch = BatchSection(ui, logic, self._choices, self._askFirst, self._showCase)
         self._connect()
         self._showIdle()
         logic.engine.addObserver(self._onEngineChanged)
@@ -140,6 +142,7 @@ class Panel(VTKObservationMixin):
 
     def _onSceneEndClose(self, _caller, _event):
         self._result.clear()
+        self.batch.forgetRemoved()
         showText(self.ui.messageLabel, "")
         if self._entered:
             self._bindParameters()
@@ -174,6 +177,12 @@ class Panel(VTKObservationMixin):
     @property
     def _package(self):
         return self.logic.library.package(self._parameters.model) if self._parameters is not None else None
+
+    def _choices(self):
+        """(model package, volumes, segmentation node, device) as they are chosen now."""
+        if self._parameters is None:
+            return None, [], None, "auto"
+        return self._package, self._chosenVolumes(), self._parameters.outputSegmentation, self._devices.current
 
     def _chosenVolumes(self):
         """The volumes for the model's channels that are chosen; a volume of several channels stands for all of them."""
@@ -317,7 +326,7 @@ class Panel(VTKObservationMixin):
         showText(self.ui.messageLabel, "")
         parameters = self._parameters
         try:
-            if not self._askForLicence() or not self._askForTorch():
+            if not self._askFirst():
                 return
             self.job = self.logic.segment(
                 self._chosenVolumes(),
@@ -336,6 +345,10 @@ class Panel(VTKObservationMixin):
         self.ui.segmentButton.text = _("Cancel")
         self.ui.progressBar.setVisible(True)
         self._updateSegmentButton()
+
+    def _askFirst(self):
+        """Whether the model's licence is accepted and the engine can run, after asking where that is needed."""
+        return self._askForLicence() and self._askForTorch()
 
     def _askForLicence(self):
         package = self._package
@@ -386,6 +399,15 @@ class Panel(VTKObservationMixin):
         done = _("Done in {seconds:.1f} s on {device}.")
         showText(self.ui.messageLabel, done.format(seconds=job.seconds["total"], device=job.result["device"]))
 
+    def _showCase(self, volumeNode, segmentationNode):
+        """Choose a result of a batch and its volume, to be looked at and corrected."""
+        if self._parameters is None:
+            return
+        if volumeNode is not None:
+            self._parameters.inputVolume = volumeNode
+            slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+        self._parameters.outputSegmentation = segmentationNode
+
     def _showIdle(self):
         self.ui.segmentButton.text = _("Segment")
         self.ui.progressBar.setVisible(False)
@@ -399,7 +421,7 @@ class Panel(VTKObservationMixin):
     # ---- set-up
 
     def _onCheck(self):
-        if self.job is not None:
+        if self.job is not None or self.batch.isActive:
             showText(self.ui.messageLabel, _("Wait until the segmentation is done, or cancel it."), WARNING)
             return
         self.logic.library.refresh()
@@ -408,7 +430,7 @@ class Panel(VTKObservationMixin):
         self.logic.engine.start()
 
     def _onInstall(self):
-        if self.job is not None:
+        if self.job is not None or self.batch.isActive:
             showText(self.ui.messageLabel, _("Wait until the segmentation is done, or cancel it."), WARNING)
             return
         try:

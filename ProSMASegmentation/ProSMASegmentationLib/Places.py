@@ -50,6 +50,14 @@ def engineReview():
     return review
 
 
+def engineRecords():
+    """The module ``prosma.records``, which knows what was written into a folder from what."""
+    _findEngine()
+    from prosma import records
+
+    return records
+
+
 def engineRefine():
     """The module ``prosma.refine``, which moves borders by strokes."""
     _findEngine()

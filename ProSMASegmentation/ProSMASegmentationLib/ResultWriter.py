@@ -147,13 +147,8 @@ class ResultWriter:
     # ---- the scene
 
     def _newNode(self, segments):
-        node = slicer.vtkMRMLSegmentationNode()
         name = f"{self._volume.GetName()} - {self._package.name}"
-        node.SetName(slicer.mrmlScene.GenerateUniqueName(name))
-        for segment in segments.values():
-            node.GetSegmentation().AddSegment(
-                segment, node.GetSegmentation().GenerateUniqueSegmentID(segment.GetName())
-            )
+        node = segmentationOf(segments.values(), slicer.mrmlScene.GenerateUniqueName(name))
         slicer.mrmlScene.AddNode(node)
         try:
             node.CreateDefaultDisplayNodes()
@@ -191,9 +186,12 @@ class ResultWriter:
             segmentation.CreateRepresentation(CLOSED_SURFACE)
         if not hadSegments:
             self._placeBesideVolume(node)
+        self._makeVisible(node)
+        return node
+
+    def _makeVisible(self, node):
         if node.GetDisplayNode() is None:
             node.CreateDefaultDisplayNodes()
-        return node
 
     @staticmethod
     def _leaveSharedLayers(segmentation, segmentIds):
@@ -214,6 +212,16 @@ class ResultWriter:
         nodeItem = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
         if volumeItem and nodeItem:
             hierarchy.SetItemParent(nodeItem, hierarchy.GetItemParent(volumeItem))
+
+
+def segmentationOf(segments, name):
+    """A new segmentation node, in no scene yet, with these segments."""
+    node = slicer.vtkMRMLSegmentationNode()
+    node.SetName(name)
+    segmentation = node.GetSegmentation()
+    for segment in segments:
+        segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(segment.GetName()))
+    return node
 
 
 def fingerprintsOf(image):

@@ -26,8 +26,9 @@ class SegmentationJob:
     the last step; a job that fails or is cancelled leaves it as it was.
 
     Public: ``state`` (WAITING, RUNNING, FINISHED, FAILED, CANCELLED), ``stage``, ``fraction``, ``secondsLeft``,
-    ``error`` (ProSMAError), ``package``, ``volumeNode``, ``result`` (the engine's result event), ``segmentationNode``,
-    ``seconds``, and two lists of functions that get the job: ``onProgress`` and ``onEnd``.
+    ``error`` (ProSMAError), ``package``, ``volumeNode``, ``run`` (its id, a tag of the segments), ``result`` (the
+    engine's result event), ``segmentationNode``, ``seconds``, and two lists of functions that get the job:
+    ``onProgress`` and ``onEnd``.
     """
 
     WAITING, RUNNING, FINISHED, FAILED, CANCELLED = "waiting", "running", "finished", "failed", "cancelled"
@@ -44,7 +45,8 @@ class SegmentationJob:
         self.onProgress = []
         self.onEnd = []
         self.package = package
-        self.volumeNode = readers[0].node
+        self.volumeNode = readers[0].node if readers else None
+        self.run = writer.run if writer is not None else ""
         self._engine = engine
         self._readers = readers
         self._writer = writer
@@ -155,13 +157,16 @@ class SegmentationJob:
         return node, imageToWorld
 
     def _finish(self, written):
-        self._task = None
         node, imageToWorld = written
         KeptProbabilities.shared().keep(self._writer.run, node, imageToWorld, self._folder, self.result)
-        self._stageDone("writing")
         self.segmentationNode = node
+        self._succeed()
+
+    def _succeed(self):
+        self._task = None
+        self._stageDone("writing")
         self.seconds["total"] = time.monotonic() - self._started
-        self.seconds["network"] = self.result["seconds"].get("network", 0.0)
+        self.seconds["network"] = self.result.get("seconds", {}).get("network", 0.0)
         logging.info("ProSMA: %s done in %s", self.package.name, self.seconds)
         self.fraction = 1.0
         self._end(self.FINISHED)

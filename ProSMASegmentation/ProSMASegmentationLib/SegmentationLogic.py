@@ -2,6 +2,8 @@ import math
 
 import slicer
 
+from ProSMASegmentationLib.BatchQueue import BatchQueue
+from ProSMASegmentationLib.BatchSources import BatchOptions, sourceOf
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.ModelFit import ModelFit
@@ -28,6 +30,7 @@ class SegmentationLogic:
         self.engine = engine or EngineClient.shared()
         self._library = library
         self._jobs = []
+        self._batches = []
 
     @property
     def library(self):
@@ -74,6 +77,29 @@ class SegmentationLogic:
         job.start(outputSegmentation)
         return job.wait() if wait else job
 
+    def batch(self, source=None, model="hippocampus-mr", outputFolder=None, device="auto", wait=True):
+        """Segment many images. One that fails does not stop the others; see ``failures`` of the returned batch.
+
+        What an earlier call has finished, from the same image with the same model, is not computed again. Files that
+        ProSMA did not write, and results that somebody changed since, are never replaced.
+
+        :param source: a list of volume nodes (all loaded volumes by default), a sequence or sequence browser node, or
+          the path of a folder of images.
+        :param outputFolder: for ``.seg.nrrd`` files; None for nodes in the scene, which a folder of images cannot have.
+        :param model, device: as for ``segment``.
+        :param wait: process events until all is done. Else return at once.
+        :return: the BatchQueue, with ``items`` and ``failures`` (each with ``name``, ``state``, ``error``,
+          ``segmentationNode`` or ``output``).
+        :raises ProSMAError: if nothing can be done at all, for instance without PyTorch.
+        """
+        package = self.library.resolve(model)
+        self.library.checkLicence(package)
+        queue = BatchQueue(sourceOf(source), BatchOptions(self, package, device, outputFolder))
+        self._batches.append(queue)
+        queue.onEnd.append(self._batches.remove)
+        queue.start()
+        return queue.wait() if wait else queue
+
     # ---- corrections
 
     def sensitivity(self, segmentationNode, segmentId):
@@ -118,7 +144,9 @@ class SegmentationLogic:
         self.engine.request({"do": "describe", "model": str(package.folder), "device": device}, onEvent)
 
     def cancelAll(self, reason=None):
-        """Cancel every job that runs or waits."""
+        """Cancel every batch, and every job that runs or waits."""
+        for queue in list(self._batches):
+            queue.cancel(reason)
         for job in self.activeJobs:
             job.cancel(reason)
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -139,6 +141,24 @@ def ijkToRasOf(volumeNode):
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     return matrix
+
+
+def digestOf(readers):
+    """Steps (for EventLoopTask) that return a text which tells whether volumes still have the same voxels and geometry.
+
+    The geometry counts in 1/10000 mm, since file formats round it.
+    """
+    import numpy
+
+    digest = hashlib.sha256()
+    for reader in readers:
+        array = reader.array()
+        geometry = numpy.round(numpy.array(reader.geometry()) * 1e4).astype("<i8")
+        digest.update(f"{array.shape} {array.dtype.str}".encode() + geometry.tobytes())
+        for slab in slabs(array):
+            digest.update(numpy.ascontiguousarray(slab).data)
+            yield
+    return digest.hexdigest()
 
 
 def slabs(array, bytesPerSlab=BYTES_PER_SLAB):
