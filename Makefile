@@ -1,5 +1,6 @@
 # make setup      .venv with everything, the command .venv/bin/prosma included
 # make demo       one click on Segment on the bundled sample, in a headless Slicer; results in demo/
+# make screenshots  the pictures of the panel in Resources/Panel
 # make test       the fast tests; make test-slow: the long ones
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
 # make lint       ruff
@@ -17,7 +18,7 @@ RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3,
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: setup demo test test-slow test-nnunet lint clean
+.PHONY: setup demo screenshots test test-slow test-nnunet lint clean
 
 setup: $(STAMP)
 	@:
@@ -40,6 +41,9 @@ $(STAMP): $(REQUIREMENTS) | $(PY)
 
 demo: setup
 	$(PY) Testing/demo.py $(DEMO_ARGS)
+
+screenshots: setup
+	$(PY) Testing/screenshots.py
 
 # Two processes of one thread each take half the time of one process with two threads; the tests of a file stay together.
 test: setup

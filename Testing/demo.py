@@ -74,7 +74,7 @@ def _with_panel(sample: dict, file: Path, picture: Path) -> dict:
 
         from headless_slicer import views
 
-        job = _click_segment(headless_slicer, widget)
+        job = click_segment(headless_slicer, widget)
         headless_slicer.click(widget.ui.show3DButton)
         segments = job.segmentationNode.GetSegmentation().GetNumberOfSegments()
         headless_slicer.processEvents(until=lambda: widget.ui.volumesTable.rowCount == segments)
@@ -98,7 +98,7 @@ def _with_panel(sample: dict, file: Path, picture: Path) -> dict:
         headless_slicer.close()
 
 
-def _click_segment(headless_slicer, widget):
+def click_segment(headless_slicer, widget):
     """Choose the model, load its sample, wait for the engine, click Segment and wait. Returns the finished job."""
     ui, panel = widget.ui, widget.panel
     ui.modelSearch.setText("hippocampus")
