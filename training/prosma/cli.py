@@ -51,6 +51,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser() -> argparse.ArgumentParser:
+    from .benchmarking.command import add_benchmark_parser
     from .learning.commands import add_parsers
 
     parser = Parser(prog="prosma", description="AI segmentation of medical images with ProSMA-UNet.")
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_models_parser(commands)
     add_segment_parser(commands)
     add_parsers(commands)
+    add_benchmark_parser(commands)
     return parser
 
 
@@ -88,7 +90,7 @@ def add_segment_parser(commands) -> None:
     )
     segment.add_argument("--format", default=".seg.nrrd", help="ending of the files in an output folder (%(default)s)")
     segment.add_argument("--device", default="auto", help="auto, cpu or cuda (%(default)s)")
-    segment.add_argument("--overlap", type=float, default=0.5, help="share that tiles have in common (%(default)s)")
+    segment.add_argument("--overlap", type=float, help="share that tiles have in common (by default by their size)")
     segment.add_argument("--mirror", action="store_true", help="average over flips: slower, a little more accurate")
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"

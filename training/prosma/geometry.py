@@ -196,12 +196,12 @@ class Canonical:
 def to_canonical(image: Image, model) -> tuple[np.ndarray, Canonical]:
     """The image as a model sees it, before normalisation: float32 (C, X, Y, Z), C-contiguous, and the way back.
 
-    `model` is a ModelPackage or its `model.json` as a dict. 2D models keep the image's axes: (C, I, J, K), where each k
-    is an image of its own.
+    The array is always a new one, which may be changed in place. `model` is a ModelPackage or its `model.json` as a dict.
+    2D models keep the image's axes: (C, I, J, K), where each k is an image of its own.
     """
     canonical = plan_canonical(image, model)
-    array = resample(canonical.view(image.array), canonical.size)
-    return np.ascontiguousarray(array, dtype=np.float32), canonical
+    array = np.ascontiguousarray(resample(canonical.view(image.array), canonical.size), dtype=np.float32)
+    return array.copy() if np.may_share_memory(array, image.array) else array, canonical
 
 
 def plan_canonical(image: Image, model) -> Canonical:

@@ -59,3 +59,27 @@ def pad_to_patch(array: np.ndarray, patch_size) -> tuple[np.ndarray, tuple[slice
     if any(before) or any(after):
         array = np.pad(array, [(0, 0), *zip(before, after, strict=True)])
     return array, inside
+
+
+def foreground(array: np.ndarray, patch_size) -> tuple[slice, ...]:
+    """The box of an array (C, *spatial), normalised, outside which each channel has its lowest value everywhere.
+
+    That is the air around a patient, which `ct` clips to one value, and the zeros around a masked brain. The box is
+    an eighth of a patch wider on each side and at least as large as a patch, as far as the array goes.
+    """
+    seen = np.zeros(array.shape[1:], bool)
+    for channel in array:
+        seen |= channel > channel.min()
+    if not seen.any():
+        return tuple(slice(0, n) for n in array.shape[1:])
+    return tuple(_widened(seen, axis, patch) for axis, patch in enumerate(patch_size))
+
+
+def _widened(seen: np.ndarray, axis: int, patch: int) -> slice:
+    """Where something is seen along an axis, with the margin and the least length of `foreground`."""
+    size = seen.shape[axis]
+    where = np.flatnonzero(seen.any(axis=tuple(n for n in range(seen.ndim) if n != axis)))
+    low, high = max(0, int(where[0]) - patch // 8), min(size, int(where[-1]) + 1 + patch // 8)
+    length = max(high - low, min(patch, size))
+    low = min(max(0, (low + high - length) // 2), size - length)
+    return slice(low, low + length)

@@ -15,14 +15,14 @@ from .bundle import ModelPackage, PackageError, resolve
 from .devices import choose_device, core_count, import_torch
 from .errors import Cancelled, EngineError
 from .geometry import Image, ImageError, finite_image, plan_canonical, to_canonical, usable_image
-from .intensity import normalise
+from .intensity import foreground, normalise
+from .memory import Effort, means_out_of_memory, physical_memory
 from .restoring import VOLUMES, Restorer, allocate_array
-from .tiling import LARGEST_OVERLAP, TilePlan, slide
+from .tiling import LARGEST_OVERLAP, TilePlan, fitted_patch, slide
 
 __all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
 
 Progress = Callable[[str, float, "float | None"], None]
-LARGEST_BATCH = 8  # slices that a 2D model sees at once
 MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread,
 LEAST_MONITORED_STEP = 4  # and from every fourth at most: collecting them costs 6 % of a tile's time
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -75,6 +75,7 @@ class Segmenter:
             from .unet import load_network
 
             self.network = load_network(self.package)
+            self.multiple = self.network.divisor
             use_onednn(self.network)
         except (PackageError, OSError) as error:
             raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
@@ -91,8 +92,9 @@ class Segmenter:
         image: Image,
         outputs: Sequence[str] = (),
         roi: Sequence[Sequence[int]] | None = None,
-        overlap: float = 0.5,
+        overlap: float | None = None,
         mirror: bool = False,
+        shortcuts: bool = True,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
         allocate: Callable[..., np.ndarray] = allocate_array,
@@ -103,27 +105,21 @@ class Segmenter:
             image: (C, I, J, K) with its geometry; one channel for each of the model's.
             outputs: any of `probabilities`, `uncertainty`, `gate_map`.
             roi: ((i0, i1), (j0, j1), (k0, k1)), half open: only this part is looked at; outside labels are 0.
-            overlap: share that neighbouring tiles have in common, 0 ... 0.9.
+            overlap: share that neighbouring tiles have in common, 0 ... 0.9; None: by their size (`tiling.default_overlap`).
             mirror: average over the flips that the model was trained with; 2 to 8 times the work.
+            shortcuts: look only at the box of what is not empty (air in CT, zeros in MR), in tiles that fit it. Without
+                them the whole volume is seen in tiles of exactly the trained size.
             progress: called with stage, fraction 0 ... 1 and seconds left (None while unknown).
             cancelled: asked before each tile and stage of the network; True ends the run with Cancelled.
             allocate: makes the result arrays, see `restoring.allocate_array`.
 
+        Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory.Effort`).
+
         Raises EngineError: bad_input, out_of_memory, cancelled, internal.
         """
-        torch = import_torch()
-        run = _Run(self, progress, cancelled, tuple(outputs), overlap, mirror, allocate)
+        run = _Run(self, progress, cancelled, tuple(outputs), overlap, mirror, shortcuts, allocate)
         try:
             return run.segment(image, roi)
-        except torch.cuda.OutOfMemoryError:
-            home = self.device
-            self._move_to("cpu")
-            torch.cuda.empty_cache()
-            run.notices.append(f"The memory of {home} did not suffice: this run was done on the CPU.")
-            try:
-                return run.segment(image, roi)
-            finally:
-                self._move_to(home)
         finally:
             run.end()
 
@@ -177,13 +173,15 @@ class Segmenter:
 class _Run:
     """One call of `Segmenter.segment`: its options, notices and clocks."""
 
-    def __init__(self, segmenter, progress, cancelled, outputs, overlap, mirror, allocate) -> None:
+    def __init__(self, segmenter, progress, cancelled, outputs, overlap, mirror, shortcuts, allocate) -> None:
         self.segmenter = segmenter
         self.model = segmenter.package.model
         self.progress = progress or (lambda stage, fraction, seconds_left: None)
         self.cancelled = cancelled or (lambda: False)
         self.outputs = outputs
         self.overlap = overlap
+        self.shortcuts = shortcuts
+        self.effort = Effort(segmenter.device)
         self.allocate = allocate
         self.notices = list(segmenter.device_notices)
         self.seconds = {"total": 0.0, "preparing": 0.0, "network": 0.0}
@@ -212,17 +210,9 @@ class _Run:
             check_dimension([high - low for low, high in box], self.segmenter.package)
             image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
             self._check_memory(image)
-            result = self._segment_box(image)
+            result = self._segment_with_less_and_less(image)
         except ImageError as error:
             raise EngineError("bad_input", error.args[0], error.remedy) from error
-        except (MemoryError, RuntimeError) as error:
-            if not means_out_of_memory(error):
-                raise
-            raise EngineError(
-                "out_of_memory",
-                "The computer's memory did not suffice for this volume.",
-                "Limit the work to an ROI, ask for fewer outputs or close other programs.",
-            ) from error
         result.labels = on_whole_grid(result.labels, whole_shape, box)
         result.box = box
         if result.reach is not None:
@@ -234,8 +224,9 @@ class _Run:
         return result
 
     def _check_options(self) -> None:
-        if not isinstance(self.overlap, (int, float)) or not 0 <= self.overlap <= LARGEST_OVERLAP:
-            raise ImageError(f"The overlap of tiles is a share from 0 to {LARGEST_OVERLAP}, not {self.overlap!r}.")
+        overlap = self.overlap
+        if overlap is not None and not (isinstance(overlap, (int, float)) and 0 <= overlap <= LARGEST_OVERLAP):
+            raise ImageError(f"The overlap of tiles is a share from 0 to {LARGEST_OVERLAP}, not {overlap!r}.")
         unknown = [name for name in self.outputs if name not in VOLUMES]
         if unknown:
             raise ImageError(f"There is no output '{unknown[0]}'.", f"Choose among {', '.join(VOLUMES)}.")
@@ -261,33 +252,74 @@ class _Run:
                 "Limit the work to an ROI.",
             )
 
+    def _segment_with_less_and_less(self, image: Image) -> Segmentation:
+        """`_segment_box`, again with less memory as long as it does not suffice."""
+        home = self.segmenter.device
+        try:
+            while True:
+                try:
+                    return self._segment_box(image)
+                except (MemoryError, RuntimeError) as error:
+                    if not means_out_of_memory(error):
+                        raise
+                    lighter = self.effort.lighter(self.model["patch_size"], self.segmenter.multiple)
+                    if lighter is None:
+                        raise EngineError(
+                            "out_of_memory",
+                            "The computer's memory did not suffice for this volume.",
+                            "Limit the work to an ROI, ask for fewer outputs or close other programs.",
+                        ) from error
+                self._take_up(*lighter)  # not among the exceptions, which keep the arrays of the failed run alive
+        finally:
+            self.segmenter._move_to(home)
+
+    def _take_up(self, effort: Effort, notice: str) -> None:
+        self.effort = effort
+        self.notices.append(notice)
+        self.segmenter._move_to(effort.device)
+        release_freed_memory()
+        torch = import_torch()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+    def _plan(self, array: np.ndarray) -> TilePlan:
+        """The tiles of an array (C, X, Y, Z)."""
+        patch, multiple = self.model["patch_size"], self.segmenter.multiple
+        if self.model["dimension"] == 2:
+            slices = array.shape[3]
+            together = -(-slices // -(-slices // self.effort.batch))
+            return TilePlan.make(array.shape[1:], [*patch, together], self.overlap, flat=(2,))
+        patch = self.effort.tile(patch, multiple)
+        if self.shortcuts and not self.effort.halvings:
+            patch = fitted_patch(array.shape[1:], patch, self.overlap, multiple)
+        return TilePlan.make(array.shape[1:], patch, self.overlap)
+
     def _segment_box(self, image: Image) -> Segmentation:
         from .gate import GateMonitor
 
         began = time.perf_counter()
         array, canonical = to_canonical(image, self.model)
         array = normalise(array, self.model["intensity"], copy=False)
+        inside = tuple(slice(0, n) for n in array.shape[1:])
+        if self.shortcuts and self.model["dimension"] == 3:
+            inside = foreground(array, self.model["patch_size"])
+            array = np.ascontiguousarray(array[(slice(None), *inside)])
+        plan = self._plan(array)
         self.seconds["preparing"] = time.perf_counter() - began
-        patch, flat = list(self.model["patch_size"]), ()
-        if self.model["dimension"] == 2:
-            slices = array.shape[3]
-            patch, flat = [*patch, -(-slices // -(-slices // LARGEST_BATCH))], (2,)
-        plan = TilePlan.make(array.shape[1:], patch, self.overlap, flat)
         monitor = GateMonitor(self.segmenter.network, keep_maps="gate_map" in self.outputs)
-        restorer = Restorer(canonical, self.segmenter.classes, plan.axis, self.outputs, self.allocate)
+        restorer = Restorer(canonical, self.segmenter.classes, plan.axis, self.outputs, self.allocate, inside)
         planes = self.segmenter.classes + ("gate_map" in self.outputs)
         predict = self._predictor(monitor, plan.count)
         slide(array, plan, planes, predict, restorer.add, self._tile_progress(), self.cancelled)
         results = {name: restorer.results.get(name) for name in ("labels", *VOLUMES)}
         if "probabilities" in self.outputs:
             results["reach"] = restorer.reach()
-        return Segmentation(
-            box=(), device=self.segmenter.device, statistics=self._statistics(monitor, plan.count), **results
-        )
+        return Segmentation(box=(), device=self.segmenter.device, statistics=self._statistics(monitor, plan), **results)
 
-    def _statistics(self, monitor, tiles: int) -> dict:
-        every = monitored_every(tiles, "gate_map" in self.outputs)
-        return {**monitor.statistics(), "tiles": len(range(0, tiles, every)), "of_tiles": tiles}
+    def _statistics(self, monitor, plan: TilePlan) -> dict:
+        every = monitored_every(plan.count, "gate_map" in self.outputs)
+        seen = len(range(0, plan.count, every))
+        return {**monitor.statistics(), "tiles": seen, "of_tiles": plan.count, "tile": list(plan.patch)}
 
     def _predictor(self, monitor, tiles: int):
         """The function that turns a tile (C, *patch) into class probabilities and, if asked for, the gate map."""
@@ -301,7 +333,7 @@ class _Run:
             began = time.perf_counter()
             batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
             batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
-            with torch.inference_mode():
+            with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.float16, enabled=self.effort.half):
                 if next(number) % every == 0:
                     with monitor:
                         scores = self._probabilities(network, batch, layout)
@@ -321,7 +353,7 @@ class _Run:
         return predict
 
     def _probabilities(self, network, batch, layout):
-        return network(batch.contiguous(memory_format=layout)).float().softmax(dim=1)
+        return class_planes(network(batch.contiguous(memory_format=layout)).float()).softmax(dim=1)
 
     def _stop_if_cancelled(self, *_) -> None:
         if self.cancelled():
@@ -353,6 +385,18 @@ def of_class(probabilities: np.ndarray, value: int, classes: int) -> np.ndarray:
 def monitored_every(tiles: int, gate_map: bool) -> int:
     """Gate statistics come from every n-th tile: from all for a gate map, else from a few."""
     return 1 if gate_map else max(LEAST_MONITORED_STEP, -(-tiles // MOST_MONITORED_TILES))
+
+
+def class_planes(logits):
+    """Channels-last (1, C, X, Y, Z) as contiguous planes; others as they are.
+
+    A product with the identity, which took a fifth of the time of PyTorch's own transposition on a CPU.
+    """
+    rows = logits.movedim(1, -1)
+    if logits.is_contiguous() or len(logits) > 1 or not rows.is_contiguous() or logits.device.type != "cpu":
+        return logits
+    classes = logits.shape[1]
+    return (import_torch().eye(classes) @ rows.reshape(-1, classes).T).reshape(logits.shape)
 
 
 def kept_share(maps, shape):
@@ -416,16 +460,3 @@ def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box) -> np.ndarray:
     whole = allocate_array("labels", tuple(shape), None, labels.dtype)
     whole[tuple(slice(*pair) for pair in box)] = labels
     return whole
-
-
-def physical_memory() -> int:
-    """Bytes of memory that the computer has; 0 where the system does not say."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
-
-
-def means_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that the computer's memory (not a card's) did not suffice."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in ("bad_alloc", "can't allocate memory"))

@@ -1,8 +1,11 @@
 """A Gaussian-weighted sliding window whose memory does not grow with the volume's length.
 
 Tiles run band by band along one axis. Scores of the tiles are added in a band as thick as one tile; rows that no later
-tile touches are divided by their weight and delivered at once. Tile positions form a grid and the window is a product
-of one-dimensional ones, so the sum of weights is a product too and needs no array. Needs numpy alone.
+tile touches are delivered at once. Tile positions form a grid and the window is a product of one-dimensional ones, so
+each tile's share of the sum of weights is a product too, known beforehand, and nothing has to be divided at the end.
+
+The band holds 16-bit fixed point, half of what float32 needs: a score of 1 is UNIT. Half-precision floats of the same
+size would be 16 times coarser between 0.5 and 1, where winners are told apart. Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -16,14 +19,31 @@ import numpy as np
 
 from .errors import Cancelled
 from .intensity import pad_to_patch
+from .resampling import UNIT
 
 LARGEST_OVERLAP = 0.9
+SMALL_TILE = 64**3  # voxels that any computer has the memory for
+LEAST_OVERLAP, USUAL_OVERLAP = 0.25, 0.5  # where none is asked for
+SHARED_VOXELS = (
+    24  # between two tiles: near its edge a tile sees too little, and how far that reaches is a matter of voxels
+)
+SHORTEST_TILE, LONGEST_TILE = 5 / 6, 4 / 3  # of the patch that the network was trained with
 
 
-def tile_starts(size: int, patch: int, overlap: float) -> list[int]:
+def default_overlap(patch: int) -> float:
+    """The share that tiles of this length have in common by default: 24 voxels, between a quarter and a half.
+
+    Measured on head and neck CT in tiles of 48: a quarter lost 0.013 of Dice where a half lost nothing.
+    """
+    return min(USUAL_OVERLAP, max(LEAST_OVERLAP, SHARED_VOXELS / patch))
+
+
+def tile_starts(size: int, patch: int, overlap: float | None) -> list[int]:
     """First samples of the tiles along one axis: evenly spread, at least `overlap` (share of a tile) in common."""
     if size <= patch:
         return [0]
+    if overlap is None:
+        overlap = default_overlap(patch)
     step = max(1.0, patch * (1 - overlap))
     count = math.ceil((size - patch) / step - 1e-9) + 1
     return [round(n * (size - patch) / (count - 1)) for n in range(count)]
@@ -35,48 +55,80 @@ def gaussian_window(length: int) -> np.ndarray:
     return np.maximum(np.exp(-0.5 * (place / (length / 8)) ** 2), 1e-3).astype(np.float32)
 
 
+def fitted_patch(
+    size: Sequence[int], patch: Sequence[int], overlap: float | None, multiple: Sequence[int]
+) -> tuple[int, ...]:
+    """Tiles a little shorter or longer than `patch` that cover `size` with the least work; of equals, the largest.
+
+    They need no more memory than `patch`, unless they are small. Longer ones see more of the surroundings: on head and
+    neck CT, trained in tiles of 48, those of 64 made Dice better, with less overlap too.
+    Their sides are multiples of `multiple`. Axes not longer than `patch` keep it.
+    """
+
+    def choices(n: int) -> list[int]:
+        if size[n] <= patch[n]:
+            return [patch[n]]
+        step = multiple[n]
+        low, high = math.ceil(SHORTEST_TILE * patch[n] / step), math.floor(LONGEST_TILE * patch[n] / step)
+        return [patch[n], *(step * times for times in range(low, high + 1) if step * times <= max(size[n], patch[n]))]
+
+    def work(sides: tuple[int, ...]) -> int:
+        return math.prod(len(tile_starts(n, side, overlap)) * side for n, side in zip(size, sides, strict=True))
+
+    limit = max(math.prod(patch), SMALL_TILE)
+    found = [sides for sides in itertools.product(*map(choices, range(len(size)))) if math.prod(sides) <= limit]
+    return min(found, key=lambda sides: (work(sides), -math.prod(sides)))
+
+
 @dataclass(frozen=True)
 class TilePlan:
     """Where the tiles of a volume lie. `size` is the volume's spatial shape after padding to at least one tile.
 
-    `starts[n]` and `windows[n]` are the tiles' first samples and weights along axis n, `axis` is the one that the band
-    moves along.
+    `starts[n]` are the tiles' first samples along axis n, `shares[n]` for each of them its share of the weights of all
+    tiles along this axis; `axis` is the one that the band moves along.
     """
 
     size: tuple[int, ...]
     patch: tuple[int, ...]
     starts: tuple[list[int], ...]
-    windows: tuple[np.ndarray, ...]
+    shares: tuple[list[np.ndarray], ...]
     axis: int
 
     @staticmethod
-    def make(size: Sequence[int], patch: Sequence[int], overlap: float, flat: Sequence[int] = ()) -> TilePlan:
+    def make(size: Sequence[int], patch: Sequence[int], overlap: float | None, flat: Sequence[int] = ()) -> TilePlan:
         """Tiles of shape `patch` over a volume of spatial shape `size`; axes in `flat` are not blended.
 
-        ValueError for an overlap outside 0 ... LARGEST_OVERLAP.
+        `overlap` None means `default_overlap`. ValueError for one outside 0 ... LARGEST_OVERLAP.
         """
-        if not 0 <= overlap <= LARGEST_OVERLAP:
+        if overlap is not None and not 0 <= overlap <= LARGEST_OVERLAP:
             raise ValueError(f"The overlap of tiles is a share from 0 to {LARGEST_OVERLAP}, not {overlap}.")
         padded = tuple(max(n, p) for n, p in zip(size, patch, strict=True))
         starts = tuple(
             tile_starts(n, p, 0 if axis in flat else overlap)
             for axis, (n, p) in enumerate(zip(padded, patch, strict=True))
         )
-        windows = tuple(np.ones(p, np.float32) if n in flat else gaussian_window(p) for n, p in enumerate(patch))
+        windows = [np.ones(p, np.float32) if n in flat else gaussian_window(p) for n, p in enumerate(patch)]
+        shares = tuple(shares_of_weight(*along) for along in zip(padded, starts, windows, strict=True))
         axis = min(range(len(padded)), key=lambda n: (math.prod(padded) // padded[n] * patch[n], n not in flat))
-        return TilePlan(padded, tuple(patch), starts, windows, axis)
+        return TilePlan(padded, tuple(patch), starts, shares, axis)
 
     @property
     def count(self) -> int:
         """Number of tiles."""
         return math.prod(len(starts) for starts in self.starts)
 
-    def total_weight(self, axis: int) -> np.ndarray:
-        """Sum of the tiles' weights at each sample of an axis."""
-        total = np.zeros(self.size[axis], np.float32)
-        for start in self.starts[axis]:
-            total[start : start + self.patch[axis]] += self.windows[axis]
-        return total
+    @property
+    def work(self) -> int:
+        """Voxels of all tiles together, those in several tiles counted in each."""
+        return self.count * math.prod(self.patch)
+
+
+def shares_of_weight(size: int, starts: list[int], window: np.ndarray) -> list[np.ndarray]:
+    """For each tile of one axis, its window divided by the sum of all tiles' windows there."""
+    total = np.zeros(size, np.float32)
+    for start in starts:
+        total[start : start + len(window)] += window
+    return [window / total[start : start + len(window)] for start in starts]
 
 
 def slide(
@@ -90,32 +142,39 @@ def slide(
 ) -> None:
     """Run `predict` on every tile and deliver the blended scores.
 
-    `array` is (C, *S). `predict` takes a tile (C, *patch) and gives `planes` scores for each voxel, float32
-    (planes, *patch), which may be overwritten. `deliver(first, block)` gets finished rows in order: block is
-    (planes, *S) with only the rows from `first` on along `plan.axis`; it is valid during the call only.
+    `array` is (C, *S). `predict` takes a tile (C, *patch) and gives `planes` scores from 0 to 1 for each voxel, float32
+    (planes, *patch). `deliver(first, block)` gets finished rows in order: block is int16 (planes, *S), a score of 1 being
+    UNIT, with only the rows from `first` on along `plan.axis`; it is valid during the call only.
     `progress(done, total)` counts tiles; `cancelled()` is asked before each one. Raises Cancelled.
     """
     padded, inside = pad_to_patch(array, plan.patch)
-    weight = outer_product(plan.windows)
     axis = plan.axis
     band_shape = [plan.patch[n] if n == axis else plan.size[n] for n in range(len(plan.size))]
-    band = np.zeros((planes, *band_shape), np.float32)
-    others = [[0] if n == axis else plan.starts[n] for n in range(len(plan.size))]
-    tops = [*plan.starts[axis], plan.size[axis]]
+    band = np.zeros((planes, *band_shape), np.int16)
     done = 0
-    for top, following in itertools.pairwise(tops):
-        for corner in itertools.product(*others):
+    for layer, (top, following) in enumerate(itertools.pairwise([*plan.starts[axis], plan.size[axis]])):
+        numbers = [[layer] if n == axis else range(len(starts)) for n, starts in enumerate(plan.starts)]
+        for number in itertools.product(*numbers):
             if cancelled():
                 raise Cancelled
-            place = [slice(start, start + length) for start, length in zip(corner, plan.patch, strict=True)]
-            tile = [slice(top, top + plan.patch[n]) if n == axis else part for n, part in enumerate(place)]
+            corner = [starts[n] for starts, n in zip(plan.starts, number, strict=True)]
+            tile = [slice(start, start + length) for start, length in zip(corner, plan.patch, strict=True)]
             scores = predict(padded[(slice(None), *tile)])
-            scores *= weight
-            band[(slice(None), *place)] += scores
+            tile[axis] = slice(None)
+            weight = outer_product([shares[n] for shares, n in zip(plan.shares, number, strict=True)])
+            _add_scores(band[(slice(None), *tile)], scores, weight)
             done += 1
             progress(done, plan.count)
         _finish_rows(band, plan, top, following - top, inside, deliver)
         _move_band(band, axis, following - top)
+
+
+def _add_scores(band: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> None:
+    """Adds weighted scores to their part of the band, plane by plane, so that what lies between stays small."""
+    weight = weight * np.float32(UNIT)
+    for part, plane in zip(band, scores, strict=True):
+        share = plane * weight
+        np.add(part, np.rint(share, out=share).astype(np.int16), out=part)
 
 
 def outer_product(windows: Sequence[np.ndarray]) -> np.ndarray:
@@ -138,11 +197,10 @@ def _finish_rows(band: np.ndarray, plan: TilePlan, top: int, count: int, inside:
     if first >= last:
         return
     block = band[_rows(plan.axis, first - top, last - top)]
-    block = block[(slice(None), *(slice(None) if n == plan.axis else part for n, part in enumerate(inside)))]
-    for n, part in enumerate(inside):
-        total = plan.total_weight(n)[slice(first, last) if n == plan.axis else part]
-        block *= (1 / total).reshape([-1 if m == n else 1 for m in range(len(inside))])
-    deliver(first - keep.start, block)
+    deliver(
+        first - keep.start,
+        block[(slice(None), *(slice(None) if n == plan.axis else part for n, part in enumerate(inside)))],
+    )
 
 
 def _move_band(band: np.ndarray, axis: int, count: int) -> None:

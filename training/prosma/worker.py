@@ -181,7 +181,7 @@ class Worker:
             image,
             outputs=request.get("outputs") or (),
             roi=request.get("roi"),
-            overlap=request.get("overlap", 0.5),
+            overlap=request.get("overlap"),
             mirror=bool(request.get("mirror", False)),
             progress=progress,
             cancelled=job.cancelled.is_set,

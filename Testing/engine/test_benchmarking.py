@@ -1,0 +1,96 @@
+"""`prosma benchmark`: what it counts is right, and what it writes says so."""
+
+import json
+
+import pytest
+
+from prosma.benchmarking.command import median_row
+from prosma.benchmarking.process import measure
+from prosma.benchmarking.report import markdown
+from prosma.benchmarking.subjects import body_volume
+from prosma.cli import main
+
+SMALL = {
+    "subject": "prosma",
+    "shape": (48, 40, 24),
+    "classes": 3,
+    "patch": (16, 16, 16),
+    "features": (4, 8),
+    "overlap": 0.0,
+}
+MACHINE = {"processor": "P", "instructions": [], "cores": 2, "threads": 1, "memory_gb": 8.0, "system": "S", "load": 0.1}
+
+
+def row(name: str, seconds: float) -> dict:
+    return {
+        "name": name,
+        "shape": [256, 256, 160],
+        "classes": 5,
+        "voxels": 256 * 256 * 160,
+        "tiles": 75,
+        "timed": 3,
+        "processor_network": seconds - 1,
+        "processor_rest": 1.0,
+        "processor_seconds": seconds,
+        "peak_bytes": 2**28,
+        "process_bytes": 2**29,
+    }
+
+
+def test_timing_a_few_tiles_runs_the_whole_volume_and_counts_all_tiles():
+    every, few = measure(SMALL), measure({**SMALL, "timed_tiles": 2})
+    assert every["tiles"] == every["timed"] == few["tiles"] > 2 == few["timed"]
+    for clock in ("processor", "wall"):
+        assert few[f"{clock}_seconds"] == pytest.approx(few[f"{clock}_network"] + few[f"{clock}_rest"])
+        assert every[f"{clock}_network"] > 0
+    assert every["voxels"] == 48 * 40 * 24
+
+
+def test_the_volume_is_a_body_in_air():
+    volume = body_volume((50, 40, 3))
+    assert volume.shape == (50, 40, 3)
+    body = volume > -500
+    assert body[25, 20].all()
+    assert not body[:4].any()
+    assert 0.35 < body.mean() < 0.5
+
+
+def test_the_report_compares_with_ours_and_says_what_is_missing():
+    report = {
+        "date": "2026-01-01",
+        "machine": {**MACHINE, "python": "3.11", "torch": "2", "card": None},
+        "clock": "processor",
+        "full": False,
+        "rounds": 1,
+        "whole": [
+            row("ProSMA, defaults", 20.0),
+            row("MONAI, as shipped", 170.0),
+            {**row("nnU-Net, as shipped", 1.0), "problem": "'nnunetv2' is not installed here"},
+        ],
+        "growth": [row("", 20.0)],
+    }
+    text = markdown(report)
+    assert "| MONAI, as shipped | 75 | 169.0 | 1.0 | 170.0 | 8.5 x | 8 x | 6.4 x |" in text
+    assert "not measured: 'nnunetv2' is not installed here" in text
+    assert "the first tiles only" in text
+    assert "| 256 x 256 x 160 | 5 | 75 | 19.0 | 1.00 | 1.91 | 512 MB |" in text
+
+
+def test_rounds_are_put_together_by_their_medians():
+    rows = [row("a", seconds) for seconds in (5.0, 3.0, 40.0)]
+    assert median_row(rows)["processor_seconds"] == 5.0
+    assert median_row([rows[0], {**rows[1], "problem": "no"}])["problem"] == "no"
+
+
+@pytest.mark.slow
+def test_the_command_measures_and_writes(tmp_path):
+    shape = ["--shape", "100", "100", "96"]
+    files = ["--json", str(tmp_path / "a.json"), "--markdown", str(tmp_path / "a.md")]
+    assert main(["benchmark", "--only", "whole", "click", *shape, "--classes", "2", *files]) == 0
+    report = json.loads((tmp_path / "a.json").read_text())
+    rows = {row["name"]: row for row in report["whole"]}
+    assert rows["ProSMA, defaults"]["tiles"] >= 1
+    assert rows["MONAI, as shipped"]["processor_seconds"] > rows["ProSMA, defaults"]["processor_seconds"]
+    assert "problem" in rows["nnU-Net, as shipped"] or rows["nnU-Net, as shipped"]["tiles"] >= 1
+    assert report["click"]["warm"]["network_wall"] > 0
+    assert "A whole volume of 100 x 100 x 96, 2 classes" in (tmp_path / "a.md").read_text()

@@ -1,0 +1,141 @@
+"""`prosma benchmark`: whole volumes beside other tools, growth, and a click; JSON and Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .click import measure_click
+from .machine import describe_machine
+from .process import measured_apart
+from .report import markdown
+
+SHAPE, CLASSES = (256, 256, 160), 5
+PARTS = ("whole", "growth", "click")
+TIMED_TILES = 3  # of each run, unless --full
+SIZES = ((64, 64, 64), (96, 96, 96), (128, 128, 96), (192, 192, 128), SHAPE)
+LARGE = ((512, 512, 300), 25)
+CLICK_SHAPE = (128, 128, 96)
+ROWS = (
+    ("ProSMA, defaults", {"subject": "prosma"}),
+    ("ProSMA, defaults, gate on the skip's grid", {"subject": "prosma", "field_grid": "skip"}),
+    ("MONAI, as shipped", {"subject": "monai", "overlap": 0.5}),
+    ("MONAI, allocator fixed", {"subject": "monai", "overlap": 0.5, "allocator": True}),
+    ("nnU-Net, as shipped", {"subject": "nnunet", "overlap": 0.5}),
+)
+MORE_ROWS = (
+    ("ProSMA, whole volume, overlap 0.5", {"subject": "prosma", "overlap": 0.5, "shortcuts": False}),
+    ("MONAI, allocator fixed, overlap 0.25", {"subject": "monai", "overlap": 0.25, "allocator": True}),
+    ("nnU-Net, allocator fixed", {"subject": "nnunet", "overlap": 0.5, "allocator": True}),
+)
+
+
+def add_benchmark_parser(commands) -> None:
+    parser = commands.add_parser(
+        "benchmark",
+        help="measure the speed on this computer, beside MONAI and nnU-Net where they are installed",
+        description="Whole volumes, growth and a click, side by side in one run. Quick: the network runs on the first "
+        "tiles of each volume and the rest is counted.",
+    )
+    parser.add_argument("--full", action="store_true", help="compute every tile, three rounds, and 512 x 512 x 300")
+    parser.add_argument(
+        "--only", nargs="*", choices=PARTS, default=PARTS, help="what to measure (all; none: tables of --json)"
+    )
+    parser.add_argument("--shape", nargs=3, type=int, default=SHAPE, help="of the whole volume (256 256 160)")
+    parser.add_argument("--classes", type=int, default=CLASSES, help="with background (%(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="of each process; with 1 processor time is compared")
+    parser.add_argument("--python", default=sys.executable, help="interpreter that has MONAI and nnU-Net (this one)")
+    parser.add_argument(
+        "--json", type=Path, help="write everything there, beside parts that an earlier --only left in it"
+    )
+    parser.add_argument("--markdown", type=Path, help="write the tables there, else they are printed")
+    parser.set_defaults(run=run_benchmark)
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    from ..learning.files import write_json
+
+    threads, full = options.threads, options.full
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": describe_machine(threads),
+        "clock": "processor" if threads == 1 else "wall",
+        "full": full,
+        "rounds": 3 if full else 1,
+    }
+
+    def tell(text: str) -> None:
+        print(f"prosma: {text}", file=sys.stderr, flush=True)
+
+    if "whole" in options.only:
+        report["whole"] = measure_whole(tuple(options.shape), options.classes, threads, options.python, full, tell)
+    if "growth" in options.only:
+        report["growth"] = measure_growth(growth_cases(full), threads, full, tell)
+    if "click" in options.only:
+        tell("a click")
+        report["click"] = measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads)
+    if options.json:
+        report = {**earlier_parts(options.json, report["machine"]), **report}
+        write_json(options.json, report)
+    if options.markdown:
+        options.markdown.write_text(markdown(report), encoding="utf-8")
+    else:
+        print(markdown(report))
+    return 0
+
+
+def earlier_parts(path: Path, machine: dict) -> dict:
+    """What an earlier run with `--only` wrote to the same file on the same processor."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if earlier.get("machine", {}).get("processor") != machine["processor"]:
+        return {}
+    return {part: earlier[part] for part in PARTS if part in earlier}
+
+
+def measure_whole(
+    shape, classes: int, threads: int, python: str, full: bool, tell: Callable[[str], None], extra: dict | None = None
+) -> list[dict]:
+    """Each of ROWS, with `full` of MORE_ROWS too, in turn for each round; medians over the rounds.
+
+    `extra` goes into every task.
+    """
+    rounds = []
+    for _ in range(3 if full else 1):
+        rows = []
+        for name, task in (*ROWS, *MORE_ROWS) if full else ROWS:
+            tell(f"whole volume: {name}")
+            common = {"shape": shape, "classes": classes, "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
+            interpreter = sys.executable if task["subject"] == "prosma" else python
+            rows.append({"name": name, **measured_apart([{**task, **common}], threads, interpreter)[0]})
+        rounds.append(rows)
+    return [median_row(found) for found in zip(*rounds, strict=True)]
+
+
+def median_row(rows) -> dict:
+    """The medians of what differs between rows of one name; the problem where one has any."""
+    if problems := [row for row in rows if "problem" in row]:
+        return problems[0]
+    varying = [name for name in rows[0] if name.endswith(("_seconds", "_network", "_rest", "_bytes"))]
+    return {**rows[0], **{name: statistics.median(row[name] for row in rows) for name in varying}}
+
+
+def growth_cases(full: bool) -> list[tuple[tuple[int, int, int], int]]:
+    cases = [(size, CLASSES) for size in SIZES] + [((128, 128, 96), classes) for classes in (2, 15, 25)]
+    return [*cases, LARGE] if full else cases
+
+
+def measure_growth(
+    cases, threads: int, full: bool, tell: Callable[[str], None], extra: dict | None = None
+) -> list[dict]:
+    """Our own path for each (shape, classes), all in one process."""
+    tell("growth with the volume and the classes")
+    common = {"subject": "prosma", "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
+    return measured_apart([{**common, "shape": shape, "classes": classes} for shape, classes in cases], threads)

@@ -1,0 +1,119 @@
+"""The measurements as tables for people, with the bars that they are held against."""
+
+from __future__ import annotations
+
+BARS = {
+    "MONAI, as shipped": 8,
+    "MONAI, allocator fixed": 4,
+    "nnU-Net, as shipped": 8,
+}
+INPUT_BYTES = 4  # a voxel in float32, as the other tools take it
+LARGEST_SHARE_OF_INPUT = 8
+REST_OF_CLICK = 0.10
+
+
+def markdown(report: dict) -> str:
+    """RESULTS.md from what `prosma benchmark --json` writes."""
+    machine, clock = report["machine"], report["clock"]
+    parts = [
+        "# Benchmarks",
+        "Written by `prosma benchmark`"
+        + (" --full" if report["full"] else "")
+        + f" on {report['date']}. Seconds are those of the {clock} clock; every row ran in a process of its own, "
+        f"the rows in turn, {report['rounds']} time(s), medians below.",
+        f"{machine['processor']} ({', '.join(machine['instructions']) or 'no wide vectors'}), {machine['cores']} cores of "
+        f"which {machine['threads']} used, {machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}, "
+        f"torch {machine['torch']}, {machine['card'] or 'no CUDA card'}, load {machine['load']} at the beginning.",
+    ]
+    if not {"avx512_bf16", "amx_bf16"} & {*machine["instructions"]}:
+        parts.append("The processor does not compute in bfloat16, so all of this is float32.")
+    if whole := report.get("whole"):
+        parts += whole_section(whole, clock)
+    if growth := report.get("growth"):
+        parts += growth_section(growth, clock)
+    if click := report.get("click"):
+        parts += click_section(click)
+    return "\n\n".join(parts) + "\n"
+
+
+def whole_section(rows: list[dict], clock: str) -> list[str]:
+    ours = next((row for row in rows if row["name"] == "ProSMA, defaults"), None)
+    first = rows[0]
+    tiles = "All tiles were computed."
+    if any(row.get("timed", 0) < row.get("tiles", 0) for row in rows):
+        tiles = (
+            "The network ran on the first tiles only, in the real run and with its real memory; its time is the median "
+            "tile, the first left out, times the number of tiles, and all else is measured. `--full` computes every tile."
+        )
+    cells = [["", "tiles", "network s", "rest s", "total s", "ProSMA is faster by", "bar", "memory / input"]]
+    for row in rows:
+        if "problem" in row:
+            cells.append([row["name"], f"not measured: {row['problem']}", *[""] * 6])
+            continue
+        ratio = row[f"{clock}_seconds"] / ours[f"{clock}_seconds"] if ours and "problem" not in ours else None
+        bar = BARS.get(row["name"])
+        memory = row["peak_bytes"] / (INPUT_BYTES * row["voxels"])
+        cells.append(
+            [
+                row["name"],
+                row["tiles"],
+                f"{row[f'{clock}_network']:.1f}",
+                f"{row[f'{clock}_rest']:.1f}",
+                f"{row[f'{clock}_seconds']:.1f}",
+                "" if ratio is None or row is ours else f"{ratio:.1f} x",
+                f"{bar} x" if bar else "",
+                f"{memory:.1f} x" + (f" (bar {LARGEST_SHARE_OF_INPUT})" if row is ours else ""),
+            ]
+        )
+    return [
+        f"## A whole volume of {' x '.join(map(str, first['shape']))}, {first['classes']} classes",
+        "A body in air, its box 53 % of the volume; networks of 16, 32, 64, 128 and 256 channels, tiles of 96 x 96 x 96. "
+        "ProSMA goes from int16 voxels to labels; the others get normalised float32 and are not charged for that. They "
+        "overlap tiles by half, which is nnU-Net's default (MONAI's is a quarter). nnU-Net runs without "
+        "mirroring. Memory is the peak above that before the run, over the volume's size in float32. " + tiles,
+        table(cells),
+    ]
+
+
+def growth_section(rows: list[dict], clock: str) -> list[str]:
+    cells = [["volume", "classes", "tiles", "network s", "rest s", "microseconds a voxel", "peak of the process"]]
+    for row in rows:
+        size = " x ".join(map(str, row["shape"]))
+        if "problem" in row:
+            cells.append([size, row["classes"], f"not measured: {row['problem']}", *[""] * 4])
+            continue
+        cells.append(
+            [
+                size,
+                row["classes"],
+                row["tiles"],
+                f"{row[f'{clock}_network']:.1f}",
+                f"{row[f'{clock}_rest']:.2f}",
+                f"{1e6 * row[f'{clock}_seconds'] / row['voxels']:.2f}",
+                f"{row['process_bytes'] / 2**20:.0f} MB",
+            ]
+        )
+    return ["## Growth with the volume and the classes", table(cells)]
+
+
+def click_section(click: dict) -> list[str]:
+    cells = [["", "wall s", "processor s", "network s", "all else", "bar"]]
+    start = click["start"]
+    cells.append(["worker ready, model loaded", f"{start['wall']:.2f}", seconds(start["processor"]), "", "", ""])
+    for name, title in (("cold", "first job"), ("warm", "second job")):
+        row = click[name]
+        rest = f"{row['rest_wall']:.2f} s, {100 * row['rest_share']:.0f} %"
+        bar = f"{100 * REST_OF_CLICK:.0f} % or 0.5 s" if name == "warm" else ""
+        cells.append([title, f"{row['wall']:.2f}", seconds(row["processor"]), f"{row['network_wall']:.2f}", rest, bar])
+    size = " x ".join(map(str, click["shape"]))
+    return [f"## A click: {size}, {click['classes']} classes, labels and probabilities", table(cells)]
+
+
+def seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def table(cells: list[list]) -> str:
+    """A Markdown table; the first row is its head."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])

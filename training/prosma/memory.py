@@ -1,0 +1,67 @@
+"""What to do when memory does not suffice: the same work with less at once, and a sentence that says so."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+LARGEST_BATCH = 8  # slices that a 2D model sees at once
+MOST_HALVINGS = 3  # of a tile's longest side
+SIGNS = ("bad_alloc", "can't allocate memory", "out of memory", "could not create a memory object")
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How a run uses memory: device, half precision (on a card), slices at once (2D), halvings of the tile (3D)."""
+
+    device: str
+    half: bool = False
+    batch: int = LARGEST_BATCH
+    halvings: int = 0
+
+    def lighter(self, patch: Sequence[int], multiple: Sequence[int]) -> tuple[Effort, str] | None:
+        """The next best way that needs less memory and what to tell people about it; None where there is none.
+
+        Fewer slices at once and the CPU instead of a card give the same labels up to rounding. Smaller tiles see less of
+        the surroundings and can move borders a little, so they come last.
+        """
+        on_card = self.device != "cpu"
+        place = f"The memory of {self.device}" if on_card else "The computer's memory"
+        if len(patch) == 2 and self.batch > 1:
+            return replace(
+                self, batch=1
+            ), f"{place} did not suffice for several slices at once: they were taken singly."
+        if on_card and not self.half:
+            return replace(self, half=True), f"{place} did not suffice: half precision was used."
+        if on_card:
+            return Effort("cpu"), f"{place} did not suffice: this run was done on the CPU."
+        smaller = self.tile(patch, multiple, self.halvings + 1)
+        if len(patch) == 2 or self.halvings == MOST_HALVINGS or smaller == self.tile(patch, multiple):
+            return None
+        size = " x ".join(map(str, smaller))
+        return (
+            replace(self, halvings=self.halvings + 1),
+            f"{place} did not suffice: smaller tiles ({size} voxels) were used, which can move borders a little.",
+        )
+
+    def tile(self, patch: Sequence[int], multiple: Sequence[int], halvings: int | None = None) -> tuple[int, ...]:
+        """`patch` with its longest side halved so many times, in multiples of `multiple` and not below twice that."""
+        sides = list(patch)
+        for _ in range(self.halvings if halvings is None else halvings):
+            n = max(range(len(sides)), key=lambda axis: (sides[axis] // (2 * multiple[axis]) > 1, sides[axis]))
+            sides[n] = min(sides[n], max(2, -(-sides[n] // (2 * multiple[n]))) * multiple[n])
+        return tuple(sides)
+
+
+def physical_memory() -> int:
+    """Bytes of memory that the computer has; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
+
+
+def means_out_of_memory(error: Exception) -> bool:
+    """Whether an error means that the memory of the computer or of a card did not suffice."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
