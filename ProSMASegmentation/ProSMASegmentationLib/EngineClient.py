@@ -68,14 +68,8 @@ class EngineClient:
         """Start the process unless it runs. Returns at once; ``ready`` comes as an event."""
         if self._process is not None:
             return
-        environment = qt.QProcessEnvironment.systemEnvironment()
-        paths = [str(Places.engineSource()), *filter(None, [environment.value("PYTHONPATH")])]
-        environment.insert("PYTHONPATH", os.pathsep.join(paths))
-        environment.insert("PYTHONIOENCODING", "utf-8")
-        environment.remove("ITK_AUTOLOAD_PATH")  # Slicer's image plug-ins would be loaded into the engine
-
         process = qt.QProcess()
-        process.setProcessEnvironment(environment)
+        process.setProcessEnvironment(engineEnvironment())
         for processSignal, slot in self._slots().items():
             process.connect(processSignal, slot)
         self._process = process
@@ -114,7 +108,7 @@ class EngineClient:
         process.closeWriteChannel()
         if not process.waitForFinished(1000 * self.SECONDS_TO_END):
             process.kill()
-            self._killProcess(processId)
+            killProcess(processId)
             process.waitForFinished(1000 * self.SECONDS_TO_END)
         self._failRequests(_("The engine was shut down."), "")
         self.ready = {}
@@ -210,14 +204,24 @@ class EngineClient:
             except Exception:
                 logging.exception("ProSMA: handling the end of the engine failed")
 
-    @staticmethod
-    def _killProcess(processId):
-        """Also end the interpreter behind a launcher."""
-        if processId:
-            try:
-                os.kill(processId, getattr(signal, "SIGKILL", signal.SIGTERM))
-            except OSError:
-                logging.debug("ProSMA: process %s had already ended", processId)
+
+def engineEnvironment():
+    """The environment in which the engine's Python finds ``prosma``."""
+    environment = qt.QProcessEnvironment.systemEnvironment()
+    paths = [str(Places.engineSource()), *filter(None, [environment.value("PYTHONPATH")])]
+    environment.insert("PYTHONPATH", os.pathsep.join(paths))
+    environment.insert("PYTHONIOENCODING", "utf-8")
+    environment.remove("ITK_AUTOLOAD_PATH")  # Slicer's image plug-ins would be loaded into the engine
+    return environment
+
+
+def killProcess(processId):
+    """End a process for certain: also the interpreter behind a launcher."""
+    if processId:
+        try:
+            os.kill(processId, getattr(signal, "SIGKILL", signal.SIGTERM))
+        except OSError:
+            logging.debug("ProSMA: process %s had already ended", processId)
 
 
 def errorFromEvent(event):

@@ -53,3 +53,12 @@ class EventLoopTask:
         if not self._ended:
             self._ended = True
             callback(value)
+
+
+def finished(steps):
+    """Take all steps at once, without the event loop. Returns what the generator returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value

@@ -11,8 +11,10 @@ from ProSMASegmentationLib.DevicePicker import DevicePicker
 from ProSMASegmentationLib.EditorSection import EditorSection
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.LearnSection import LearnSection
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
+from ProSMASegmentationLib.OutputsSection import OutputsSection
 from ProSMASegmentationLib.PanelText import ERROR, WARNING, duration, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
@@ -53,6 +55,8 @@ class Panel(VTKObservationMixin):
         self._sensitivity = SensitivitySection(ui)
         self._review = ReviewSection(ui)
         self._editor = EditorSection(ui)
+        self._learn = LearnSection(ui, logic, self._choices, self._onNewModel)
+        self._outputs = OutputsSection(ui, logic, self._choices, self._roi)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
         self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
@@ -102,6 +106,8 @@ class Panel(VTKObservationMixin):
         self._review.cleanup()
         KeptProbabilities.release()
         self._editor.cleanup()
+        self._learn.cleanup()
+        self._outputs.cleanup()
         self._picker.cleanup()
         self.logic.engine.removeObserver(self._onEngineChanged)
         self.logic.engine.stop()
@@ -166,10 +172,11 @@ class Panel(VTKObservationMixin):
         self._editor.show(parameters.outputSegmentation, parameters.inputVolume)
         self._showChannelSelectors()
         self._watch([*self._chosenVolumes(), parameters.roi])
+        self._learn.update()
         self._updateSegmentButton()
 
     def _showSegmentation(self, node):
-        for section in (self._result, self._sensitivity, self._review):
+        for section in (self._result, self._sensitivity, self._review, self._outputs):
             section.setSegmentationNode(node)
 
     # ---- input
@@ -183,6 +190,12 @@ class Panel(VTKObservationMixin):
         if self._parameters is None:
             return None, [], None, "auto"
         return self._package, self._chosenVolumes(), self._parameters.outputSegmentation, self._devices.current
+
+    def _roi(self):
+        return self._parameters.roi if self._parameters is not None else None
+
+    def _onNewModel(self):
+        self._picker.fill()
 
     def _chosenVolumes(self):
         """The volumes for the model's channels that are chosen; a volume of several channels stands for all of them."""
@@ -396,6 +409,8 @@ class Panel(VTKObservationMixin):
         if parameters.inputVolume is job.volumeNode:
             parameters.outputSegmentation = job.segmentationNode
         self._result.show(job)
+        if parameters.keepLargestPart:
+            self._outputs.afterRun(job.segmentationNode)
         done = _("Done in {seconds:.1f} s on {device}.")
         showText(self.ui.messageLabel, done.format(seconds=job.seconds["total"], device=job.result["device"]))
 

@@ -15,6 +15,7 @@ class ParameterNode:
     model: id of the chosen model.
     roi: the part of the volume to segment, or None for all of it.
     outputSegmentation: where the result goes, or None for a new segmentation.
+    keepLargestPart: whether only the largest part of each segment is kept after a run.
     """
 
     inputVolume: ImageVolume
@@ -24,3 +25,4 @@ class ParameterNode:
     model: str = ""
     roi: slicer.vtkMRMLMarkupsROINode
     outputSegmentation: slicer.vtkMRMLSegmentationNode
+    keepLargestPart: bool = False

@@ -34,6 +34,14 @@ def engineBundle():
     return bundle
 
 
+def engineVersion():
+    """The version of ProSMA."""
+    _findEngine()
+    from prosma import __version__
+
+    return __version__
+
+
 def engineSensitivity():
     """The module ``prosma.sensitivity``, which moves borders in class probabilities."""
     _findEngine()
@@ -48,6 +56,22 @@ def engineReview():
     from prosma import review
 
     return review
+
+
+def engineGeometry():
+    """The module ``prosma.geometry``, which knows how channels on several grids become one image."""
+    _findEngine()
+    from prosma import geometry
+
+    return geometry
+
+
+def engineReading():
+    """The module ``prosma.reading``, which reads image files."""
+    _findEngine()
+    from prosma import reading
+
+    return reading
 
 
 def engineRecords():

@@ -53,6 +53,12 @@ class SegmentLabelmap:
     # ---- boxes of a volume's grid: [[i0, i1], [j0, j1], [k0, k1]], half open, in the voxels of imageToWorld
 
     @staticmethod
+    def box(image, imageToWorld):
+        """The box that an image occupies. :raises ProSMAError: ``bad_output``, if it lies on another grid."""
+        shift, extent = _shiftOrRefuse(image, imageToWorld), image.GetExtent()
+        return [[extent[2 * axis] + shift[axis], extent[2 * axis + 1] + 1 + shift[axis]] for axis in range(3)]
+
+    @staticmethod
     def mask(segment, box, imageToWorld):
         """The segment's voxels in a box as a new bool array (K, J, I).
 
@@ -64,10 +70,12 @@ class SegmentLabelmap:
     @staticmethod
     def occupied(image, box, imageToWorld):
         """Where in a box an image is not 0, as a new bool array (K, J, I); images on other grids are resampled."""
-        shift = _gridShift(image, imageToWorld)
-        if shift is None:
-            image, shift = _resampled(image, box, imageToWorld), (0, 0, 0)
-        return _boxOf(image, box, shift) != 0
+        return _onGrid(image, box, imageToWorld) != 0
+
+    @staticmethod
+    def resampledMask(segment, box, imageToWorld):
+        """As ``mask``, but a segment on another grid is resampled (nearest neighbour)."""
+        return _onGrid(SegmentLabelmap.of(segment), box, imageToWorld) == segment.GetLabelValue()
 
     @staticmethod
     def writable(segment, box, imageToWorld):
@@ -115,6 +123,14 @@ def _gridShift(image, imageToWorld):
     if far > LARGEST_MISFIT or numpy.abs(relative[:3, 3] - shift).max() > LARGEST_MISFIT:
         return None
     return tuple(int(number) for number in shift)
+
+
+def _onGrid(image, box, imageToWorld):
+    """The voxels of a box of any grid as a new array (K, J, I)."""
+    shift = _gridShift(image, imageToWorld)
+    if shift is None:
+        image, shift = _resampled(image, box, imageToWorld), (0, 0, 0)
+    return _boxOf(image, box, shift)
 
 
 def _boxOf(image, box, shift):

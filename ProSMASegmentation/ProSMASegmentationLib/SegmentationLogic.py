@@ -6,8 +6,10 @@ from ProSMASegmentationLib.BatchQueue import BatchQueue
 from ProSMASegmentationLib.BatchSources import BatchOptions, sourceOf
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.LearningLogic import LearningLogic
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelLibrary import ModelLibrary
+from ProSMASegmentationLib.OutputsLogic import OutputsLogic
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.ResultWriter import ResultWriter
@@ -17,7 +19,7 @@ from ProSMASegmentationLib.SensitivityMove import SensitivityMove, segmentOf, se
 from ProSMASegmentationLib.VolumeReader import VolumeReader
 
 
-class SegmentationLogic:
+class SegmentationLogic(LearningLogic, OutputsLogic):
     """Segments volumes with models, with or without the panel.
 
     :param engine: the EngineClient to use, by default the one that the whole application shares.

@@ -51,7 +51,7 @@ class SetupCheck:
             torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
                 askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT
             )
-            self._installSafetensors()
+            self._ensure([SAFETENSORS_REQUIREMENT])
         except Exception as error:
             logging.exception("ProSMA: installing PyTorch failed")
             raise ProSMAError(
@@ -64,15 +64,28 @@ class SetupCheck:
         if torch is None:
             raise ProSMAError("no_torch", _("PyTorch was not installed."), _("Click Install PyTorch to try again."))
 
+    @classmethod
+    def installTraining(cls, requirements):
+        """Install what fine-tuning needs. :raises ProSMAError: ``no_training``, with what to do."""
+        try:
+            cls._ensure(requirements)
+        except Exception as error:
+            logging.exception("ProSMA: installing the packages for training failed")
+            raise ProSMAError(
+                "no_training",
+                _("The packages for fine-tuning could not be installed: {error}").format(error=error),
+                _("Check the internet connection and the free disk space, and try again; the log has the details."),
+            ) from error
+
     @staticmethod
-    def _installSafetensors():
+    def _ensure(requirements):
         try:
             from slicer import packaging
         except ImportError:  # before Slicer 5.12
-            slicer.util.pip_install(SAFETENSORS_REQUIREMENT)
+            slicer.util.pip_install(" ".join(requirements))
             return
-        if not packaging.pip_check([SAFETENSORS_REQUIREMENT]):
-            packaging.pip_ensure([SAFETENSORS_REQUIREMENT], prompt_install=False, requester="ProSMA")
+        if not packaging.pip_check(requirements):
+            packaging.pip_ensure(requirements, prompt_install=False, requester="ProSMA")
 
     def _engineLines(self):
         ready = self._engine.ready

@@ -237,9 +237,10 @@ def test_a_program_follows_it_line_by_line(parent, tmp_path):
         events = [json.loads(line) for line in process.stdout]
         errors = last_words(process)
     assert process.returncode == 0, errors
-    assert [event["stage"] for event in events] == ["Reading", *["Fine-tuning"] * 4, "Writing", "Done"]
-    assert [event["fraction"] for event in events[1:5]] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-3)
-    assert all(event["seconds_left"] >= 0 for event in events[2:])
+    assert events[0]["pid"] == process.pid
+    assert [event["stage"] for event in events] == ["Starting", "Reading", *["Fine-tuning"] * 4, "Writing", "Done"]
+    assert [event["fraction"] for event in events[2:6]] == pytest.approx([0, 1 / 3, 2 / 3, 1], abs=1e-3)
+    assert all(event["seconds_left"] >= 0 for event in events[3:])
     assert events[-1]["package"] == str(tmp_path / "new") and events[-1]["id"] == "tiny-tuned"
     assert errors == ""
 

@@ -8,7 +8,7 @@ import scenes
 import headless_slicer
 from tiny_model import make_tiny_package
 
-TORCH_SECONDS = 60  # the engine imports torch; on a busy machine that takes its time
+TORCH_SECONDS = 240  # the engine imports torch; on a busy machine that takes its time
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ def reporter(form: str) -> Progress:
         return TextProgress()
     with contextlib.suppress(AttributeError, OSError):  # os.nice is not on Windows
         os.nice(NICENESS)
+    print_json("Starting", 0.0, None, pid=os.getpid())  # a launcher in between has another number
     return print_json
 
 

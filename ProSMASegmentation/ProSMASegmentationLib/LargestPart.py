@@ -1,0 +1,169 @@
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Components import Components
+from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
+from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.KeptResult import slicesOf
+from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.ResultWriter import (
+    TAG_FINGERPRINT,
+    TAG_LABEL,
+    TAG_STATE,
+    fingerprintsOf,
+)
+from ProSMASegmentationLib.SegmentEditors import SegmentEditors
+from ProSMASegmentationLib.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
+from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
+from ProSMASegmentationLib.SensitivityMove import EDITED, segmentOf
+
+
+class LargestPart:
+    """Takes the small islands out of segments that ProSMA made: of each, the largest connected part stays.
+
+    Parts in which a person has added voxels stay too, and locked or completed segments are not touched. Everything
+    together is one undo step.
+
+    :param node: the segmentation. :param segmentIds: the segments; by default all that may be changed.
+    :raises ProSMAError: ``protected``, ``bad_output`` or ``no_probabilities``, if a segment that was named cannot be.
+    """
+
+    def __init__(self, node, segmentIds=None):
+        self._node = node
+        if node is None or not node.IsA("vtkMRMLSegmentationNode") or node.GetScene() is None:
+            raise ProSMAError("bad_output", _("There is no segmentation to change."), _("Segment a volume first."))
+        if segmentIds is None:
+            every = node.GetSegmentation().GetSegmentIDs()
+            segmentIds = [each for each in every if not self._whyNot(segmentOf(node, each))]
+        for segmentId in segmentIds:
+            why = self._whyNot(segmentOf(node, segmentId))
+            if why:
+                raise ProSMAError("protected", why)
+        self._segmentIds = list(segmentIds)
+
+    @staticmethod
+    def _whyNot(segment):
+        if not tag(segment, TAG_LABEL).isdigit():
+            return _("'{name}' was not made by ProSMA. The Segment Editor's effect Islands can clean it.").format(
+                name=segment.GetName()
+            )
+        return whyProtected(segment)
+
+    def steps(self):
+        """Steps (for EventLoopTask) that change the segments at the end, all at once. Returns {name: voxels removed}."""
+        changes = []
+        for segmentId in self._segmentIds:
+            change = _Change(self._node, segmentId)
+            yield from change.find()
+            if change.removed:
+                changes.append(change)
+        if any(not change.isCurrent for change in changes):
+            raise ProSMAError("bad_output", _("The segmentation was changed meanwhile; nothing was removed."))
+        if changes:
+            segmentation = self._node.GetSegmentation()
+            SegmentEditors.saveStateForUndo(self._node)
+            for change in changes:
+                change.write()
+            for change in changes:
+                change.accept()
+            if segmentation.ContainsRepresentation(CLOSED_SURFACE):
+                segmentation.CreateRepresentation(CLOSED_SURFACE)
+            self._node.Modified()
+        for change in changes:
+            yield from change.renewFingerprint()
+        return {change.name: change.removed for change in changes}
+
+
+class _Change:
+    """What goes from one segment. ``removed``: how many voxels; ``isCurrent``: nobody has changed the segment since."""
+
+    def __init__(self, node, segmentId):
+        self._node = node
+        self._segmentId = segmentId
+        self._segment = segment = segmentOf(node, segmentId)
+        self._image = SegmentLabelmap.of(segment)
+        self._kept = KeptProbabilities.shared().of(node, segment)
+        self._reach = self._kept.reach[int(tag(segment, TAG_LABEL)) - 1] if self._kept is not None else None
+        self._edits = None  # (K, J, I) in the reach: voxels that a person has changed
+        self.name = segment.GetName()
+        self.removed = 0
+
+    @property
+    def isCurrent(self):
+        segment = self._node.GetSegmentation().GetSegment(self._segmentId) if self._node.GetScene() else None
+        return segment is self._segment and self._image.GetMTime() == self._time
+
+    def find(self):
+        """Steps that find the voxels to remove."""
+        import numpy
+
+        if SegmentLabelmap.array(self._image).size == 0:
+            return
+        self._time = self._image.GetMTime()
+        self._grid = self._kept.imageToWorld if self._kept is not None else SegmentLabelmap.geometry(self._image)[1]
+        self._box = box = SegmentLabelmap.box(self._image, self._grid)
+        self._present = SegmentLabelmap.mask(self._segment, box, self._grid)
+        added = yield from self._added()
+        components = Components(self._present)
+        yield from components.steps()
+        stay = numpy.zeros(len(components.sizes), bool)
+        stay[components.sizes.argmax()] = True
+        stay[components.numbers[added]] = True
+        stay[0] = True
+        self._islands = ~stay[components.numbers]
+        self.removed = int(numpy.count_nonzero(self._islands))
+
+    def _added(self):
+        """Steps that return where in the box a person has added voxels; also finds out whether the segment is untouched."""
+        import numpy
+
+        if self._kept is None:
+            yield from self._refuseIfEdited()
+            self._untouched = True
+            return numpy.zeros(self._present.shape, bool)
+        added = self._present.copy()  # out of the run's reach everything is a person's
+        if self._reach is not None:
+            self._edits = numpy.zeros([high - low for low, high in reversed(self._reach)], bool)
+            corner, start = ([low for low, _high in box] for box in (self._reach, self._box))
+            for box, now, edits in self._kept.comparisons(self._segment):
+                self._edits[slicesOf(box, corner)] = edits
+                common = [[max(a, c), min(b, d)] for (a, b), (c, d) in zip(box, self._box, strict=True)]
+                if all(low < high for low, high in common):
+                    inBox = slicesOf(common, [low for low, _high in box])
+                    added[slicesOf(common, start)] = (now & edits)[inBox]
+                yield
+        self._untouched = not added.any() and (self._edits is None or not self._edits.any())
+        return added
+
+    def _refuseIfEdited(self):
+        found = yield from fingerprintsOf(self._image)
+        if not Fingerprint.match(found.get(self._segment.GetLabelValue(), EMPTY), tag(self._segment, TAG_FINGERPRINT)):
+            raise ProSMAError(
+                "no_probabilities",
+                _("It is not known any more which voxels of '{name}' a person has added.").format(name=self.name),
+                _("Segment the volume again, or use the Segment Editor's effect Islands."),
+            )
+
+    def write(self):
+        """Take the voxels out, and say that it was ProSMA who did it."""
+        layer, image = SegmentLabelmap.writable(self._segment, self._box, self._grid)
+        layer[self._islands] = 0
+        image.Modified()
+        if self._edits is not None:
+            present = SegmentLabelmap.mask(self._segment, self._reach, self._grid)
+            self._segment.SetTag(TAG_STATE, self._kept.remember(present, self._edits))
+        self._segment.SetTag(TAG_FINGERPRINT, EDITED)
+
+    def accept(self):
+        """The segment is current as it is now; several may share an image."""
+        self._time = self._image.GetMTime()
+
+    def renewFingerprint(self):
+        """Steps that let the segment count as untouched, if it did before."""
+        import numpy
+
+        if not self._untouched:
+            return
+        voxels = (self._present & ~self._islands).view(numpy.uint8)
+        found = yield from Fingerprint.ofLabels(voxels, [low for low, _high in self._box], self._grid)
+        if self.isCurrent:  # else undo or an edit came in between
+            self._segment.SetTag(TAG_FINGERPRINT, found.get(1, EMPTY))
