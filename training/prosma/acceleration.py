@@ -1,29 +1,440 @@
-"""Faster convolutions for inference on a CPU, with the same mathematics."""
+"""A ProSMA-UNet made fast for inference: the same mathematics, arranged for the processor.
+
+On a CPU, with oneDNN, in 2D and 3D:
+
+- The channels lie last in memory throughout, and every convolution calls oneDNN. (PyTorch itself takes unfolded patches
+  and a matrix product for small volumes.)
+- The skip and the decoder feature are never concatenated: the second convolution adds to the result of the first.
+- Norm, activation and gate work in place, a piece in the cache at a time (`fastnorm`). A convolution before a norm needs
+  no bias. The box gate clip(1 + gamma z - lambda, 0, 1) is one scale and shift of the unnormalised field, and a clamp; the
+  signed and the shrinking gate are divided by their thresholds, which leaves one threshold 1 for all channels.
+- The dilated depthwise convolutions never run dilated in 3D (`stencils`); which way is fastest is measured (`tuning`).
+- The channel gate needs the mean of the upsampled decoder feature. It is linear in the mean before the upsampling.
+- Where the processor computes in bfloat16 (AVX-512 BF16, AMX), that is used if the labels on a test image stay the same.
+
+On CUDA the plain network runs with its channels last and in half precision, with the same test. Whatever has no fast way
+(gradients wanted, float64, another device, a PyTorch without oneDNN) takes the plain one.
+"""
 
 from __future__ import annotations
 
-import functools
+import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from . import tuning
+from .fastnorm import channels_last, normalise_, row_of, rows
+from .gate import CompatibilityField, ProximalSkipGate, SpatialGate
+from .stencils import Stencil
+from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
+
+TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
+TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
+AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
+CHANGED_LABELS = 1e-3  # share of a test image's labels that half precision may change
 
 
-def use_onednn(network: nn.Module) -> None:
-    """Make each 3D convolution of a network call oneDNN, where this PyTorch has it; float32 or bfloat16 on a CPU.
+def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto") -> nn.Module:
+    """A network that computes what ``network`` does, faster, without gradients; ``network`` itself where there is none.
 
-    For a batch of one and less than 20480 values in the first three axes, PyTorch chooses a matrix product of unfolded
-    patches instead. That took 39 % of ProSMA-UNet's time on one core, at 40 x 56 x 40 voxels and stages of 16, 32, 64 and
-    128 channels.
+    Args:
+        network: a `ProSMAUNet` with its final weights, in evaluation mode. Its weights are shared, and the fields of its
+            gates are replaced; use it no more. It is moved to ``device``.
+        device: "cpu", "cuda:0", ... The result can be moved to another one later.
+        precision: "float32", "half" (bfloat16 on a CPU, float16 on CUDA) or "auto": half where the processor computes in
+            it, it is faster and a test image keeps its labels.
+
+    The result has ``encoder``, ``decoder`` and ``gates`` like the network, and `gate.GateMonitor` works on it. It is tried
+    on a small image first, and given back only if the answer is right.
     """
-    if not torch.backends.mkldnn.is_available():
-        return
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d) and module.padding_mode == "zeros" and not isinstance(module.padding, str):
-            module._conv_forward = functools.partial(onednn_convolution, module)
+    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(getattr(network, "spatial_dims", None))
+    if type(network) is not ProSMAUNet or not all(map(is_usual, network.modules())):
+        return network.to(device)
+    network = network.to(device, memory_format=layout).eval()
+    image = trial_image(network).to(device)
+    with torch.inference_mode():
+        expected = network(image)
+        fast = FastNetwork(network)
+        if not agrees(fast, image, expected):
+            return fast.undone()
+        in_half = half_pays(fast, image, expected) if precision == "auto" else precision == "half"
+        fast.half_on = image.device.type if in_half else ""
+    return fast
 
 
-def onednn_convolution(module: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """What ``module`` computes; other devices and types take PyTorch's own way."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
-        return nn.functional.conv3d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
-    return torch.mkldnn_convolution(x, weight, bias, module.padding, module.stride, module.dilation, module.groups)
+def agrees(fast: FastNetwork, image: Tensor, expected: Tensor) -> bool:
+    """Whether the fast ways are there, in this build of PyTorch for this processor, and right."""
+    try:
+        difference = (fast(image) - expected).abs().max()
+    except RuntimeError:
+        return False
+    return bool(difference <= AGREEMENT * expected.abs().max())
+
+
+def is_usual(module: nn.Module) -> bool:
+    """Whether a convolution pads with zeros by numbers; True for all other modules."""
+    return getattr(module, "padding_mode", "zeros") == "zeros" and not isinstance(getattr(module, "padding", 0), str)
+
+
+def trial_image(network: ProSMAUNet) -> Tensor:
+    """A smooth random image, the same each time, of a size that the network takes without padding."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [2 * divisor for divisor in network.divisor]
+    coarse = torch.randn(1, network.in_channels, *[max(2, size // 4) for size in sizes], generator=generator)
+    return F.interpolate(coarse, size=sizes, mode="nearest")
+
+
+def computes_in_half(device: torch.device) -> bool:
+    """Whether the processor multiplies half precision numbers natively; emulated they are slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (7, 0)
+    return device.type == "cpu" and any(
+        getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+def half_pays(fast: FastNetwork, image: Tensor, expected: Tensor) -> bool:
+    """Whether half precision is there, keeps the labels of a trial image and is faster."""
+    if not computes_in_half(image.device):
+        return False
+    fast.half_on = image.device.type
+    found = fast(image)
+    changed = (found.argmax(1) != expected.argmax(1)).float().mean()
+    if not torch.isfinite(found).all() or changed > CHANGED_LABELS:
+        return False
+    if image.device.type == "cuda":
+        return True
+
+    def run(half: bool) -> Tensor:
+        fast.half_on = "cpu" if half else ""
+        return fast(image)
+
+    weights = zlib.crc32(b"".join(p.detach().cpu().numpy().tobytes() for p in fast.plain.parameters()))
+    ways = {"float32": lambda: run(False), "bfloat16": lambda: run(True)}
+    return tuning.fastest(f"precision of network {weights:08x}", ways) == "bfloat16"
+
+
+def has_fast_way(x: Tensor) -> bool:
+    """Whether a tensor goes through oneDNN: CPU, float32 or bfloat16, no gradients."""
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and not torch.is_grad_enabled()
+        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.enabled
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+    )
+
+
+class FastModule(nn.Module):
+    """A plain module with weights that `derive` (dtype) makes of its own, at first use and again after it has moved."""
+
+    def __init__(self, plain: nn.Module) -> None:
+        super().__init__()
+        self.plain = plain
+        self._derived: dict = {}
+
+    def derived(self, dtype: torch.dtype):
+        if dtype not in self._derived:
+            self._derived[dtype] = self.derive(dtype)
+        return self._derived[dtype]
+
+    def _apply(self, *arguments, **options):
+        self._derived.clear()
+        return super()._apply(*arguments, **options)
+
+
+def convolution_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return channels_last(weight.detach().to(dtype))
+
+
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride=None, padding=None) -> Tensor:
+    """Convolution by oneDNN, channels-last in and out."""
+    axes = x.ndim - 2
+    one = [1] * axes
+    y = torch.mkldnn_convolution(x, weight, bias, padding or [0] * axes, stride or one, one, 1)
+    return channels_last(y)
+
+
+def convolve_onto(
+    total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, padding=None, relu: bool = False
+) -> None:
+    """total += convolution, then ReLU if asked for, in one pass."""
+    one = [1] * (x.ndim - 2)
+    activation = ("relu", [], None) if relu else (None, [], None)
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        total, x, weight, bias, padding or [0] * len(one), one, one, 1, "add", 1.0, *activation
+    )
+
+
+class FastBlock(FastModule):
+    """`ConvolutionBlock`; several inputs stand for their concatenation."""
+
+    def __init__(self, plain: ConvolutionBlock, inputs: int = 1) -> None:
+        super().__init__(plain)
+        self.inputs = inputs
+
+    def derive(self, dtype: torch.dtype):
+        first = [convolution_weights(part, dtype) for part in self.plain[0].weight.chunk(self.inputs, dim=1)]
+        return first, convolution_weights(self.plain[3].weight, dtype)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if not has_fast_way(inputs[0]):
+            return self.plain(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+        convolution, norm, activation, second, second_norm, second_activation = self.plain
+        weights, second_weight = self.derived(inputs[0].dtype)
+        x = convolve(channels_last(inputs[0]), weights[0], None, convolution.stride, convolution.padding)
+        for other, weight in zip(inputs[1:], weights[1:], strict=True):
+            convolve_onto(x, channels_last(other), weight, None, convolution.padding)
+        norm_and_activation_(x, norm, activation.negative_slope)
+        x = convolve(x, second_weight, None, second.stride, second.padding)
+        return norm_and_activation_(x, second_norm, second_activation.negative_slope)
+
+
+def norm_and_activation_(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
+    """Instance norm and LeakyReLU in place."""
+    for lines, _, _ in normalise_(x, norm.weight, norm.bias, norm.eps):
+        F.leaky_relu_(lines, slope)
+    return x
+
+
+class FastUpsampling(FastModule):
+    """Transposed convolution."""
+
+    def derive(self, dtype: torch.dtype):
+        return convolution_weights(self.plain.weight, dtype), self.plain.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not has_fast_way(x):
+            return self.plain(x)
+        return channels_last(TRANSPOSED[x.ndim - 2](x, *self.derived(x.dtype), self.plain.stride))
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of the result over its voxels, (B, C), from that of ``x``: the kernels tile the result."""
+        kernel = self.plain.weight.float().flatten(2).mean(2)
+        return spatial_mean(x) @ kernel + self.plain.bias.float()
+
+
+def spatial_mean(x: Tensor) -> Tensor:
+    """(B, C, S) -> (B, C), float32."""
+    return x.mean(dim=tuple(range(2, x.ndim)), dtype=torch.float32)
+
+
+class FastField(FastModule):
+    """`CompatibilityField`."""
+
+    def __init__(self, plain: CompatibilityField) -> None:
+        super().__init__(plain)
+        self.ways: dict[tuple, str] = {}
+
+    def derive(self, dtype: torch.dtype):
+        skip, decoder = self.plain.project_skip, self.plain.project_decoder
+        weights = [convolution_weights(layer.weight, dtype) for layer in (skip, decoder)]
+        return *weights, decoder.bias.detach().to(dtype), Stencil(self.plain.scales, dtype)
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        if not has_fast_way(x):
+            return self.plain(x, g)
+        field = self.unnormalised(x, g)
+        ones = torch.ones(field.shape[1])
+        for _ in normalise_(field, ones, torch.zeros_like(ones), self.plain.norm.eps):
+            pass
+        return field
+
+    def unnormalised(self, x: Tensor, g: Tensor) -> Tensor:
+        skip, decoder, bias, stencil = self.derived(x.dtype)
+        q = convolve(x, skip)
+        convolve_onto(q, g, decoder, bias)
+        F.leaky_relu_(q, 0.01)
+        return channels_last(stencil.ways[self.way(q, stencil)](q))
+
+    def way(self, q: Tensor, stencil: Stencil) -> str:
+        """The fastest way to compute the stencil for this shape, measured where it matters."""
+        case = (tuple(q.shape), q.dtype)
+        if case not in self.ways:
+            ways = {name: lambda way=way: way(q) for name, way in stencil.ways.items()}
+            sizes = "x".join(map(str, q.shape))
+            kernel = list(self.plain.scales[0].kernel_size)
+            question = f"stencil {sizes} {q.dtype} dilations {stencil.dilations} kernel {kernel}"
+            self.ways[case] = tuning.fastest(question, ways) if q.numel() >= TUNED_SIZE else next(iter(ways))
+        return self.ways[case]
+
+
+class FastGate(FastModule):
+    """`ProximalSkipGate`; the result takes the place of the skip feature or of the field in memory."""
+
+    def __init__(self, plain: ProximalSkipGate) -> None:
+        super().__init__(plain)
+        if plain.spatial is not None:
+            plain.spatial.field = FastField(plain.spatial.field)
+
+    def forward(self, x: Tensor, coarse: Tensor, g: Tensor, upsampling: FastUpsampling) -> Tensor:
+        """Skip (B, C, S), decoder feature before and after its upsampling -> gated skip (B, C, S)."""
+        gate = self.plain
+        on_decoder = gate.field_grid == "decoder"
+        if not has_fast_way(x):
+            return gate(x, coarse if on_decoder else g)
+        factor = None if gate.channel is None else self.channel_weights(coarse, None if on_decoder else upsampling)
+        if gate.spatial is None:
+            return x if factor is None else multiply_channels_(x, factor)
+        evidence = (pooled(x, coarse.shape[2:]), coarse) if on_decoder else (x, g)
+        if gate.spatial._forward_hooks:  # someone looks at the gate itself
+            a = channels_last(gate.spatial(*evidence))
+            a = a if factor is None else multiply_channels_(a.clone(), factor)
+            return multiply_repeated_(x, a)
+        field = gate.spatial.field.unnormalised(*evidence)
+        if on_decoder:
+            return multiply_repeated_(x, open_(field, gate.spatial, factor, None))
+        return open_(field, gate.spatial, factor, x)
+
+    def channel_weights(self, coarse: Tensor, upsampling: FastUpsampling | None) -> Tensor:
+        """c, (B, C), float32."""
+        channel = self.plain.channel
+        context = spatial_mean(coarse) if upsampling is None else upsampling.mean(coarse)
+        return torch.sigmoid(channel.excite(F.relu(channel.squeeze(context))))
+
+
+def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | None) -> Tensor:
+    """The unnormalised field, in place, into the gate a, times ``factor`` (B, C) and ``x`` (B, C, S) where given."""
+    weight, bias, scale = gate_parameters(gate)
+    factor = scale if factor is None else factor if scale is None else factor * scale
+    factor = None if factor is None else row_of(factor.expand(len(field), -1), field)
+    for a, samples, planes in normalise_(field, weight, bias, gate.field.plain.norm.eps):
+        activate_(a, gate.kind)
+        if factor is not None:
+            a.mul_(factor[samples])
+        if x is not None:
+            a.mul_(rows(x[samples, :, planes]))
+    return field
+
+
+def gate_parameters(gate: SpatialGate) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Weight and bias of the field's norm such that `activate_`, times the third (1, C) if there is one, is the gate."""
+    if gate.kind == "sigmoid":
+        return 4 * gate.gain, gate.offset, None
+    threshold = gate.threshold
+    if gate.kind == "box":
+        return gate.gain, 1 - threshold, None
+    threshold = threshold.clamp_min(1e-12)
+    return gate.gain / threshold, torch.zeros_like(threshold), threshold[None] if gate.kind == "soft" else None
+
+
+def activate_(u: Tensor, kind: str) -> Tensor:
+    """The gate of normalised evidence, with threshold 1 for the kinds that are divided by theirs, in place."""
+    if kind == "box":
+        return u.clamp_(0, 1)
+    if kind == "sigmoid":
+        return u.sigmoid_()
+    if kind == "soft":
+        return u.sub_(u.clamp(-1, 1))
+    return u.abs_().reciprocal_().neg_().add_(1).clamp_min_(0)
+
+
+def multiply_channels_(x: Tensor, factor: Tensor) -> Tensor:
+    """x *= factor (B, C)."""
+    rows(x).mul_(row_of(factor, x))
+    return x
+
+
+def multiply_repeated_(x: Tensor, a: Tensor) -> Tensor:
+    """x *= a, which is repeated by nearest neighbour where its grid is coarser. Channels-last both."""
+    x = channels_last(x)
+    steps = [fine // coarse for fine, coarse in zip(x.shape[2:], a.shape[2:], strict=True)]
+    lines = a.movedim(1, -1).repeat_interleave(steps[-1], dim=-2) if steps[-1] > 1 else a.movedim(1, -1)
+    width = x.shape[-1] * x.shape[1]
+    fine = [part for pair in zip(a.shape[2:-1], steps[:-1], strict=True) for part in pair]
+    coarse = [part for size in a.shape[2:-1] for part in (size, 1)]
+    x.movedim(1, -1).view(len(x), *fine, width).mul_(lines.reshape(len(a), *coarse, width))
+    return x
+
+
+def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """Average of (B, C, S) on a coarser grid, as a depthwise convolution: PyTorch's pooling has no fast way in 3D."""
+    window = [fine // coarse for fine, coarse in zip(x.shape[2:], shape, strict=True)]
+    channels = x.shape[1]
+    kernel = torch.full((channels, 1, *window), 1.0, dtype=x.dtype)
+    kernel /= kernel[0].numel()
+    none = [0] * len(window)
+    return channels_last(torch.mkldnn_convolution(x, kernel, None, none, window, [1] * len(window), channels))
+
+
+class FastAttention(FastModule):
+    """`AttentionSkip`; the result takes the place of the skip feature."""
+
+    def derive(self, dtype: torch.dtype):
+        skip, decoder, attention = self.plain.project_skip, self.plain.project_decoder, self.plain.attention
+        weights = [convolution_weights(layer.weight, dtype) for layer in (skip, decoder, attention)]
+        return weights, [layer.bias.detach().to(dtype) for layer in (decoder, attention)]
+
+    def forward(self, x: Tensor, coarse: Tensor, g: Tensor, upsampling: FastUpsampling) -> Tensor:
+        if not has_fast_way(x):
+            return self.plain(x, g)
+        (skip, decoder, attention), (bias, attention_bias) = self.derived(x.dtype)
+        hidden = convolve(x, skip)
+        convolve_onto(hidden, g, decoder, bias, relu=True)
+        return x.mul_(convolve(hidden, attention, attention_bias).sigmoid_())
+
+
+class FastHead(FastModule):
+    """1x1 convolution to the logits."""
+
+    def derive(self, dtype: torch.dtype):
+        return convolution_weights(self.plain.weight, dtype), self.plain.bias.detach().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, *self.derived(x.dtype)) if has_fast_way(x) else self.plain(x)
+
+
+class FastNetwork(nn.Module):
+    """`ProSMAUNet` for inference; ``half_on`` is the kind of device where it computes in half precision."""
+
+    def __init__(self, plain: ProSMAUNet) -> None:
+        super().__init__()
+        self.plain = plain
+        self.half_on = ""
+        self.encoder = nn.ModuleList(FastBlock(block) for block in plain.encoder)
+        self.upsamplings = nn.ModuleList(FastUpsampling(layer) for layer in plain.upsamplings)
+        self.decoder = nn.ModuleList(FastBlock(block, inputs=2) for block in plain.decoder)
+        kinds = {ProximalSkipGate: FastGate, AttentionSkip: FastAttention}
+        self.gates = nn.ModuleList(kinds[type(gate)](gate) for gate in plain.gates)
+        self.head = FastHead(plain.head)
+        self.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, S) -> logits (B, out_channels, S), in the type of ``x``."""
+        plain = self.plain
+        if x.ndim != plain.spatial_dims + 2 or x.shape[1] != plain.in_channels:
+            return plain(x)
+        if x.device.type != self.half_on or x.dtype != torch.float32:
+            return self.logits(x)
+        if x.device.type == "cuda":
+            with torch.autocast("cuda", torch.float16):
+                logits = self.logits(x).float()
+            return logits if torch.isfinite(logits).all() else self.logits(x)
+        return self.logits(x.bfloat16()).float() if has_fast_way(x) else self.logits(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        shape = x.shape[2:]
+        x = pad_to_multiple(x, self.plain.divisor)
+        features = []
+        for block in self.encoder:
+            x = block(x)
+            features.append(x)
+        features.pop()
+        for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
+            coarse, skip = x, features.pop()
+            x = upsampling(coarse)
+            if len(self.gates):
+                skip = self.gates[level](skip, coarse, x, upsampling)
+            x = block(x, skip)
+        return self.head(x)[(..., *(slice(size) for size in shape))]
+
+    def undone(self) -> ProSMAUNet:
+        """The plain network as it was; this one is of no use afterwards."""
+        for gate in self.plain.gates:
+            if isinstance(getattr(gate, "spatial", None), SpatialGate):
+                gate.spatial.field = gate.spatial.field.plain
+        return self.plain
