@@ -71,12 +71,12 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
-            from .acceleration import use_onednn
+            from .acceleration import accelerate
             from .unet import load_network
 
-            self.network = load_network(self.package)
-            self.multiple = self.network.divisor
-            use_onednn(self.network)
+            network = load_network(self.package)
+            self.multiple = network.divisor
+            self.network = accelerate(network, self.device)
         except (PackageError, OSError) as error:
             raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
         self.classes = len(self.package.labels) + 1
