@@ -11,6 +11,7 @@ RESULTS_KEY = "ProSMASegmentation/Batch/Results"
 VOLUMES, SEQUENCE, FOLDER = range(3)  # entries of batchSourceComboBox
 NODES, FILES = range(2)  # entries of batchOutputComboBox
 NAME, STATE = range(2)  # columns
+WIDEST_NAME = 220  # pixels
 COLOURS = {BatchItem.FINISHED: "#1e8449", BatchItem.THERE: "#1e8449", BatchItem.FAILED: "#c0392b"}
 
 
@@ -40,6 +41,7 @@ class BatchSection:
         ui.batchTable.setHorizontalHeaderLabels([_("Image"), _("State")])
         ui.batchTable.horizontalHeader().setStretchLastSection(True)
         ui.batchTable.verticalHeader().setVisible(False)
+        ui.batchTable.setWordWrap(False)
         ui.batchTable.connect("cellClicked(int,int)", self._onCell)
         ui.batchSourceComboBox.connect("currentIndexChanged(int)", self._onChoice)
         ui.batchOutputComboBox.connect("currentIndexChanged(int)", self._onChoice)
@@ -153,7 +155,7 @@ class BatchSection:
         for row, item in enumerate(items):
             self._showItem(row, item)
         table.resizeColumnToContents(NAME)
-        table.setColumnWidth(NAME, min(table.columnWidth(NAME), table.width * 2 // 3))
+        table.setColumnWidth(NAME, min(table.columnWidth(NAME), WIDEST_NAME))
 
     def _showItem(self, row, item):
         table = self._ui.batchTable
@@ -220,7 +222,7 @@ def summary(queue):
     """What came of a batch, in one sentence, and what to do."""
     parts = [
         (BatchItem.FINISHED, _("{number} done")),
-        (BatchItem.THERE, _("{number} were there already")),
+        (BatchItem.THERE, _("{number} there already")),
         (BatchItem.FAILED, _("{number} failed")),
         (BatchItem.CANCELLED, _("{number} not done")),
     ]

@@ -111,6 +111,8 @@ class Job:
         from .cases import find_cases
 
         folder, output, request = self._path("images"), self._path("output"), self.request
+        if not folder.is_dir():
+            raise EngineError("bad_input", f"There is no folder {folder}.", "Check its name.")
         try:
             found = find_cases([folder], output, request.get("format", ".seg.nrrd"), request.get("channels", 1))
         except ImageError as error:

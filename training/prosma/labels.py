@@ -56,16 +56,20 @@ def segment_volumes(extents: list[Extent], voxel_ml: float) -> list[dict]:
 def fingerprint(labels: np.ndarray, value: int, extent: Extent, ijk_to_ras: np.ndarray) -> str:
     """A text that tells whether a segment's voxels are still the ones written; the same as the Slicer module's.
 
-    A digest of the smallest box around the voxels (K, J, I) and the place in mm where it begins; "empty" for none.
+    A digest of the runs of voxels along the rows (k, j, i, length; seen from the first one), and the place of that first
+    voxel in mm; "empty" for none.
     """
     if extent.box is None:
         return "empty"
     mask = (labels[tuple(slice(*pair) for pair in extent.box)] == value).T
-    digest = hashlib.blake2b(repr(mask.shape).encode(), digest_size=16)
-    for plane in mask:
-        digest.update(np.packbits(plane.reshape(-1)).tobytes())
-    corner = (ijk_to_ras @ [*(low for low, _ in extent.box), 1.0])[:3]
-    return digest.hexdigest() + "@" + ",".join(f"{mm:.4f}" for mm in corner)
+    steps = np.diff(mask.astype(np.int8), axis=2, prepend=0, append=0)
+    begins, ends = np.stack(np.nonzero(steps > 0), axis=1), np.nonzero(steps < 0)[2]
+    lengths = ends - begins[:, 2]
+    runs = np.column_stack([begins - begins[0], lengths]).astype("<i4")
+    digest = hashlib.blake2b(runs.tobytes(), digest_size=16)
+    first = [low + int(step) for (low, _), step in zip(extent.box, reversed(begins[0]), strict=True)]
+    place = (ijk_to_ras @ [*first, 1.0])[:3]
+    return digest.hexdigest() + "@" + ",".join(f"{mm:.4f}" for mm in place)
 
 
 def terminology_entry(terminology: dict | None) -> str:

@@ -53,11 +53,15 @@ class ResultFile:
             raise EngineError("bad_output", reason, remedy)
 
     def write(self, labels: np.ndarray, image: Image) -> None:
-        """Write the label map (I, J, K) and its record: both, or none. EngineError bad_output, OSError."""
-        self.output.parent.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
+        """Write the label map (I, J, K) and its record: both, or none. EngineError bad_output."""
         tags = provenance(self.package, self.options)
-        write_labels(self.output, labels, image, self.package.labels, tags, self._record)
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers()
+            write_labels(self.output, labels, image, self.package.labels, tags, self._record)
+        except OSError as error:
+            reason = f"{self.output} could not be written ({error.strerror or error})."
+            raise EngineError("bad_output", reason, "Free some space there, or choose another folder.") from error
         self.state = FINISHED
 
     def _look(self) -> str:
