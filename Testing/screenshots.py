@@ -1,7 +1,9 @@
-"""The pictures in Resources/Panel.md: each section of the panel after a run on the bundled sample. `make screenshots` runs it."""
+"""The pictures in Resources/Panel.md: each section of the panel at work on the bundled sample. `make screenshots` runs it."""
 
 import argparse
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import demo
@@ -22,20 +24,24 @@ def main() -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     import headless_slicer
 
+    output = options.output.resolve()
+    scratch = tempfile.TemporaryDirectory(prefix="prosma-screenshots-")
+    os.chdir(scratch.name)  # where the section Learn saves its case
     *_, widget = (headless_slicer.loadModule(ROOT / "ProSMASegmentation" / f"{name}.py") for name in reversed(MODULES))
     try:
         demo.click_segment(headless_slicer, widget)
         for section in SECTIONS:
             _open_alone(headless_slicer, widget.ui, section)
-            if section == "correct":
-                _look_at_the_first_place(headless_slicer, widget)
-            file = options.output / f"{section}.png"
+            _use(headless_slicer, widget, section)
+            file = output / f"{section}.png"
             if not _picture(getattr(widget.ui, f"{section}CollapsibleButton")).save(str(file)):
                 print(f"{file} could not be written", file=sys.stderr)
                 return 1
             print(f"Written: {file.name}")
     finally:
         headless_slicer.close()
+        os.chdir(ROOT)
+        scratch.cleanup()
     return 0
 
 
@@ -51,11 +57,29 @@ def _open_alone(headless_slicer, ui, section: str) -> None:
     headless_slicer.processEvents()
 
 
-def _look_at_the_first_place(headless_slicer, widget) -> None:
-    table = widget.ui.reviewTable
-    headless_slicer.processEvents(until=lambda: table.rowCount > 0, timeout=demo.SECONDS_TO_SEGMENT)
-    headless_slicer.click(widget.ui.nextRegionButton)
-    headless_slicer.click(widget.ui.refineButton)
+def _use(headless_slicer, widget, section: str) -> None:
+    """Do in a section what it is for."""
+    ui, click = widget.ui, headless_slicer.click
+
+    def wait(until):
+        headless_slicer.processEvents(until=until, timeout=demo.SECONDS_TO_SEGMENT)
+
+    if section == "correct":
+        wait(lambda: ui.reviewTable.rowCount > 0)
+        click(ui.nextRegionButton)
+        click(ui.refineButton)
+    elif section == "learn":
+        ui.trainingFolderPath.currentPath = "Dataset001_Hippocampus"
+        click(ui.saveCaseButton)
+        wait(lambda: ui.saveCaseButton.enabled)
+    elif section == "batch":
+        click(ui.batchButton)
+        queue = widget.panel.batch.queue
+        wait(lambda: not queue.isActive)
+    elif section == "more":
+        for button in (ui.createVolumeButton, ui.measureButton):
+            click(button)
+            wait(lambda button=button: button.enabled)
 
 
 def _picture(section):
