@@ -11,6 +11,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.BatchTasks import FrameTask, ImageFileTask, VolumeFileTask, VolumeTask
 from ProSMASegmentationLib.EngineClient import errorFromEvent
 from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.ScalarOutput import OUTPUT_ATTRIBUTE
 from ProSMASegmentationLib.SequenceResults import SequenceResults
 
 SUFFIX = ".seg.nrrd"
@@ -123,12 +124,14 @@ def sourceOf(what):
 
 
 def loadedVolumes():
-    """All volumes of the scene that are images and not what a sequence browser shows."""
+    """All images of the scene, but not what a sequence browser shows, nor volumes that ProSMA made."""
     browsers = slicer.util.getNodesByClass("vtkMRMLSequenceBrowserNode")
     return [
         node
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         if node.GetClassName() in ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
+        and not node.GetHideFromEditors()
+        and not node.GetAttribute(OUTPUT_ATTRIBUTE)
         and not any(browser.IsProxyNode(node) for browser in browsers)
     ]
 

@@ -39,17 +39,21 @@ class _VolumesTask:
         self._digest = ""
 
     def prepare(self):
+        self._refuseRemoved()
+        self._readers = [VolumeReader(node) for node in self._volumes]
+        ModelFit(self._batch.package, self._readers).check()
+        self._digest = yield from digestOf(self._readers)
+        found = yield from self._find()
+        self._refuseRemoved()
+        return found
+
+    def _refuseRemoved(self):
         for node in [self._owner] if self._owner is not None else self._volumes:
             if node.GetScene() is not slicer.mrmlScene:
                 raise ProSMAError(
                     "bad_input",
                     _("'{name}' was removed, or the scene closed, before it was its turn.").format(name=node.GetName()),
                 )
-        self._readers = [VolumeReader(node) for node in self._volumes]
-        ModelFit(self._batch.package, self._readers).check()
-        self._digest = yield from digestOf(self._readers)
-        found = yield from self._find()
-        return found
 
     def _request(self):
         return {**RUN, "device": self._batch.device, "outputs": []}

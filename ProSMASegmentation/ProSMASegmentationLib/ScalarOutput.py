@@ -4,7 +4,9 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.VolumeReader import slabs
 
+OUTPUT_ATTRIBUTE = "ProSMA.output"  # of volumes that are results, not images
 LEAST_SHOWN = 0.02  # what is about zero is transparent, so that the image shows through
 OPACITY = 0.6
 
@@ -16,7 +18,7 @@ class ScalarOutput:
     :param dimensions: I, J, K. :param imageToWorld: vtkMatrix4x4 from i, j, k to mm.
     :param hidesNothing: whether values about zero are made transparent.
 
-    Public: ``array``, float32 (K, J, I), all zero at first.
+    Public: ``array``, float32 (K, J, I), to be filled after ``clear``.
     """
 
     def __init__(self, name, color, dimensions, imageToWorld, hidesNothing=True):
@@ -36,12 +38,18 @@ class ScalarOutput:
                 "out_of_memory", _("There is not enough memory for another volume."), _("Close other volumes.")
             )
         self.array = vtk_to_numpy(scalars).reshape(tuple(reversed(dimensions)))
-        self.array[...] = 0
+
+    def clear(self):
+        """Steps (for EventLoopTask) that make all values zero."""
+        for slab in slabs(self.array):
+            slab[...] = 0
+            yield
 
     def add(self, beside):
         """Add the volume to the scene, with the transform and the folder of the node ``beside``, and show it."""
         node = slicer.vtkMRMLScalarVolumeNode()
         node.SetName(slicer.mrmlScene.GenerateUniqueName(self._name))
+        node.SetAttribute(OUTPUT_ATTRIBUTE, "1")
         node.SetIJKToRASMatrix(self._matrix)
         node.SetAndObserveImageData(self._image)
         slicer.mrmlScene.AddNode(node)

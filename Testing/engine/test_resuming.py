@@ -97,6 +97,12 @@ def test_an_edited_result_of_an_old_input_is_named_and_stays(images, tiny, tmp_p
     assert (out / "a.seg.nrrd").read_bytes() == b"corrected by hand"
 
 
+def test_resume_is_refused_where_it_has_no_meaning(images, tiny, tmp_path, capsys):
+    assert run("segment", images / "a.nrrd", "-m", tiny.folder, "-o", tmp_path / "a.nrrd", "--resume") == 1
+    assert "--resume is for results in a folder" in capsys.readouterr().err
+    assert not (tmp_path / "a.nrrd").exists()
+
+
 def test_results_beside_the_images_are_no_cases(images, tiny, capsys):
     for _time in range(2):
         run("segment", images, "-m", tiny.folder, "-o", images, "--format", ".nrrd", "--resume")

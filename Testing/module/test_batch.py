@@ -181,12 +181,31 @@ def test_a_changed_volume_does_not_cost_the_edits_of_its_result(panel, batch):
 def test_a_click_on_a_result_shows_it_alone_to_be_corrected(panel, batch):
     volumes = add_volumes(2)
     queue = run(panel)
+    panel.logic.outputVolume("entropy", queue.items[0].segmentationNode)
+    assert len(run(panel).items) == 2, "a volume that ProSMA made is no image to segment"
     batch._ui.batchTable.cellClicked.emit(1, 0)
     processEvents()
     chosen = queue.items[1].segmentationNode
     assert panel.ui.inputVolumeSelector.currentNode() is volumes[1]
     assert panel.ui.outputSelector.currentNode() is chosen
     assert [item.segmentationNode.GetDisplayNode().GetVisibility() for item in queue.items] == [0, 1]
+
+
+def test_a_saved_scene_goes_on_where_it_was(panel, batch, tmp_path):
+    import slicer
+
+    add_volumes(2, broken=[1])
+    run(panel)
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrb"))
+    headless_slicer.closeScene()
+    slicer.util.loadScene(str(tmp_path / "scene.mrb"))
+    processEvents()
+    before = nodes()
+    scenes.choose(panel, "coarse")
+    batch.asked.clear()
+    assert states(run(panel)) == ["there already", "failed"]
+    assert not batch.asked
+    assert nodes() == before
 
 
 def test_volumes_to_files_and_another_model_replaces_only_its_own_untouched_files(panel, batch, tmp_path):

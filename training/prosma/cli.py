@@ -138,6 +138,8 @@ def run_segment(options: argparse.Namespace) -> int:
     batch = output_is_folder(options.images, options.output)
     if batch:
         cases = find_cases(options.images, options.output, options.format, len(package.channels))
+    elif options.resume:
+        raise EngineError("bad_input", "--resume is for results in a folder.", "Give a folder as output.")
     else:
         cases = [Case.single(options.images, options.output)]
     from .segmenter import Segmenter
