@@ -171,7 +171,7 @@ def convolve_onto(
 
 
 class FastBlock(FastModule):
-    """`ConvolutionBlock`; several inputs stand for their concatenation."""
+    """`ConvolutionBlock`; a list of inputs stands for their concatenation. It is emptied, to free them in between."""
 
     def __init__(self, plain: ConvolutionBlock, inputs: int = 1) -> None:
         super().__init__(plain)
@@ -181,14 +181,16 @@ class FastBlock(FastModule):
         first = [convolution_weights(part, dtype) for part in self.plain[0].weight.chunk(self.inputs, dim=1)]
         return first, convolution_weights(self.plain[3].weight, dtype)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
+    def forward(self, inputs: list[Tensor]) -> Tensor:
         if not has_fast_way(inputs[0]):
             return self.plain(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
         convolution, norm, activation, second, second_norm, second_activation = self.plain
         weights, second_weight = self.derived(inputs[0].dtype)
         x = convolve(channels_last(inputs[0]), weights[0], None, convolution.stride, convolution.padding)
-        for other, weight in zip(inputs[1:], weights[1:], strict=True):
-            convolve_onto(x, channels_last(other), weight, None, convolution.padding)
+        for weight in weights[1:]:
+            del inputs[0]
+            convolve_onto(x, channels_last(inputs[0]), weight, None, convolution.padding)
+        inputs.clear()
         norm_and_activation_(x, norm, activation.negative_slope)
         x = convolve(x, second_weight, None, second.stride, second.padding)
         return norm_and_activation_(x, second_norm, second_activation.negative_slope)
@@ -421,15 +423,14 @@ class FastNetwork(nn.Module):
         x = pad_to_multiple(x, self.plain.divisor)
         features = []
         for block in self.encoder:
-            x = block(x)
+            x = block([x])
             features.append(x)
         features.pop()
         for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
-            coarse, skip = x, features.pop()
-            x = upsampling(coarse)
+            inputs = [upsampling(x), features.pop()]
             if len(self.gates):
-                skip = self.gates[level](skip, coarse, x, upsampling)
-            x = block(x, skip)
+                inputs[1] = self.gates[level](inputs[1], x, inputs[0], upsampling)
+            x = block(inputs)
         return self.head(x)[(..., *(slice(size) for size in shape))]
 
     def undone(self) -> ProSMAUNet:

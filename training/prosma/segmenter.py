@@ -304,6 +304,7 @@ class _Run:
         if self.shortcuts and self.model["dimension"] == 3:
             inside = foreground(array, self.model["patch_size"])
             array = np.ascontiguousarray(array[(slice(None), *inside)])
+        release_freed_memory()  # of the preparation: blocks that the network's larger ones would not fit into
         plan = self._plan(array)
         self.seconds["preparing"] = time.perf_counter() - began
         monitor = GateMonitor(self.segmenter.network, keep_maps="gate_map" in self.outputs)

@@ -49,12 +49,11 @@ class Sampled:
     def _measured(self, x):
         self.calls += 1
         if self.limit is not None and self.calls > self.limit:
-            return self._zeros.clone()
+            return x.new_zeros(self._shape)
         began = time.process_time(), time.perf_counter()
         result = self._forward(x)
         self.seconds.append((time.process_time() - began[0], time.perf_counter() - began[1]))
-        if self.calls == self.limit:
-            self._zeros = result * 0
+        self._shape = result.shape  # and not the zeros themselves: kept, they would be in the way of later tiles
         return result
 
     def cost(self, clock: int) -> tuple[float, float]:
