@@ -37,6 +37,7 @@ class GateMapJob(SegmentationJob):
         output = ScalarOutput(
             name, COLOR, volume.GetImageData().GetDimensions(), ijkToRasOf(volume), hidesNothing=False
         )
+        yield from output.clear()
         sizes = list(reversed(shares.shape))
         box = [[start, start + size] for start, size in zip(found["offset"], sizes, strict=True)]
         target = output.array[slicesOf(box, (0, 0, 0))]

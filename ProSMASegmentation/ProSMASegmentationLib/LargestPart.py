@@ -1,6 +1,6 @@
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Components import Components
+from ProSMASegmentationLib.Components import VOXELS_PER_STEP, Components
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.KeptResult import slicesOf
@@ -101,7 +101,10 @@ class _Change:
         self._time = self._image.GetMTime()
         self._grid = self._kept.imageToWorld if self._kept is not None else SegmentLabelmap.geometry(self._image)[1]
         self._box = box = SegmentLabelmap.box(self._image, self._grid)
-        self._present = SegmentLabelmap.mask(self._segment, box, self._grid)
+        self._present = numpy.empty([high - low for low, high in reversed(box)], bool)
+        for slices, part in self._slabs():
+            self._present[slices] = SegmentLabelmap.mask(self._segment, part, self._grid)
+            yield
         added = yield from self._added()
         components = Components(self._present)
         yield from components.steps()
@@ -109,8 +112,19 @@ class _Change:
         stay[components.sizes.argmax()] = True
         stay[components.numbers[added]] = True
         stay[0] = True
-        self._islands = ~stay[components.numbers]
+        self._islands = numpy.empty_like(self._present)
+        for slices, _part in self._slabs():
+            self._islands[slices] = ~stay[components.numbers[slices]]
+            yield
         self.removed = int(numpy.count_nonzero(self._islands))
+
+    def _slabs(self):
+        """Pairs (slices of the arrays, box in the grid) that together are the whole box."""
+        i, j, (first, last) = self._box
+        step = max(1, VOXELS_PER_STEP // ((i[1] - i[0]) * (j[1] - j[0])))
+        for start in range(first, last, step):
+            stop = min(start + step, last)
+            yield slice(start - first, stop - first), [i, j, [start, stop]]
 
     def _added(self):
         """Steps that return where in the box a person has added voxels; also finds out whether the segment is untouched."""

@@ -57,7 +57,7 @@ class ResultVolume:
         kept = self._kept
         dimensions, offset, matrix = self._grid()
         output = ScalarOutput(self._name, COLORS[self._kind], dimensions, matrix)
-        yield
+        yield from output.clear()
         i, j, (first, last) = kept.box
         perSlice = len(kept.probabilities) * (i[1] - i[0]) * (j[1] - j[0])
         step = max(1, NUMBERS_PER_STEP // perSlice)

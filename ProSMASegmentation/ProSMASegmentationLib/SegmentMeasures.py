@@ -135,7 +135,7 @@ class SegmentMeasures:
             for row in rows:
                 values.InsertNextValue(math.nan if row[number] is None else row[number])
             node.AddColumn(values)
-        node.SetUseColumnNameAsColumnHeader(True)
+        node.SetUseColumnTitleAsColumnHeader(True)
         slicer.mrmlScene.AddNode(node)
         return node
 
