@@ -72,16 +72,18 @@ def run_benchmark(options: argparse.Namespace) -> int:
     def tell(text: str) -> None:
         print(f"prosma: {text}", file=sys.stderr, flush=True)
 
-    if "whole" in options.only:
-        report["whole"] = measure_whole(tuple(options.shape), options.classes, threads, options.python, full, tell)
-    if "growth" in options.only:
-        report["growth"] = measure_growth(growth_cases(full), threads, full, tell)
-    if "click" in options.only:
-        tell("a click")
-        report["click"] = measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads)
+    measure = {
+        "whole": lambda: measure_whole(tuple(options.shape), options.classes, threads, options.python, full, tell),
+        "growth": lambda: measure_growth(growth_cases(full), threads, full),
+        "click": lambda: measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads),
+    }
     if options.json:
         report = {**earlier_parts(options.json, report["machine"]), **report}
-        write_json(options.json, report)
+    for part in options.only:
+        tell(f"measuring: {part}")
+        report[part] = measure[part]()
+        if options.json:  # at once: the next part may take long
+            write_json(options.json, report)
     if options.markdown:
         options.markdown.write_text(markdown(report), encoding="utf-8")
     else:
@@ -90,14 +92,14 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
 
 def earlier_parts(path: Path, machine: dict) -> dict:
-    """What an earlier run with `--only` wrote to the same file on the same processor."""
+    """What an earlier run with `--only` wrote to the same file on the same processor, and `notes` that a person added."""
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if earlier.get("machine", {}).get("processor") != machine["processor"]:
         return {}
-    return {part: earlier[part] for part in PARTS if part in earlier}
+    return {part: earlier[part] for part in (*PARTS, "notes") if part in earlier}
 
 
 def measure_whole(
@@ -132,10 +134,7 @@ def growth_cases(full: bool) -> list[tuple[tuple[int, int, int], int]]:
     return [*cases, LARGE] if full else cases
 
 
-def measure_growth(
-    cases, threads: int, full: bool, tell: Callable[[str], None], extra: dict | None = None
-) -> list[dict]:
+def measure_growth(cases, threads: int, full: bool, extra: dict | None = None) -> list[dict]:
     """Our own path for each (shape, classes), all in one process."""
-    tell("growth with the volume and the classes")
     common = {"subject": "prosma", "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
     return measured_apart([{**common, "shape": shape, "classes": classes} for shape, classes in cases], threads)

@@ -33,7 +33,7 @@ def markdown(report: dict) -> str:
         parts += growth_section(growth, clock)
     if click := report.get("click"):
         parts += click_section(click)
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *report.get("notes", [])]) + "\n"
 
 
 def whole_section(rows: list[dict], clock: str) -> list[str]:
