@@ -23,6 +23,8 @@ class BatchOptions:
 
     :param logic: SegmentationLogic. :param package: the model's. :param device: as for ``segment``.
     :param folder: Path for the results; None for nodes of the scene.
+
+    ``run``: how each image is segmented; a result that was made otherwise counts as another one.
     """
 
     def __init__(self, logic, package, device, folder=None):
@@ -30,6 +32,7 @@ class BatchOptions:
         self.package = package
         self.device = device
         self.folder = Path(folder) if folder else None
+        self.run = {"overlap": logic.OVERLAP, "mirror": False, "roi": None}
 
 
 class LoadedVolumes:

@@ -24,7 +24,6 @@ from ProSMASegmentationLib.VolumeReader import VolumeReader, digestOf
 
 TAG_INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 FINISHED, EDITED = "finished", "edited"
-RUN = {"overlap": 0.5, "mirror": False, "roi": None}
 
 
 class _VolumesTask:
@@ -56,14 +55,14 @@ class _VolumesTask:
                 )
 
     def _request(self):
-        return {**RUN, "device": self._batch.device, "outputs": []}
+        return {**self._batch.run, "device": self._batch.device, "outputs": []}
 
     def _isFromHere(self, segment):
         """Whether a segment was made from this image by this model, with these options; edited since or not."""
         if tag(segment, TAG_INPUT) != self._digest or tag(segment, TAG_SHA256) != self._batch.package.sha256:
             return False
         options = json.loads(tag(segment, TAG_OPTIONS) or "{}")
-        return all(options.get(key) == value for key, value in RUN.items())
+        return all(options.get(key) == value for key, value in self._batch.run.items())
 
     def _takeNode(self, job):
         """Note in the new segments what they were made from."""
@@ -128,7 +127,7 @@ class FrameTask(_VolumesTask):
         return FINISHED
 
     def start(self):
-        writer = FrameWriter(self._results, self._indexValue, self._volumes[0], self._batch.package, RUN)
+        writer = FrameWriter(self._results, self._indexValue, self._volumes[0], self._batch.package, self._batch.run)
         writer.check()
         job = SegmentationJob(self._batch.logic.engine, self._batch.package, self._readers, writer, self._request())
         job.start(self._owner)
@@ -147,7 +146,7 @@ class VolumeFileTask(_VolumesTask):
 
     def _find(self):
         records = Places.engineRecords()
-        origin = records.origin(self._batch.package, RUN, self._digest)
+        origin = records.origin(self._batch.package, self._batch.run, self._digest)
         state = yield from records.Records(self.output.parent).state(self.output.name, origin)
         if state in (FINISHED, EDITED):
             return state
@@ -191,7 +190,7 @@ class ImageFileTask:
         return ""
 
     def start(self):
-        request = {**RUN, "device": self._batch.device, "outputs": []}
+        request = {**self._batch.run, "device": self._batch.device, "outputs": []}
         job = FileJob(self._batch.logic.engine, self._batch.package, self.output, request, images=self._case["images"])
         job.start()
         return job

@@ -95,7 +95,7 @@ class Job:
 
         output, request = self._path("output"), self.request
         options = {
-            "overlap": request.get("overlap", 0.5),
+            "overlap": request.get("overlap"),
             "mirror": bool(request.get("mirror", False)),
             "roi": request.get("roi"),
         }
