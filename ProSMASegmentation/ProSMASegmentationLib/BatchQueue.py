@@ -2,13 +2,11 @@ import logging
 import time
 
 import qt
-import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.EventLoopTask import EventLoopTask, waitForEnd
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 
-SECONDS_BETWEEN_LOOKS = 0.005
 ATTEMPTS = 2  # of an item at which the engine was ended from outside
 CODES_FOR_ALL = ("no_torch", "no_device", "no_engine", "bad_model", "licence")  # no item would fare better
 
@@ -119,11 +117,7 @@ class BatchQueue:
 
     def wait(self):
         """Process events until the batch has ended. Raises ProSMAError if it failed as a whole or was cancelled."""
-        while self.isActive:
-            slicer.app.processEvents()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if self.error is not None:
-            raise self.error
+        waitForEnd(self)
         return self
 
     # ---- one item after the other

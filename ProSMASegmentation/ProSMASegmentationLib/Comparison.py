@@ -1,18 +1,14 @@
-import time
-
 import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
 from ProSMASegmentationLib.Dice import diceSteps
-from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.EventLoopTask import EventLoopTask, waitForEnd
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag
 from ProSMASegmentationLib.VolumeReader import ijkToRasOf
-
-SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class Comparison:
@@ -66,11 +62,7 @@ class Comparison:
 
     def wait(self):
         """Process events until it has ended. Returns this object or raises the error."""
-        while self.isActive:
-            slicer.app.processEvents()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if self.error is not None:
-            raise self.error
+        waitForEnd(self)
         return self
 
     # ---- the case

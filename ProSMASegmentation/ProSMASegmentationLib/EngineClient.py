@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
+from ProSMASegmentationLib.JsonLines import JsonLines
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 
 
@@ -39,7 +40,7 @@ class EngineClient:
         self.ready = {}  # the engine's ``ready`` event: versions, devices, problem
         self._process = None
         self._endedProcess = None
-        self._received = b""
+        self._received = JsonLines()
         self._log = deque(maxlen=200)
         self._handlers = {}  # id of a request: function that gets its events
         self._requests = 0
@@ -73,7 +74,7 @@ class EngineClient:
         for processSignal, slot in self._slots().items():
             process.connect(processSignal, slot)
         self._process = process
-        self._received = b""
+        self._received = JsonLines()
         self._log.clear()
         self._setState(self.STARTING)
         logging.info("ProSMA: starting the engine with %s", Places.pythonExecutable())
@@ -133,14 +134,7 @@ class EngineClient:
             callback()
 
     def _onOutput(self):
-        self._received += _bytes(self._process.readAllStandardOutput())
-        *lines, self._received = self._received.split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                logging.warning("ProSMA: the engine wrote something that is no event: %r", line[:200])
-                continue
+        for event in self._received.feed(self._process.readAllStandardOutput()):
             self._onEvent(event)
 
     def _onEvent(self, event):

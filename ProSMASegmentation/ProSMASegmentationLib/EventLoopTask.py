@@ -2,6 +2,18 @@ import logging
 import time
 
 import qt
+import slicer
+
+SECONDS_BETWEEN_LOOKS = 0.005
+
+
+def waitForEnd(work):
+    """Process events until the work (with ``isActive`` and ``error``) has ended. Raises its error, if it has one."""
+    while work.isActive:
+        slicer.app.processEvents()
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    if work.error is not None:
+        raise work.error
 
 
 class EventLoopTask:

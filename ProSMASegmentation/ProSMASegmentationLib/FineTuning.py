@@ -1,10 +1,8 @@
 import importlib.util
-import json
 import logging
 import re
 import shutil
 import tempfile
-import time
 from collections import deque
 from pathlib import Path
 
@@ -14,10 +12,11 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
 from ProSMASegmentationLib.EngineClient import engineEnvironment, killProcess
+from ProSMASegmentationLib.EventLoopTask import waitForEnd
+from ProSMASegmentationLib.JsonLines import JsonLines
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 
 PACKAGES = {"lightning": "lightning>=2.5", "monai": "monai>=1.5", "yaml": "pyyaml>=6"}  # beside the engine's own
-SECONDS_BETWEEN_LOOKS = 0.005
 SECONDS_TO_END = 2
 
 
@@ -54,7 +53,7 @@ class FineTuning:
         self._process = None
         self._processId = None
         self._output = None  # private folder
-        self._received = b""
+        self._received = JsonLines()
         self._log = deque(maxlen=50)
 
     @property
@@ -114,11 +113,7 @@ class FineTuning:
 
     def wait(self):
         """Process events until it has ended. Returns the new package or raises the error."""
-        while self.isActive:
-            slicer.app.processEvents()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if self.error is not None:
-            raise self.error
+        waitForEnd(self)
         return self.package
 
     # ---- the process
@@ -132,14 +127,7 @@ class FineTuning:
         }
 
     def _onOutput(self):
-        self._received += bytes(self._process.readAllStandardOutput().data())
-        *lines, self._received = self._received.split(b"\n")
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                logging.debug("ProSMA fine-tuning: %r", line[:200])
-                continue
+        for event in self._received.feed(self._process.readAllStandardOutput()):
             self._onEvent(event)
 
     def _onEvent(self, event):

@@ -6,7 +6,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.FineTuning import missingPackages
-from ProSMASegmentationLib.PanelText import ERROR, NORMAL, WARNING, duration, showText
+from ProSMASegmentationLib.PanelText import ERROR, NORMAL, WARNING, duration, showProgress, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.SetupCheck import SetupCheck
 from ProSMASegmentationLib.TrainingFolder import TrainingFolder, caseName
@@ -175,11 +175,7 @@ class LearnSection:
         return True
 
     def _onTuningProgress(self, tuning):
-        self._ui.fineTuneProgressBar.setValue(round(1000 * tuning.fraction))
-        text = tuning.stage
-        if tuning.secondsLeft:
-            text += " - " + _("about {time} left").format(time=duration(tuning.secondsLeft))
-        showText(self._ui.fineTuneStageLabel, text)
+        showProgress(self._ui.fineTuneProgressBar, self._ui.fineTuneStageLabel, tuning)
 
     def _onTuningEnd(self, tuning):
         self._ui.fineTuneButton.text = _("Fine-tune on saved cases")

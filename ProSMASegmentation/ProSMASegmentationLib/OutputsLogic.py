@@ -3,12 +3,9 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.EventLoopTask import finished
 from ProSMASegmentationLib.GateMapJob import GateMapJob
 from ProSMASegmentationLib.LargestPart import LargestPart
-from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ProSMAError import ProSMAError
-from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.ResultVolume import ENTROPY, MARGIN, PROBABILITY, ResultVolume
 from ProSMASegmentationLib.SegmentMeasures import SegmentMeasures
-from ProSMASegmentationLib.VolumeReader import VolumeReader
 
 
 class OutputsLogic:
@@ -36,14 +33,7 @@ class OutputsLogic:
         :return: the new volume node, or with wait=False the GateMapJob.
         :raises ProSMAError: as ``segment``, and ``no_gates``.
         """
-        volumes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
-        readers = [VolumeReader(node) for node in volumes]
-        package = self.library.resolve(model)
-        box = RegionOfInterest.box(roi, volumes[0])
-        fit = ModelFit(package, readers, box)
-        if fit.errors:
-            raise ProSMAError("does_not_fit", fit.errors[0])
-        self.library.checkLicence(package)
+        package, readers, box = self.prepared(volumeNode, model, roi)
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False}
         job = GateMapJob(self.engine, package, readers, request)
         self._jobs.append(job)

@@ -15,7 +15,7 @@ from ProSMASegmentationLib.LearnSection import LearnSection
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
 from ProSMASegmentationLib.OutputsSection import OutputsSection
-from ProSMASegmentationLib.PanelText import ERROR, WARNING, duration, showText
+from ProSMASegmentationLib.PanelText import ERROR, WARNING, showProgress, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.ResultSection import ResultSection
@@ -387,11 +387,7 @@ class Panel(VTKObservationMixin):
         return True
 
     def _onProgress(self, job):
-        self.ui.progressBar.setValue(round(1000 * job.fraction))
-        text = job.stage
-        if job.secondsLeft:
-            text += " - " + _("about {time} left").format(time=duration(job.secondsLeft))
-        showText(self.ui.stageLabel, text)
+        showProgress(self.ui.progressBar, self.ui.stageLabel, job)
 
     def _onEnd(self, job):
         self.job = None

@@ -16,6 +16,15 @@ def showText(label, text, style=NORMAL):
     label.setVisible(bool(text))
 
 
+def showProgress(bar, label, work):
+    """Show how far some work (with ``fraction``, ``stage`` and ``secondsLeft``) is."""
+    bar.setValue(round(1000 * work.fraction))
+    text = work.stage
+    if work.secondsLeft:
+        text += " - " + _("about {time} left").format(time=duration(work.secondsLeft))
+    showText(label, text)
+
+
 def duration(seconds):
     """Seconds as a person says them."""
     if seconds < 90:

@@ -8,7 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.EngineClient import errorFromEvent
-from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.EventLoopTask import EventLoopTask, waitForEnd
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ProSMAError import ProSMAError
@@ -16,7 +16,6 @@ from ProSMASegmentationLib.VolumeReader import ijkToRasOf
 
 HANDOVER_SHARE = 0.05  # of the progress bar
 WRITING_SHARE = 0.05
-SECONDS_BETWEEN_LOOKS = 0.005
 
 
 class SegmentationJob:
@@ -85,11 +84,7 @@ class SegmentationJob:
 
     def wait(self):
         """Process events until the job has ended. Returns the segmentation node or raises the job's error."""
-        while self.isActive:
-            slicer.app.processEvents()
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-        if self.error is not None:
-            raise self.error
+        waitForEnd(self)
         return self.segmentationNode
 
     # ---- hand over

@@ -26,7 +26,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
     :param library: the ModelLibrary to choose from, by default made when it is first needed.
     """
 
-    OVERLAP = 0.5  # of neighbouring tiles
+    OVERLAP = None  # of neighbouring tiles: the engine chooses by their size
 
     def __init__(self, engine=None, library=None):
         self.engine = engine or EngineClient.shared()
@@ -57,6 +57,23 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         :return: the segmentation node, or with wait=False the SegmentationJob.
         :raises ProSMAError: with ``code``, ``message`` and ``remedy``; the scene is then as it was before.
         """
+        package, readers, box = self.prepared(volumeNode, model, roi)
+        size = [high - low for low, high in box] if box else readers[0].dimensions
+        keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
+        outputs = ["probabilities"] if keep else []
+        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": outputs}
+        options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
+        writer = ResultWriter(readers[0].node, package, outputSegmentation, options)
+        writer.check()
+
+        job = SegmentationJob(self.engine, package, readers, writer, request)
+        self._jobs.append(job)
+        job.onEnd.append(self._jobs.remove)
+        job.start(outputSegmentation)
+        return job.wait() if wait else job
+
+    def prepared(self, volumeNode, model, roi):
+        """(model package, a VolumeReader for each channel, box of the ROI or None). Raises ProSMAError if they do not fit."""
         volumeNodes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
         readers = [VolumeReader(node) for node in volumeNodes]
         package = self.library.resolve(model)
@@ -65,19 +82,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         if fit.errors:
             raise ProSMAError("does_not_fit", fit.errors[0])
         self.library.checkLicence(package)
-        size = [high - low for low, high in box] if box else readers[0].dimensions
-        keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
-        outputs = ["probabilities"] if keep else []
-        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": outputs}
-        options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
-        writer = ResultWriter(volumeNodes[0], package, outputSegmentation, options)
-        writer.check()
-
-        job = SegmentationJob(self.engine, package, readers, writer, request)
-        self._jobs.append(job)
-        job.onEnd.append(self._jobs.remove)
-        job.start(outputSegmentation)
-        return job.wait() if wait else job
+        return package, readers, box
 
     def batch(self, source=None, model="hippocampus-mr", outputFolder=None, device="auto", wait=True):
         """Segment many images. One that fails does not stop the others; see ``failures`` of the returned batch.
