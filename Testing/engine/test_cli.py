@@ -153,7 +153,7 @@ def test_an_image_is_never_overwritten_by_its_result(scan, tiny, tmp_path, capsy
     assert run("segment", folder, "-m", tiny.folder, "-o", folder, "--format", ".nrrd") == 1
     assert (folder / "scan.nrrd").read_bytes() == before
     assert run("segment", folder, "-m", tiny.folder, "-o", folder) == 0
-    assert sorted(file.name for file in folder.iterdir()) == ["scan.nrrd", "scan.seg.nrrd"]
+    assert sorted(file.name for file in folder.iterdir()) == ["prosma-results.jsonl", "scan.nrrd", "scan.seg.nrrd"]
 
 
 def test_a_model_may_ask_for_its_licence_to_be_accepted(scan, tmp_path, capsys):

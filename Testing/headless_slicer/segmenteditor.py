@@ -441,11 +441,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             self._addButton(NULL_EFFECT, "None", QtGui.QIcon())
         for effect in qSlicerSegmentEditorEffectFactory.instance().copyEffects(self._effects):
             effect.setEditor(self, self._logic)
+            self._addButton(effect.name, effect.title or effect.name, effect.icon())
+            effect.setupOptionsFrame()
             if self._node:
                 effect.setParameterSetNode(self._node)
                 effect.setMRMLDefaults()
-            self._addButton(effect.name, effect.title or effect.name, effect.icon())
-            effect.setupOptionsFrame()
             effect.optionsFrame().setVisible(False)
             self._optionFrames.layout().addWidget(effect.optionsFrame())
         self._orderButtons()

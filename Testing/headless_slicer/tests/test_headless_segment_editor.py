@@ -42,7 +42,7 @@ def start(editor):
 def test_the_source_volume_and_first_segment_are_chosen_with_the_segmentation(editor, volume):
     assert editor.sourceVolumeNode() is volume
     assert editor.currentSegmentID() == "red"
-    assert editor.availableEffectNames() == ("Stamp",)
+    assert "Stamp" in editor.availableEffectNames()
 
 
 def test_a_stroke_reaches_the_active_effect_and_can_be_undone(editor, voxels):
