@@ -439,7 +439,8 @@ def test_a_killed_command_leaves_no_part_of_its_output(tmp_path, end, code):
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT / "training")},
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore SIGINT
+        # Tests in the background ignore SIGINT, and what they start inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 120
     while processor_seconds(process.pid) < SECONDS_TO_BE_AT_WORK:

@@ -18,7 +18,7 @@ from .geometry import Image, ImageError, finite_image, plan_canonical, to_canoni
 from .intensity import foreground, normalise
 from .memory import Effort, means_out_of_memory, physical_memory
 from .restoring import VOLUMES, Restorer, allocate_array
-from .tiling import LARGEST_OVERLAP, TilePlan, fitted_patch, slide
+from .tiling import LARGEST_OVERLAP, TilePlan, slide
 
 __all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
 
@@ -289,10 +289,7 @@ class _Run:
             slices = array.shape[3]
             together = -(-slices // -(-slices // self.effort.batch))
             return TilePlan.make(array.shape[1:], [*patch, together], self.overlap, flat=(2,))
-        patch = self.effort.tile(patch, multiple)
-        if self.shortcuts and not self.effort.halvings:
-            patch = fitted_patch(array.shape[1:], patch, self.overlap, multiple)
-        return TilePlan.make(array.shape[1:], patch, self.overlap)
+        return TilePlan.make(array.shape[1:], self.effort.tile(patch, multiple), self.overlap)
 
     def _segment_box(self, image: Image) -> Segmentation:
         from .gate import GateMonitor

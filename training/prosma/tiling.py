@@ -22,12 +22,8 @@ from .intensity import pad_to_patch
 from .resampling import UNIT
 
 LARGEST_OVERLAP = 0.9
-SMALL_TILE = 64**3  # voxels that any computer has the memory for
 LEAST_OVERLAP, USUAL_OVERLAP = 0.25, 0.5  # where none is asked for
-SHARED_VOXELS = (
-    24  # between two tiles: near its edge a tile sees too little, and how far that reaches is a matter of voxels
-)
-SHORTEST_TILE, LONGEST_TILE = 5 / 6, 4 / 3  # of the patch that the network was trained with
+SHARED_VOXELS = 24  # near its edge a tile sees too little, and how far that reaches is a matter of voxels
 
 
 def default_overlap(patch: int) -> float:
@@ -53,30 +49,6 @@ def gaussian_window(length: int) -> np.ndarray:
     """Weights of a tile along one axis: 1 in the middle, standard deviation length / 8, at least 0.001."""
     place = np.arange(length) - (length - 1) / 2
     return np.maximum(np.exp(-0.5 * (place / (length / 8)) ** 2), 1e-3).astype(np.float32)
-
-
-def fitted_patch(
-    size: Sequence[int], patch: Sequence[int], overlap: float | None, multiple: Sequence[int]
-) -> tuple[int, ...]:
-    """Tiles a little shorter or longer than `patch` that cover `size` with the least work; of equals, the largest.
-
-    They need no more memory than `patch`, unless they are small. Longer ones see more of the surroundings. On four head
-    and neck CTs, trained in tiles of 48, Dice changed by -0.003 to +0.011 (`Testing/benchmarks/RESULTS.md`).
-    """
-
-    def choices(n: int) -> list[int]:
-        if size[n] <= patch[n]:
-            return [patch[n]]
-        step = multiple[n]
-        low, high = math.ceil(SHORTEST_TILE * patch[n] / step), math.floor(LONGEST_TILE * patch[n] / step)
-        return [patch[n], *(step * times for times in range(low, high + 1) if step * times <= max(size[n], patch[n]))]
-
-    def work(sides: tuple[int, ...]) -> int:
-        return math.prod(len(tile_starts(n, side, overlap)) * side for n, side in zip(size, sides, strict=True))
-
-    limit = max(math.prod(patch), SMALL_TILE)
-    found = [sides for sides in itertools.product(*map(choices, range(len(size)))) if math.prod(sides) <= limit]
-    return min(found, key=lambda sides: (work(sides), -math.prod(sides)))
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ The rules, from the training cases of the folder. A person can change every resu
 - Brightness of photographs in colour: each channel by a factor of its own, for differences of light and stain.
 - Patches centred on a label: a third; half where labels fill less than 1 % of the voxels.
 - Epochs: about ten patches of each training case (25 to 100 steps), so many that they make 3000 steps; six validations.
+- Gates compute their field on the decoder's grid, which is no worse and far cheaper (training/RESULTS.md).
 - Gates start with a threshold of 0.4, which learns twice as fast as the weights: so they stay sparse at every level.
 - Expected field of view, 3D with voxel sizes: 0.75 times the smallest to 1.33 times the largest extent of the training cases.
 
@@ -129,6 +130,7 @@ def plan(found: Fingerprint) -> Recipe:
         "strides": strides,
         "kernel_sizes": kernels,
         "skip": "prosma",
+        "field_grid": "decoder",
         "threshold_init": THRESHOLD,
     }
     augmentation = Augmentation(brightness_channelwise=modality == "colour image")
