@@ -42,6 +42,7 @@ def test_a_poor_segmentation_is_a_failure(monkeypatch, capsys, tmp_path):
     assert "below 1.01" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_missing_result_is_a_failure(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(demo, "SAMPLES", samples_without_volume(tmp_path))
     assert without_qt(monkeypatch, "--output", tmp_path / "out") == 1
