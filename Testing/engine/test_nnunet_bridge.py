@@ -274,7 +274,7 @@ def test_plans_for_residual_encoders_give_plain_blocks_and_the_log_says_so(plann
     trainer.initialize()
     log = Path(trainer.log_file).read_text()
     assert "plain convolutional blocks in place of those of ResidualEncoderUNet" in log
-    assert "two convolutions in every stage in place of [1]" in log
+    assert "two convolutions in every stage in place of [1, 2]" in log
     assert [block[0].out_channels for block in trainer.network.encoder] == architecture["arch_kwargs"][
         "features_per_stage"
     ]
