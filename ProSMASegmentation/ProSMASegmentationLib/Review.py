@@ -5,6 +5,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
+from ProSMASegmentationLib.EventLoopTask import finished
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.KeptResult import slicesOf
 from ProSMASegmentationLib.ProSMAError import ProSMAError
@@ -58,7 +59,7 @@ class Review:
         :raises ProSMAError: ``no_probabilities``, if there is neither.
         """
         if self.canCompute:
-            return Places.engineReview().run(self.steps())
+            return finished(self.steps())
         if self.regions is None:
             raise ProSMAError(
                 "no_probabilities",

@@ -30,6 +30,7 @@ LIGHT = {
     "prosma.records": set(),
     "prosma.resampling": {"numpy"},
     "prosma.sensitivity": {"numpy"},
+    "prosma.steps": set(),
     "prosma.review": {"numpy", "SimpleITK"},
     "prosma.refine": {"numpy", "SimpleITK"},
 }  # what they need

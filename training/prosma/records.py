@@ -136,12 +136,3 @@ def file_digest(files: Sequence[Path]) -> Generator[None, None, str]:
                 digest.update(chunk)
                 yield
     return digest.hexdigest()
-
-
-def finish(steps: Generator):
-    """Take all steps at once; what they return."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

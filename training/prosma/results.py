@@ -11,7 +11,8 @@ import numpy as np
 
 from .errors import EngineError
 from .geometry import Image
-from .records import EDITED, FINISHED, Records, file_digest, finish, input_of, origin, why_not
+from .records import EDITED, FINISHED, Records, file_digest, input_of, origin, why_not
+from .steps import finish
 from .writing import label_suffix, provenance, write_labels
 
 

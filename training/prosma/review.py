@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .steps import finish
+
 UNCERTAIN = 48  # of 255: voxels with a smaller expected error count only in islands
 RADIUS_SHARE = 0.2  # of a region, of the radius of a ball as large as a typical label
 LEAST_RADIUS = 1.5  # mm where voxels have a size, and at least as many of the smallest voxel edges
@@ -46,16 +48,7 @@ class Region:
 
 def find_regions(*arguments, **options) -> list[Region]:
     """The regions, worst first. Arguments as for `find_regions_in_steps`."""
-    return run(find_regions_in_steps(*arguments, **options))
-
-
-def run(steps: Generator):
-    """What a generator of steps returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as finished:
-            return finished.value
+    return finish(find_regions_in_steps(*arguments, **options))
 
 
 def find_regions_in_steps(

@@ -107,8 +107,7 @@ class Segmenter:
             roi: ((i0, i1), (j0, j1), (k0, k1)), half open: only this part is looked at; outside labels are 0.
             overlap: share that neighbouring tiles have in common, 0 ... 0.9; None: by their size (`tiling.default_overlap`).
             mirror: average over the flips that the model was trained with; 2 to 8 times the work.
-            shortcuts: look only at the box of what is not empty (air in CT, zeros in MR), in tiles that fit it. Without
-                them the whole volume is seen in tiles of exactly the trained size.
+            shortcuts: look only at the box of what is not empty (air in CT, zeros in MR), not at the whole volume.
             progress: called with stage, fraction 0 ... 1 and seconds left (None while unknown).
             cancelled: asked before each tile and stage of the network; True ends the run with Cancelled.
             allocate: makes the result arrays, see `restoring.allocate_array`.
