@@ -98,6 +98,8 @@ def test_weights_outside_the_package_are_refused(package):
         ({"spacing": [1, 0, 1]}, "spacing"),
         ({"intensity": {"rule": "magic"}}, "intensity"),
         ({"intensity": {"rule": "ct"}}, "clip"),
+        ({"intensity": {"rule": "clip-zscore", "percentiles": [0, 100], "power": 0}}, "power"),
+        ({"intensity": {"rule": "clip-zscore", "percentiles": [0, 100], "power": "half"}}, "power"),
         ({"channels": [{"name": "a"}, {"name": "b"}]}, "in_channels"),
         ({"training": {"data": "x", "citation": "y"}}, "licence"),
         ({"network": None}, "network"),

@@ -359,10 +359,35 @@ def test_intensity_rules():
         normalise(array, {"rule": "magic"})
 
 
+def test_with_foreground_the_air_around_a_head_does_not_count():
+    head = np.random.default_rng(1).uniform(20, 90, (1, 8, 8, 8))
+    rule = {"rule": "clip-zscore", "percentiles": [0.5, 99.5], "foreground": True}
+    little, much = (np.pad(head, [(0, 0), *[(width, width)] * 3]) for width in (1, 6))
+    inside = tuple(slice(6, -6) for _ in range(3))
+    np.testing.assert_allclose(
+        normalise(much, rule)[(0, *inside)], normalise(little, rule)[0, 1:-1, 1:-1, 1:-1], atol=1e-5
+    )
+    assert abs(normalise(much, rule)[(0, *inside)].mean()) < 1e-5
+    plain = {**rule, "foreground": False}
+    assert np.abs(normalise(much, plain)[(0, *inside)] - normalise(little, plain)[0, 1:-1, 1:-1, 1:-1]).max() > 1
+
+
+def test_a_power_below_one_spreads_what_is_dark():
+    array = np.random.default_rng(2).uniform(0, 1, (1, 12, 12, 12)) ** 4
+    rule = {"rule": "clip-zscore", "percentiles": [0, 100]}
+    dark = array[0] < 0.1
+    straight, lifted = normalise(array, rule)[0], normalise(array, {**rule, "power": 0.25})[0]
+    np.testing.assert_allclose((lifted.mean(), lifted.std()), (0, 1), atol=1e-4)
+    assert np.ptp(lifted[dark]) > 3 * np.ptp(straight[dark])
+    assert (np.diff(lifted.ravel()[np.argsort(array, axis=None)]) >= 0).all()
+
+
 @pytest.mark.parametrize("value", [0, 7, -1024, 0.1, 1.7e6])
-@pytest.mark.parametrize("rule", ["zscore", "clip-zscore"])
+@pytest.mark.parametrize(
+    "rule", [{"rule": "zscore"}, {"rule": "clip-zscore"}, {"rule": "clip-zscore", "foreground": True, "power": 0.5}]
+)
 def test_constant_volumes_become_zero(value, rule):
-    result = normalise(np.full((1, 8, 9, 10), value, np.float32), {"rule": rule})
+    result = normalise(np.full((1, 8, 9, 10), value, np.float32), rule)
     np.testing.assert_array_equal(result, 0)
 
 

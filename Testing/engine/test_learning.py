@@ -25,7 +25,7 @@ from prosma.cli import main
 from prosma.learning.dataset import DatasetError, LabelledFolder
 from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
 from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, WholeCheckpoints, rate_factor, shrunk, train
-from prosma.learning.patches import Patches, PatchNumbers, cached, training_transforms
+from prosma.learning.patches import Patches, PatchNumbers, Shading, cached, training_transforms
 from prosma.learning.recipe import Recipe, RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,6 +182,20 @@ def test_a_patch_depends_on_its_number_alone(data):
         assert torch.equal(a["image"], b["image"]) and torch.equal(a["label"], b["label"])
     assert a["image"].shape == (1, 16, 24, 16) and a["label"].dtype == torch.int64
     assert not torch.equal(first[0]["image"], first[2]["image"])
+
+
+@pytest.mark.parametrize("size", [(24, 20), (12, 10, 8)])
+def test_shading_adds_a_smooth_field_to_each_channel_by_itself(size):
+    shading = Shading(largest=0.8, probability=1.0).set_random_state(3)
+    case = {"image": torch.zeros(2, *size), "label": torch.zeros(1, *size)}
+    field = shading(case)["image"]
+    assert not case["image"].any(), "cached cases must stay as they are"
+    assert 0 < field.abs().max() <= 0.8 and not torch.equal(field[0], field[1])
+    largest_step = max(field.diff(dim=axis).abs().max() for axis in range(1, field.ndim))
+    assert largest_step < 2 * 0.8 * 2 / min(size), "twice the strength from one knot to the next"
+    assert not torch.equal(field, shading(case)["image"])
+    assert shading.set_random_state(3)(case)["image"].equal(field)
+    assert Shading(0.8, 0.0)(case)["image"] is case["image"]
 
 
 def test_patches_are_plain_tensors_as_they_are_with_metadata(data):

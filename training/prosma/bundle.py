@@ -207,6 +207,11 @@ def check_intensity(intensity: dict) -> None:
     missing = [key for key in INTENSITY_RULES[rule] if key not in intensity]
     if missing:
         raise PackageError(f"The intensity rule '{rule}' needs {', '.join(missing)}.")
+    power = intensity.get("power", 1.0)
+    if not isinstance(power, (int, float)) or isinstance(power, bool) or not 0 < power <= 4:
+        raise PackageError(
+            f"The 'power' of the intensity rule should be a number above 0 and at most 4, not {power!r}."
+        )
 
 
 def check_network(model: dict) -> None:

@@ -13,6 +13,10 @@ def normalise(array: np.ndarray, intensity: dict, copy: bool = True) -> np.ndarr
     Rules: `zscore` (mean 0, standard deviation 1), `clip-zscore` (first clipped to `percentiles`), `ct` (clipped to
     `clip`, then (x - mean) / std with the training set's `mean` and `std`), `range` (`low`..`high` to 0..1, clipped).
     A constant channel becomes 0 under the z-score rules. ValueError for an unknown rule.
+
+    Options of `clip-zscore`: with `foreground`, percentiles, mean and deviation are those of the voxels above the
+    channel's lowest value, so that it does not matter how much air (with value 0) is around a head; with `power`, clipped
+    values are first scaled to 0..1 and raised to it: below 1 that brings out what lies far from a surface coil.
     """
     result = np.array(array, dtype=np.float32, order="C") if copy else np.ascontiguousarray(array, dtype=np.float32)
     for channel in result:
@@ -22,19 +26,13 @@ def normalise(array: np.ndarray, intensity: dict, copy: bool = True) -> np.ndarr
 
 def _normalise_channel(channel: np.ndarray, intensity: dict) -> None:
     rule = intensity["rule"]
-    if rule == "clip-zscore":
-        step = max(1, channel.size // SAMPLED_VOXELS)
-        low, high = np.percentile(channel.reshape(-1)[::step], intensity.get("percentiles", (0.5, 99.5)))
-        np.clip(channel, np.float32(low), np.float32(high), out=channel)
     if rule in ("zscore", "clip-zscore"):
-        mean = channel.mean(dtype=np.float64)
-        channel -= np.float32(mean)
-        deviation = np.sqrt(np.mean(np.square(channel), dtype=np.float64))
-        # Rounding leaves a constant channel with a tiny spread, which must not be blown up to noise.
-        if deviation > 1e-6 * max(1e-6, abs(mean)):
-            channel /= np.float32(deviation)
-        else:
-            channel[...] = 0
+        counted = channel > channel.min() if intensity.get("foreground") else None
+        if counted is not None and not counted.any():
+            counted = None
+        if rule == "clip-zscore":
+            _clip(channel, counted, intensity)
+        _standardise(channel, counted)
     elif rule == "ct":
         np.clip(channel, *(np.float32(v) for v in intensity["clip"]), out=channel)
         channel -= np.float32(intensity["mean"])
@@ -46,6 +44,31 @@ def _normalise_channel(channel: np.ndarray, intensity: dict) -> None:
         np.clip(channel, 0, 1, out=channel)
     else:
         raise ValueError(f"Unknown intensity rule: {rule!r}.")
+
+
+def _clip(channel: np.ndarray, counted: np.ndarray | None, intensity: dict) -> None:
+    """Clips to the percentiles of the counted voxels (None: of all), and raises to a power where the rule asks for it."""
+    values = channel.reshape(-1) if counted is None else channel[counted]
+    step = max(1, values.size // SAMPLED_VOXELS)
+    low, high = np.percentile(values[::step], intensity.get("percentiles", (0.5, 99.5))).astype(np.float32)
+    np.clip(channel, low, high, out=channel)
+    if "power" in intensity and high > low:
+        channel -= low
+        channel /= high - low
+        np.power(channel, np.float32(intensity["power"]), out=channel)
+
+
+def _standardise(channel: np.ndarray, counted: np.ndarray | None) -> None:
+    """Mean 0 and standard deviation 1 over the counted voxels (None: over all)."""
+    where = True if counted is None else counted
+    mean = channel.mean(dtype=np.float64, where=where)
+    channel -= np.float32(mean)
+    deviation = np.sqrt(np.square(channel).mean(dtype=np.float64, where=where))
+    # Rounding leaves a constant channel with a tiny spread, which must not be blown up to noise.
+    if deviation > 1e-6 * max(1e-6, abs(mean)):
+        channel /= np.float32(deviation)
+    else:
+        channel[...] = 0
 
 
 def pad_to_patch(array: np.ndarray, patch_size) -> tuple[np.ndarray, tuple[slice, ...]]:

@@ -20,12 +20,14 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
+    RandomizableTransform,
     RandScaleIntensityd,
     RandScaleIntensityFixedMeand,
     RandSimulateLowResolutiond,
     SpatialPadd,
     Transform,
 )
+from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..image import normalise, to_canonical
@@ -38,6 +40,7 @@ warnings.filterwarnings("ignore", message="Num foregrounds 0")
 # Nobody reads MONAI's metadata here; following them took as long as the transforms (19 against 10 ms a 2D patch).
 set_track_meta(False)
 
+SHADING_KNOTS = 3  # along each axis of a patch
 MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
 
 
@@ -130,6 +133,7 @@ def training_transforms(recipe: Recipe) -> Compose:
             factors=settings.brightness,
             channel_wise=settings.brightness_channelwise,
         ),
+        *([Shading(settings.shading, settings.shading_probability)] if settings.shading else []),
         RandScaleIntensityFixedMeand(
             image, prob=settings.contrast_probability, factors=settings.contrast, preserve_range=True
         ),
@@ -142,6 +146,29 @@ def training_transforms(recipe: Recipe) -> Compose:
         RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
     ]
     return Compose(steps)
+
+
+class Shading(RandomizableTransform):
+    """Adds a smooth random field to each channel of ``image`` (C, *S), as coils and scanners do.
+
+    Its values at `SHADING_KNOTS` knots along each axis are uniform within a random strength of at most ``largest``.
+    """
+
+    def __init__(self, largest: float, probability: float) -> None:
+        RandomizableTransform.__init__(self, probability)
+        self.largest = largest
+
+    def __call__(self, case: dict) -> dict:
+        image = case["image"]
+        self.randomize(None)
+        if not self._do_transform:
+            return case
+        knots = self.R.uniform(-1, 1, (1, len(image), *[SHADING_KNOTS] * (image.ndim - 1))) * self.R.uniform(
+            0, self.largest
+        )
+        mode = "trilinear" if image.ndim == 4 else "bilinear"
+        field = interpolate(torch.as_tensor(knots, dtype=image.dtype), image.shape[1:], mode=mode, align_corners=True)
+        return {**case, "image": image + field[0]}
 
 
 class KnownCentres(Transform):

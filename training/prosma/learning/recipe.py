@@ -29,6 +29,8 @@ class Augmentation:
     brightness: float = 0.25  # multiplied by 1 - b to 1 + b
     brightness_probability: float = 0.15
     brightness_channelwise: bool = False  # each channel by a factor of its own: changes of light and of stain
+    shading: float = 0.0  # largest of a smooth field that is added to each channel, as of coils; in image units
+    shading_probability: float = 0.0
     contrast: float = 0.25  # scaled about the mean by 1 - c to 1 + c
     contrast_probability: float = 0.15
     gamma: list[float] = field(default_factory=lambda: [0.7, 1.5])
