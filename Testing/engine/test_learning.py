@@ -304,6 +304,20 @@ def test_the_loss_is_dice_plus_cross_entropy_at_each_resolution():
     assert loss([flat, flat[..., ::2, ::2]], labels) == pytest.approx(((fine + coarse / 2) / 1.5).item(), rel=1e-5)
 
 
+def test_a_smooth_dice_makes_false_marks_in_an_empty_image_cost_something():
+    def dice_loss(smooth: float, marked: int) -> float:
+        logits = torch.full((1, 2, 16, 16), -20.0)
+        logits[:, 0] = 20.0
+        logits[:, :, :marked] = logits[:, :, :marked].flip(1)
+        classes = torch.stack([torch.ones(1, 16, 16), torch.zeros(1, 16, 16)], dim=1)
+        return float(DeepSupervisionLoss(smooth).loss.dice(logits.softmax(1), classes))
+
+    assert dice_loss(100.0, 0) < 1e-3
+    assert dice_loss(100.0, 1) == pytest.approx(16 / 116, rel=1e-3)
+    assert dice_loss(100.0, 8) == pytest.approx(128 / 228, rel=1e-3)
+    assert dice_loss(1e-5, 1) == pytest.approx(dice_loss(1e-5, 8), abs=1e-4), "without it all false marks cost the same"
+
+
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])
 def test_the_rate_falls_from_one_to_zero(schedule):
     factors = [rate_factor(schedule, progress / 10) for progress in range(11)]

@@ -40,12 +40,13 @@ CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 class DiceCrossEntropy(nn.Module):
     """Dice of the labels + cross entropy, each the mean over patches, without voxels that are IGNORED.
 
-    The mean over patches makes a batch on one device the same as its parts on several.
+    The mean over patches makes a batch on one device the same as its parts on several. Dice of an empty patch with P
+    voxels marked is ``smooth`` / (P + ``smooth``): with a tiny one it is 0 whatever P is, and teaches nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, smooth: float = 1e-5) -> None:
         super().__init__()
-        self.dice = DiceLoss(include_background=False)
+        self.dice = DiceLoss(include_background=False, smooth_nr=smooth, smooth_dr=smooth)
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Logits (B, classes, S), labels (B, 1, S) of whole numbers."""
@@ -59,9 +60,9 @@ class DiceCrossEntropy(nn.Module):
 class DeepSupervisionLoss(nn.Module):
     """Dice + cross entropy at each resolution, weighted 1, 1/2, 1/4, ... and normalised to sum 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, smooth: float = 1e-5) -> None:
         super().__init__()
-        self.loss = DiceCrossEntropy()
+        self.loss = DiceCrossEntropy(smooth)
 
     def forward(self, outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
         """Logits (B, classes, S), or a list of them from fine to coarse; labels (B, 1, S) of whole numbers."""
@@ -109,7 +110,7 @@ class SegmentationTask(pl.LightningModule):
         self.network = network.to(memory_format=layout)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
         self.average.requires_grad_(False)  # several devices wait for the gradient of every weight that has one
-        self.loss = DeepSupervisionLoss()
+        self.loss = DeepSupervisionLoss(fitting.dice_smooth)
         self.layout = layout
         self.overlaps: list[Tensor] = []
 

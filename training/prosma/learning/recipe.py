@@ -55,6 +55,7 @@ class Fitting:
     gradient_clip: float = 1.0
     average_decay: float = 0.99  # of the exponential moving average of the weights, which is what is kept
     deep_supervision: bool = True
+    dice_smooth: float = 1e-5  # voxels; hundreds make false marks in empty images cost something
     early_scale: float = 1.0  # patches are shrunk to this share of their size ...
     early_share: float = 0.0  # ... in this share of the epochs, the first ones: progressive resizing, far less work
     validate_every: int = 5  # epochs
