@@ -83,7 +83,7 @@ def test_a_plan_for_volumes_follows_from_their_facts(volumes, tmp_path):
     recipe = Recipe.read(path)
     model = recipe.model
     assert model["dimension"] == 3 and model["spacing"] == [1.0, 1.0, 1.0] and model["orientation"] == "RAS"
-    assert model["intensity"]["rule"] == "clip-zscore" and model["modality"] == "MR"
+    assert model["intensity"] == {"rule": "clip-zscore", "percentiles": [0.5, 99.5]} and model["modality"] == "MR"
     assert [channel["name"] for channel in model["channels"]] == ["T1", "T1 again"]
     assert [label["name"] for label in model["labels"]] == ["hippocampus anterior", "hippocampus posterior"]
     assert model["mirror_axes"] == [0, 2], "front and back are different labels"
@@ -257,6 +257,15 @@ def test_stacks_of_tif_images_are_volumes(volumes, tmp_path):
     model = plan_folder(folder)[0].model
     assert model["dimension"] == 3 and model["resize"] is None and "field_of_view" not in model
     assert model["intensity"]["rule"] == "clip-zscore"
+
+
+def test_zeros_around_a_brain_do_not_count_in_its_normalisation(volumes, tmp_path):
+    folder = tmp_path / "masked"
+    shutil.copytree(volumes, folder)
+    for path in (folder / "imagesTr").iterdir():
+        image = SimpleITK.ReadImage(str(path))
+        SimpleITK.WriteImage(SimpleITK.Mask(image, image > 0.8 * SimpleITK.GetArrayFromImage(image).mean()), str(path))
+    assert plan_folder(folder)[0].model["intensity"]["foreground"] is True
 
 
 def test_grey_and_colour_do_not_mix(photographs):

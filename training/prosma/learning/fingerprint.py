@@ -27,8 +27,9 @@ SAMPLES = 5_000  # foreground voxels of a case whose intensities are kept
 class CaseFacts:
     """One case. In 3D the axes point to R, A and S; in 2D they are the image's own and the last one has size 1.
 
-    ``size`` in voxels, ``spacing`` in mm. ``eight_bit``: colours or greys of 0 to 255. ``lowest``: the smallest voxel.
-    ``voxels`` of each label value. ``foreground``: intensities inside the labels, float32 (channels, at most SAMPLES).
+    ``size`` in voxels, ``spacing`` in mm. ``eight_bit``: colours or greys of 0 to 255. ``lowest``: the smallest voxel;
+    ``empty``: the share of voxels with just that value, in the channel where it is least. ``voxels`` of each label value.
+    ``foreground``: intensities inside the labels, float32 (channels, at most SAMPLES).
     """
 
     id: str
@@ -37,6 +38,7 @@ class CaseFacts:
     photograph: bool
     eight_bit: bool
     lowest: float
+    empty: float
     voxels: dict[int, int]
     foreground: np.ndarray
 
@@ -152,6 +154,7 @@ def case_facts(case: Case, image: Image, labels: np.ndarray, names: list[str] | 
         photograph=case.is_photograph,
         eight_bit=image.array.dtype == np.uint8,
         lowest=float(image.array.min()),
+        empty=min(float((channel == channel.min()).mean()) for channel in image.array),
         voxels={int(value): int(count) for value, count in zip(values, counts, strict=True)},
         foreground=inside[:, :: max(1, -(-inside.shape[1] // SAMPLES))].astype(np.float32),
     )

@@ -16,7 +16,8 @@ The rules, from the training cases of the folder. A person can change every resu
   no more patches than training cases if these are more than 2.
 - Intensity: `range` 0 to 255 for 8-bit pictures. `ct` for one channel named CT, or unnamed with air below -500 in
   most cases: clipped to the percentiles 0.5 and 99.5 of the labelled voxels, then their mean and standard deviation.
-  Else `clip-zscore`.
+  Else `clip-zscore`; by the voxels above the lowest value alone if in most cases more than a quarter have that value (the
+  zeros around a brain, of which some images have more than others).
 - Mirroring: all axes; none where two labels differ in left and right alone; in 3D not front to back or up and down
   where two labels differ in that alone; ultrasound pictures only from side to side.
 - Rotation: in 3D with thick slices (3 times) only within the slices.
@@ -51,6 +52,7 @@ LARGEST_PATCH = 64**3
 LARGEST_SIDE = 256
 BATCH = {2: (8 * 256**2, 2, 12), 3: (2 * 64**3, 2, 4)}  # voxels, fewest and most patches
 SMALLEST_EDGE = 4
+LEAST_EMPTY = 0.25  # share of voxels with the lowest value from which on they are taken to lie around what is imaged
 STEPS = 3000  # optimiser steps of a whole training
 PATCHES_OF_A_CASE = 10  # in an epoch
 VALIDATIONS = 6
@@ -250,7 +252,9 @@ def intensity_rule(found: Fingerprint, modality: str) -> dict:
             "mean": round(mean, 2),
             "std": round(deviation, 2) or 1.0,
         }
-    return {"rule": "clip-zscore", "percentiles": [0.5, 99.5]}
+    rule = {"rule": "clip-zscore", "percentiles": [0.5, 99.5]}
+    masked = np.median([case.empty for case in found.cases]) > LEAST_EMPTY
+    return {**rule, "foreground": True} if masked else rule
 
 
 def modality_of(found: Fingerprint) -> str:
