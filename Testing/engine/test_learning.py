@@ -25,7 +25,7 @@ from prosma.cli import main
 from prosma.learning.dataset import DatasetError, LabelledFolder
 from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
 from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, WholeCheckpoints, rate_factor, shrunk, train
-from prosma.learning.patches import Patches, PatchNumbers, Shading, cached, training_transforms
+from prosma.learning.patches import ChannelDropout, Patches, PatchNumbers, Shading, cached, training_transforms
 from prosma.learning.recipe import Recipe, RecipeError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -196,6 +196,23 @@ def test_shading_adds_a_smooth_field_to_each_channel_by_itself(size):
     assert not torch.equal(field, shading(case)["image"])
     assert shading.set_random_state(3)(case)["image"].equal(field)
     assert Shading(0.8, 0.0)(case)["image"] is case["image"]
+
+
+def test_channels_are_dropped_as_often_as_asked_for():
+    dropout = ChannelDropout([0.5, 0.0, 1.0]).set_random_state(1)
+    image = torch.rand(3, 4, 5, 6) + 1
+    results = [dropout({"image": image})["image"] for _ in range(200)]
+    assert all(result[1].equal(image[1]) and not result[2].any() for result in results)
+    first = [result[0].equal(image[0]) for result in results]
+    assert 70 < sum(first) < 130
+    assert all(kept or not result[0].any() for kept, result in zip(first, results, strict=True))
+
+
+def test_the_probabilities_of_dropout_fit_the_channels():
+    content = small_recipe().to_dict()
+    content["augmentation"]["channel_dropout"] = [0.5, 0.5]
+    with pytest.raises(RecipeError, match="channel_dropout should hold 1"):
+        Recipe.from_dict(content)
 
 
 def test_patches_are_plain_tensors_as_they_are_with_metadata(data):

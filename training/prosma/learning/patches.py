@@ -144,6 +144,7 @@ def training_transforms(recipe: Recipe) -> Compose:
             zoom_range=settings.low_resolution,
         ),
         RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
+        *([ChannelDropout(settings.channel_dropout)] if settings.channel_dropout else []),
     ]
     return Compose(steps)
 
@@ -169,6 +170,19 @@ class Shading(RandomizableTransform):
         mode = "trilinear" if image.ndim == 4 else "bilinear"
         field = interpolate(torch.as_tensor(knots, dtype=image.dtype), image.shape[1:], mode=mode, align_corners=True)
         return {**case, "image": image + field[0]}
+
+
+class ChannelDropout(RandomizableTransform):
+    """Sets each channel of ``image`` (C, *S) to 0 with a probability of its own."""
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        RandomizableTransform.__init__(self)
+        self.probabilities = probabilities
+
+    def __call__(self, case: dict) -> dict:
+        kept = self.R.uniform(size=len(self.probabilities)) >= self.probabilities
+        image = case["image"]
+        return {**case, "image": image * torch.as_tensor(kept, dtype=image.dtype).reshape(-1, *[1] * (image.ndim - 1))}
 
 
 class KnownCentres(Transform):

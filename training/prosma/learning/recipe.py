@@ -29,6 +29,9 @@ class Augmentation:
     brightness: float = 0.25  # multiplied by 1 - b to 1 + b
     brightness_probability: float = 0.15
     brightness_channelwise: bool = False  # each channel by a factor of its own: changes of light and of stain
+    channel_dropout: list[float] = field(
+        default_factory=list
+    )  # how often each channel becomes 0, so as to lean on others
     shading: float = 0.0  # largest of a smooth field that is added to each channel, as of coils; in image units
     shading_probability: float = 0.0
     contrast: float = 0.25  # scaled about the mean by 1 - c to 1 + c
@@ -110,6 +113,11 @@ class Recipe:
             raise RecipeError(f"The schedule should be poly or cosine, not '{self.fitting.schedule}'.")
         if self.augmentation.outside not in ("border", "reflection"):
             raise RecipeError(f"'outside' should be border or reflection, not '{self.augmentation.outside}'.")
+        dropout = self.augmentation.channel_dropout
+        if dropout and len(dropout) != len(self.model["channels"]):
+            raise RecipeError(
+                f"channel_dropout should hold {len(self.model['channels'])} probabilities, one a channel."
+            )
         if not (0 < self.fitting.early_scale <= 1 and 0 <= self.fitting.early_share < 1):
             raise RecipeError("early_scale should be above 0 and at most 1, early_share at least 0 and below 1.")
         if not isinstance(self.fitting.fold, int) or self.fitting.fold < 0:
