@@ -4,6 +4,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib import Places
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.KeptResult import slicesOf
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import (
     TAG_FINGERPRINT,
@@ -41,37 +42,42 @@ class SensitivityMove:
         self._prepare(int(tag(segment, TAG_LABEL)))
 
     def _prepare(self, label):
-        """Everything that does not depend on where the slider is: after this a step is a comparison and two copies."""
-        kept = self._kept
-        box = kept.reach[label - 1]
-        self._box = box
+        """Everything that does not depend on where the slider is: after this a step is a comparison and two copies.
+
+        Slab by slab, so that what is needed for a moment only stays in the processor's cache.
+        """
+        import numpy
+
+        kept, box = self._kept, self._kept.reach[label - 1]
         self._layer, self._image = SegmentLabelmap.writable(self._segment, box, kept.imageToWorld)
-        present = self._layer == self._value
-        written, self._edits = kept.written(self._segment)
-        self._edits |= written != present
-        fixed = self._occupiedByOthers(present)
-        fixed |= self._edits
-        levels = self._sensitivity.entry_levels(kept.probabilitiesIn(box), kept.labelsIn(box), label)
-        levels[fixed] = self._sensitivity.NEVER
-        levels[fixed & present] = self._sensitivity.ALWAYS
-        self._levels = levels
+        self._box = box
         self._original = self._layer.copy()
         self._rest = self._original.copy()
-        self._rest[present] = 0
+        self._edits = numpy.empty(self._layer.shape, bool)
+        self._levels = numpy.empty(self._layer.shape, numpy.int8)
+        others = self._otherImages()
+        for slab, present, edits in kept.comparisons(self._segment):
+            part = slicesOf(slab, [low for low, _high in box])
+            self._edits[part] = edits
+            numpy.copyto(self._rest[part], 0, where=present)
+            fixed = edits | (self._rest[part] != 0)
+            for image in others:
+                fixed |= SegmentLabelmap.occupied(image, slab, kept.imageToWorld)
+            levels = self._sensitivity.entry_levels(kept.probabilitiesIn(slab), kept.labelsIn(slab), label)
+            numpy.copyto(levels, self._sensitivity.NEVER, where=fixed)
+            numpy.copyto(levels, self._sensitivity.ALWAYS, where=fixed & present)
+            self._levels[part] = levels
         self._written = self._image.GetMTime()
 
-    def _occupiedByOthers(self, present):
-        """The voxels of other segments, on this segment's labelmap and on others."""
-        occupied = self._layer != 0
-        occupied &= ~present
+    def _otherImages(self):
+        """The labelmaps of the other segments that are not on this segment's own."""
         segmentation = self._node.GetSegmentation()
-        seen = [self._image]
+        images = []
         for segmentId in segmentation.GetSegmentIDs():
             image = SegmentLabelmap.of(segmentation.GetSegment(segmentId))
-            if image is not None and not any(image is other for other in seen):
-                seen.append(image)
-                occupied |= SegmentLabelmap.occupied(image, self._box, self._kept.imageToWorld)
-        return occupied
+            if image is not None and not any(image is other for other in (self._image, *images)):
+                images.append(image)
+        return images
 
     @property
     def isValid(self):
