@@ -273,6 +273,38 @@ def assert_refused(panel, node, segment_id, code, text):
     assert scenes.serialised() == before
 
 
+@pytest.mark.parametrize("gone", ["segment", "node", "scene"])
+def test_what_goes_away_under_a_held_slider_leaves_the_rest_whole(result, gone):
+    import slicer
+
+    panel, volume, node = result
+    first, other = scenes.segment_ids(node)
+    kept = scenes.voxels(node, other, volume).copy()
+    slider = panel._sensitivity.slider(first)
+    slider.setSliderDown(True)
+    slider.setValue(-20)
+    if gone == "segment":
+        node.GetSegmentation().RemoveSegment(first)
+    elif gone == "node":
+        slicer.mrmlScene.RemoveNode(node)
+    else:
+        headless_slicer.closeScene()
+    processEvents()
+    assert (panel._sensitivity.slider(first) is slider) == (gone == "segment")
+    if gone == "segment":
+        slider.setValue(20)
+        slider.setSliderDown(False)
+        settle(panel)
+        assert scenes.segment_ids(node) == [other]
+        assert panel._sensitivity.slider(first) is None
+        assert np.array_equal(scenes.voxels(node, other, volume), kept)
+        drag(panel, other, 1)
+        assert (scenes.voxels(node, other, volume) >= kept).all()
+    else:
+        assert "Segment a volume first" in panel.ui.sensitivityLabel.text
+        assert kept_folders() == []
+
+
 def test_python_moves_segments_as_the_slider_does(result):
     panel, volume, node = result
     first = scenes.segment_ids(node)[0]
