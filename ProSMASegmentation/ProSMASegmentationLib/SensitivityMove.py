@@ -13,8 +13,9 @@ from ProSMASegmentationLib.ResultWriter import (
     TAG_STATE,
 )
 from ProSMASegmentationLib.SegmentEditors import SegmentEditors
-from ProSMASegmentationLib.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
+from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
+from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces
 from ProSMASegmentationLib.VolumeReader import slabs
 
 EDITED = "edited"  # as fingerprint: never that of any voxels
@@ -38,7 +39,7 @@ class SensitivityMove:
         self._kept = keptOf(node, segment)
         self._value = segment.GetLabelValue()
         self._start = sensitivityOf(segment)
-        self._showsSurfaces = node.GetSegmentation().ContainsRepresentation(CLOSED_SURFACE)
+        self._surfaces = ShownSurfaces(node.GetSegmentation())
         self._prepare(int(tag(segment, TAG_LABEL)))
 
     def _prepare(self, label):
@@ -99,7 +100,6 @@ class SensitivityMove:
         """Leave everything as it was."""
         self._layer[...] = self._original
         self._touch()
-        self._showSurfaces()
 
     def finish(self, value):
         """Write the border at a sensitivity for good, as one undo step. Returns whether anything was written.
@@ -120,7 +120,7 @@ class SensitivityMove:
         segment.SetTag(TAG_FINGERPRINT, EDITED)
         self._finalState = tag(segment, TAG_STATE)
         self._inside = inside
-        self._showSurfaces()
+        self._surfaces.renew(self._segmentId)
         self._node.Modified()
         return True
 
@@ -142,11 +142,8 @@ class SensitivityMove:
 
     def _touch(self):
         self._image.Modified()
+        self._surfaces.restore()
         self._written = self._image.GetMTime()
-
-    def _showSurfaces(self):
-        if self._showsSurfaces:
-            self._node.GetSegmentation().CreateRepresentation(CLOSED_SURFACE)
 
 
 def segmentOf(node, segmentId):
