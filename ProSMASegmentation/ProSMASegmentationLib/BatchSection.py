@@ -3,7 +3,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.BatchQueue import BatchItem
-from ProSMASegmentationLib.PanelText import ERROR, NORMAL, duration, showText
+from ProSMASegmentationLib.PanelText import ERROR, NORMAL, WARNING, duration, showText
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 
 IMAGES_KEY = "ProSMASegmentation/Batch/Images"  # these belong to the computer, not to the scene
@@ -47,6 +47,7 @@ class BatchSection:
         ui.batchOutputComboBox.connect("currentIndexChanged(int)", self._onChoice)
         ui.batchButton.connect("clicked()", self._onStartOrCancel)
         self._onChoice()
+        self.setRoi(None)
         self._showState()
 
     @property
@@ -60,6 +61,11 @@ class BatchSection:
                 item.segmentationNode = None
 
     # ---- choices
+
+    def setRoi(self, roiNode):
+        """Say that whole images are segmented, if the panel's region of interest lets a person expect something else."""
+        text = _("The region of interest '{name}' is not used here: whole images are segmented.")
+        showText(self._ui.batchRoiLabel, text.format(name=roiNode.GetName()) if roiNode is not None else "", WARNING)
 
     def _onChoice(self, _index=None):
         """Show the widgets that the choices need."""

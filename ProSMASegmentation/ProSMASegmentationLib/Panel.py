@@ -172,6 +172,7 @@ class Panel(VTKObservationMixin):
         self._editor.show(parameters.outputSegmentation, parameters.inputVolume)
         self._showChannelSelectors()
         self._watch([*self._chosenVolumes(), parameters.roi])
+        self.batch.setRoi(parameters.roi)
         self._learn.update()
         self._updateSegmentButton()
 

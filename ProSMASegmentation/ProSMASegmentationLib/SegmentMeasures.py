@@ -9,6 +9,7 @@ from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag
+from ProSMASegmentationLib.ShownSurfaces import surfaceOf
 from ProSMASegmentationLib.VolumeReader import slabs
 
 MM3_PER_ML = 1000
@@ -80,12 +81,7 @@ class SegmentMeasures:
         segmentation = self._node.GetSegmentation()
         surface = segmentation.GetSegment(segmentId).GetRepresentation(CLOSED_SURFACE)
         if surface is None:
-            single = slicer.vtkSegmentation()
-            single.SetSourceRepresentationName(BINARY_LABELMAP)
-            single.CopyConversionParameters(segmentation)
-            single.CopySegmentFromSegmentation(segmentation, segmentId)
-            single.CreateRepresentation(CLOSED_SURFACE)
-            surface = single.GetSegment(segmentId).GetRepresentation(CLOSED_SURFACE)
+            surface = surfaceOf(segmentation, segmentId)
         if surface is None or surface.GetNumberOfPolys() == 0:
             return 0.0
         triangles = vtk.vtkTriangleFilter()

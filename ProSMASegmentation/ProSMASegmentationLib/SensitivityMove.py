@@ -4,6 +4,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib import Places
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.KeptResult import slicesOf
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import (
     TAG_FINGERPRINT,
@@ -12,8 +13,9 @@ from ProSMASegmentationLib.ResultWriter import (
     TAG_STATE,
 )
 from ProSMASegmentationLib.SegmentEditors import SegmentEditors
-from ProSMASegmentationLib.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
+from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
+from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces
 from ProSMASegmentationLib.VolumeReader import slabs
 
 EDITED = "edited"  # as fingerprint: never that of any voxels
@@ -37,41 +39,46 @@ class SensitivityMove:
         self._kept = keptOf(node, segment)
         self._value = segment.GetLabelValue()
         self._start = sensitivityOf(segment)
-        self._showsSurfaces = node.GetSegmentation().ContainsRepresentation(CLOSED_SURFACE)
+        self._surfaces = ShownSurfaces(node.GetSegmentation())
         self._prepare(int(tag(segment, TAG_LABEL)))
 
     def _prepare(self, label):
-        """Everything that does not depend on where the slider is: after this a step is a comparison and two copies."""
-        kept = self._kept
-        box = kept.reach[label - 1]
-        self._box = box
+        """Everything that does not depend on where the slider is: after this a step is a comparison and two copies.
+
+        Slab by slab, so that what is needed for a moment only stays in the processor's cache.
+        """
+        import numpy
+
+        kept, box = self._kept, self._kept.reach[label - 1]
         self._layer, self._image = SegmentLabelmap.writable(self._segment, box, kept.imageToWorld)
-        present = self._layer == self._value
-        written, self._edits = kept.written(self._segment)
-        self._edits |= written != present
-        fixed = self._occupiedByOthers(present)
-        fixed |= self._edits
-        levels = self._sensitivity.entry_levels(kept.probabilitiesIn(box), kept.labelsIn(box), label)
-        levels[fixed] = self._sensitivity.NEVER
-        levels[fixed & present] = self._sensitivity.ALWAYS
-        self._levels = levels
+        self._box = box
         self._original = self._layer.copy()
         self._rest = self._original.copy()
-        self._rest[present] = 0
+        self._edits = numpy.empty(self._layer.shape, bool)
+        self._levels = numpy.empty(self._layer.shape, numpy.int8)
+        others = self._otherImages()
+        for slab, present, edits in kept.comparisons(self._segment):
+            part = slicesOf(slab, [low for low, _high in box])
+            self._edits[part] = edits
+            numpy.copyto(self._rest[part], 0, where=present)
+            fixed = edits | (self._rest[part] != 0)
+            for image in others:
+                fixed |= SegmentLabelmap.occupied(image, slab, kept.imageToWorld)
+            levels = self._sensitivity.entry_levels(kept.probabilitiesIn(slab), kept.labelsIn(slab), label)
+            numpy.copyto(levels, self._sensitivity.NEVER, where=fixed)
+            numpy.copyto(levels, self._sensitivity.ALWAYS, where=fixed & present)
+            self._levels[part] = levels
         self._written = self._image.GetMTime()
 
-    def _occupiedByOthers(self, present):
-        """The voxels of other segments, on this segment's labelmap and on others."""
-        occupied = self._layer != 0
-        occupied &= ~present
+    def _otherImages(self):
+        """The labelmaps of the other segments that are not on this segment's own."""
         segmentation = self._node.GetSegmentation()
-        seen = [self._image]
+        images = []
         for segmentId in segmentation.GetSegmentIDs():
             image = SegmentLabelmap.of(segmentation.GetSegment(segmentId))
-            if image is not None and not any(image is other for other in seen):
-                seen.append(image)
-                occupied |= SegmentLabelmap.occupied(image, self._box, self._kept.imageToWorld)
-        return occupied
+            if image is not None and not any(image is other for other in (self._image, *images)):
+                images.append(image)
+        return images
 
     @property
     def isValid(self):
@@ -93,7 +100,6 @@ class SensitivityMove:
         """Leave everything as it was."""
         self._layer[...] = self._original
         self._touch()
-        self._showSurfaces()
 
     def finish(self, value):
         """Write the border at a sensitivity for good, as one undo step. Returns whether anything was written.
@@ -114,7 +120,7 @@ class SensitivityMove:
         segment.SetTag(TAG_FINGERPRINT, EDITED)
         self._finalState = tag(segment, TAG_STATE)
         self._inside = inside
-        self._showSurfaces()
+        self._surfaces.renew(self._segmentId)
         self._node.Modified()
         return True
 
@@ -136,11 +142,8 @@ class SensitivityMove:
 
     def _touch(self):
         self._image.Modified()
+        self._surfaces.restore()
         self._written = self._image.GetMTime()
-
-    def _showSurfaces(self):
-        if self._showsSurfaces:
-            self._node.GetSegmentation().CreateRepresentation(CLOSED_SURFACE)
 
 
 def segmentOf(node, segmentId):

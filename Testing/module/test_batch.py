@@ -367,6 +367,26 @@ def test_a_closed_scene_fails_the_volumes_of_a_batch_and_stays_empty(panel, batc
     assert not nodes()
 
 
+def test_a_region_of_interest_is_said_to_be_left_out_and_is(panel, batch):
+    import slicer
+
+    volume = add_volumes(1)[0]
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "left half")
+    roi.SetCenter(3, 6, 6)
+    roi.SetSize(6, 12, 12)
+    scenes.select(panel, volume)
+    label = panel.ui.batchRoiLabel
+    assert not label.text
+    panel.ui.roiSelector.setCurrentNode(roi)
+    processEvents()
+    assert "'left half' is not used here" in label.text and label.isVisible()
+    found = scenes.label_map(run(panel).items[0].segmentationNode, volume)
+    panel.ui.roiSelector.setCurrentNode(None)
+    processEvents()
+    assert not label.text
+    assert np.array_equal(found, scenes.label_map(panel.logic.segment(volume, model="coarse"), volume))
+
+
 def test_faults_of_the_choices_are_said_and_start_nothing(panel, batch, tmp_path):
     ui = panel.ui
     ui.batchResultsPath.currentPath = ""

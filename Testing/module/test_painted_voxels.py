@@ -78,6 +78,21 @@ class Case:
         j, i = inside[((inside - (7, 8)) ** 2).sum(axis=1).argmin()]
         return (8, 7, k), (int(i), int(j), k)
 
+    def newest_b(self):
+        """The segment that the last run wrote for B: B itself, or one beside it."""
+        return [i for i in scenes.segment_ids(self.node) if scenes.tag(self.node, i, "ProSMA.label") == "2"][-1]
+
+    def move(self, segment_id, position):
+        """Drag a segment's sensitivity slider to a position."""
+        section = self.panel._sensitivity
+        processEvents(until=lambda: not section._followed.isWaiting)
+        slider = section.slider(segment_id)
+        assert slider.enabled, slider.toolTip
+        slider.setSliderDown(True)
+        slider.setValue(position)
+        slider.setSliderDown(False)
+        processEvents(until=lambda: section._task._ended)
+
     def run(self):
         job = scenes.click_segment(self.panel)
         assert job.state == job.FINISHED, str(job.error)
@@ -132,8 +147,9 @@ def mask_modes(case):
         pytest.param("OverwriteNone", "locked", marks=pytest.mark.slow),
     ],
 )
-def test_finish_a_then_run_and_refine_b_and_a_is_unchanged(case, overwrite, how):
-    """In every mask mode: the strokes lie in A and beside it, and say both that B is there and that it is not."""
+def test_finish_a_then_run_and_refine_and_move_b_and_a_is_unchanged(case, overwrite, how):
+    """In every mask mode: the strokes lie in A and beside it, and say both that B is there and that it is not; then B's
+    slider goes to both ends."""
     finish(case, how)
     node = case.editor.mrmlSegmentEditorNode()
     node.SetOverwriteMode(getattr(node, overwrite))
@@ -146,6 +162,12 @@ def test_finish_a_then_run_and_refine_b_and_a_is_unchanged(case, overwrite, how)
         changes += not np.array_equal(case.voxels(b), before)
         assert np.array_equal(case.voxels(case.a), case.painted), f"B does not belong, {mode}"
         case.run()
+        newest = case.newest_b()
+        before = case.voxels(newest)
+        for position in (100, -100):
+            case.move(newest, position)
+            assert np.array_equal(case.voxels(case.a), case.painted), f"slider at {position}, {mode}"
+        assert not np.array_equal(case.voxels(newest), before), f"the slider moves B, {mode}"
         assert np.array_equal(case.voxels(case.a), case.painted), f"run, {mode}"
     assert changes, "the strokes can change B"
 

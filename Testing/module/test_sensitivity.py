@@ -273,6 +273,70 @@ def assert_refused(panel, node, segment_id, code, text):
     assert scenes.serialised() == before
 
 
+def test_shown_surfaces_stay_while_the_slider_moves_and_that_of_the_segment_follows(result):
+    panel, _volume, node = result
+    node.CreateClosedSurfaceRepresentation()
+    first, other = scenes.segment_ids(node)
+    kept = surface(node, other)
+    before = surface(node, first)
+    slider = panel._sensitivity.slider(first)
+    slider.setSliderDown(True)
+    slider.setValue(-40)
+    assert surface(node, first) is before and surface(node, other) is kept
+    slider.setSliderDown(False)
+    settle(panel)
+    assert surface(node, other) is kept, "only one is made anew"
+    shrunk = surface(node, first)
+    assert shrunk is not before
+    node.RemoveClosedSurfaceRepresentation()
+    node.CreateClosedSurfaceRepresentation()
+    assert np.array_equal(points(shrunk), points(surface(node, first)))
+    drag(panel, first, 1, -2)
+    assert np.array_equal(points(shrunk), points(surface(node, first))), "back to where it was"
+
+
+def surface(node, segment_id):
+    return node.GetSegmentation().GetSegment(segment_id).GetRepresentation("Closed surface")
+
+
+def points(poly_data):
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    return vtk_to_numpy(poly_data.GetPoints().GetData())
+
+
+@pytest.mark.parametrize("gone", ["segment", "node", "scene"])
+def test_what_goes_away_under_a_held_slider_leaves_the_rest_whole(result, gone):
+    import slicer
+
+    panel, volume, node = result
+    first, other = scenes.segment_ids(node)
+    kept = scenes.voxels(node, other, volume).copy()
+    slider = panel._sensitivity.slider(first)
+    slider.setSliderDown(True)
+    slider.setValue(-20)
+    if gone == "segment":
+        node.GetSegmentation().RemoveSegment(first)
+    elif gone == "node":
+        slicer.mrmlScene.RemoveNode(node)
+    else:
+        headless_slicer.closeScene()
+    processEvents()
+    assert (panel._sensitivity.slider(first) is slider) == (gone == "segment")
+    if gone == "segment":
+        slider.setValue(20)
+        slider.setSliderDown(False)
+        settle(panel)
+        assert scenes.segment_ids(node) == [other]
+        assert panel._sensitivity.slider(first) is None
+        assert np.array_equal(scenes.voxels(node, other, volume), kept)
+        drag(panel, other, 1)
+        assert (scenes.voxels(node, other, volume) >= kept).all()
+    else:
+        assert "Segment a volume first" in panel.ui.sensitivityLabel.text
+        assert kept_folders() == []
+
+
 def test_python_moves_segments_as_the_slider_does(result):
     panel, volume, node = result
     first = scenes.segment_ids(node)[0]

@@ -34,22 +34,15 @@ def entry_levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> n
 
 
 def _levels(probabilities: np.ndarray, labels: np.ndarray, value: int) -> np.ndarray:
-    own = np.ascontiguousarray(probabilities[value])
+    own = probabilities[value]
     best = np.zeros(own.shape, np.uint8)
     for number, other in enumerate(probabilities):
         if number != value:
             np.maximum(best, other, out=best)
     inside = labels == value
-    certain = inside & (own == 255) & (best == 0)
-    levels = np.full(own.shape, NEVER, np.int8)
-    np.copyto(levels, _table()[255, 0], where=certain)
-    # The other voxels are looked up one by one, which costs more than all the rest.
-    where = np.flatnonzero(((own > 0) | inside) & ~certain)
-    level, label = _table()[own.ravel()[where], best.ravel()[where]], labels.ravel()[where]
-    # The 8 bits are too coarse to say on which side of its own border a voxel lies: there the labels decide.
-    level = np.where(label == value, np.minimum(level, 0), np.maximum(level, 1))
-    level[(label != 0) & (label != value)] = NEVER
-    levels.ravel()[where] = level
+    # One look-up for all voxels: picking those out that are not certain costs more than it saves.
+    levels = _table().take((inside.astype(np.uint32) << 16) | (own.astype(np.uint32) << 8) | best)
+    np.copyto(levels, NEVER, where=(labels != 0) & ~inside)
     return levels
 
 
@@ -60,9 +53,13 @@ def level_of(shift: float) -> int:
 
 @functools.cache
 def _table() -> np.ndarray:
-    """Level at which a voxel enters, by the probabilities (0 ... 255) of the label and of the best other class."""
+    """Level at which a voxel enters, flat: by whether it has the label, its probability, that of the best other class.
+
+    Both probabilities are 0 ... 255. These 8 bits are too coarse to say on which side of its own border a voxel lies:
+    there whether it has the label decides.
+    """
     share = np.arange(256) + 0.5
     levels = np.ceil(STEPS_PER_UNIT * np.log(share[None, :] / share[:, None]))
     levels = np.clip(levels, ALWAYS + 1, NEVER - 1).astype(np.int8)
     levels[0] = NEVER  # nothing is known about how unlikely it is
-    return levels
+    return np.stack([np.maximum(levels, 1), np.minimum(levels, 0)]).ravel()

@@ -1,0 +1,152 @@
+"""Pictures in colour, single slices, and channels on other grids go through every section of the panel."""
+
+import numpy as np
+import pytest
+import scenes
+
+from headless_slicer import click, processEvents, strokes
+from tiny_model import make_tiny_package
+
+ROWS, COLUMNS = 50, 60
+
+
+@pytest.fixture
+def grey(models, panel):
+    """A model of one channel for single slices."""
+    package = make_tiny_package(models.home / "models" / "grey", dimension=2, id="grey", name="Grey pictures")
+    panel.logic.library.refresh()
+    panel._picker.fill()
+    return package
+
+
+def colour_picture():
+    planes = [scenes.texture((1, ROWS, COLUMNS), seed) for seed in range(3)]
+    picture = np.stack(planes, axis=-1)
+    volume = scenes.add_volume(np.clip(picture / 4, 0, 255).astype(np.uint8), "photograph", vector=True)
+    return [volume], "photo"
+
+
+def single_slice():
+    return [scenes.add_volume(scenes.texture((1, ROWS, COLUMNS)), "slice", np.diag([0.5, 0.5, 4, 1]))], "grey"
+
+
+def two_spacings():
+    """The second channel has voxels twice as large and begins elsewhere."""
+    first = scenes.add_volume(scenes.texture((22, 24, 26), 1), "first", scenes.oblique())
+    grid = scenes.oblique() @ np.array([[2, 0, 0, -3], [0, 2, 0, -1.5], [0, 0, 2, -2], [0, 0, 0, 1]])
+    return [first, scenes.add_volume(scenes.texture((16, 16, 18), 2), "second", grid)], "two"
+
+
+@pytest.mark.parametrize("images", [colour_picture, single_slice, two_spacings])
+def test_an_image_of_another_kind_goes_through_every_section(panel, grey, images, tmp_path):
+    volumes, model = images()
+    node = run(panel, volumes, model)
+    voxels = [scenes.voxels(node, each, volumes[0]).copy() for each in scenes.segment_ids(node)]
+    again = panel.logic.segment(volumes, model=model)
+    assert all(
+        np.array_equal(scenes.voxels(again, each, volumes[0]), expected)
+        for each, expected in zip(scenes.segment_ids(again), voxels, strict=True)
+    )
+    segment_id = scenes.segment_ids(node)[int(np.argmax([found.sum() for found in voxels]))]
+    slide(panel, node, segment_id, volumes[0])
+    review(panel, node)
+    refine(panel, node, segment_id, volumes[0])
+    output(panel, segment_id, volumes[0])
+    save_case(panel, tmp_path / "Dataset001_Corrected", len(volumes) if model == "two" else 1)
+
+
+def run(panel, volumes, model):
+    """Choose model and volumes, click Segment. Returns the segmentation node."""
+    scenes.choose(panel, model)
+    scenes.select(panel, volumes[0])
+    if len(volumes) > 1:
+        panel.ui.channel2Selector.setCurrentNode(volumes[1])
+        processEvents()
+    assert panel.ui.segmentButton.enabled, panel.ui.segmentButton.toolTip
+    job = scenes.click_segment(panel)
+    assert job.state == job.FINISHED, str(job.error)
+    return job.segmentationNode
+
+
+def slide(panel, node, segment_id, volume):
+    """Shrink a segment by its slider."""
+    scenes.open_correct(panel)
+    section = panel._sensitivity
+    processEvents(until=lambda: not section._followed.isWaiting)
+    before = scenes.voxels(node, segment_id, volume).copy()
+    slider = section.slider(segment_id)
+    slider.setSliderDown(True)
+    slider.setValue(-5)
+    slider.setSliderDown(False)
+    processEvents(until=lambda: section._task._ended)
+    now = scenes.voxels(node, segment_id, volume)
+    assert (now <= before).all() and 0 < now.sum() < before.sum()
+
+
+def review(panel, node):
+    """Look at the first place of the list."""
+    section = panel._review
+    processEvents(until=lambda: not section._followed.isWaiting and section._task is None)
+    regions = panel.logic.reviewRegions(node)
+    assert panel.ui.reviewTable.rowCount == len(regions) > 0
+    click(panel.ui.nextRegionButton)
+    assert panel.ui.reviewTable.currentRow() == 0
+    click(panel.ui.checkRegionButton)
+    assert panel.logic.reviewRegions(node)[0]["checked"]
+
+
+def refine(panel, node, segment_id, volume):
+    """A stroke of Refine where the segment is says that it does not belong there."""
+    import slicer
+
+    panel.ui.segmentEditor.setCurrentSegmentID(segment_id)
+    processEvents()
+    click(panel.ui.refineButton)
+    voxels = scenes.voxels(node, segment_id, volume)
+    matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(volume))
+    k, j, i = np.argwhere(voxels)[voxels.sum() // 2]
+    strokes.draw([tuple((matrix @ (i, j, k, 1))[:3])], shift=True)
+    effect = panel.ui.segmentEditor.activeEffect().self()
+    assert effect.applyButton.enabled, effect.messageLabel.text
+    click(effect.applyButton)
+    assert not scenes.voxels(node, segment_id, volume)[k, j, i]
+    click(panel.ui.refineButton)
+
+
+def _ijk_to_ras(volume):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    return matrix
+
+
+def output(panel, segment_id, volume):
+    """A volume of probability and a table of measures."""
+    import slicer
+
+    ui = panel.ui
+    if ui.moreCollapsibleButton.collapsed:
+        click(ui.moreCollapsibleButton)
+    ui.outputKindComboBox.setCurrentIndex(ui.outputKindComboBox.findData("probability"))
+    ui.outputSegmentComboBox.setCurrentIndex(ui.outputSegmentComboBox.findData(segment_id))
+    before = {each.GetID() for each in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")}
+    for button in (ui.createVolumeButton, ui.measureButton):
+        click(button)
+        processEvents(until=lambda: not panel._outputs._tasks, timeout=60)
+    new = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if n.GetID() not in before]
+    assert [each.GetImageData().GetDimensions() for each in new] == [volume.GetImageData().GetDimensions()]
+    assert 0 < slicer.util.arrayFromVolume(new[0]).max() <= 1
+    assert ui.measuresTable.rowCount == 2
+
+
+def save_case(panel, folder, files):
+    """The corrected result as a training case."""
+    panel.ui.trainingFolderPath.currentPath = str(folder)
+    if panel.ui.learnCollapsibleButton.collapsed:
+        click(panel.ui.learnCollapsibleButton)
+    click(panel.ui.saveCaseButton)
+    processEvents(until=lambda: panel._learn._saving is None, timeout=60)
+    assert "Saved as" in panel.ui.saveCaseLabel.text
+    assert len(list((folder / "labelsTr").iterdir())) == 1
+    assert len(list((folder / "imagesTr").iterdir())) >= files
