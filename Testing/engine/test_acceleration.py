@@ -2,6 +2,7 @@
 
 import copy
 import json
+import weakref
 
 import pytest
 import torch
@@ -274,6 +275,23 @@ def test_the_exact_gate_costs_little_more_memory_than_none(as_large):
         }
     assert bytes_of["skip"] < 1.5 * bytes_of["plain"]
     assert bytes_of["decoder"] < 1.2 * bytes_of["plain"]
+
+
+@needs_onednn
+@pytest.mark.parametrize("arguments", [{"skip": "plain"}, {"field_grid": "decoder"}])
+def test_the_skip_is_gone_before_the_decoder_feature_is_made(arguments, monkeypatch):
+    """At the finest level that is a third of the memory."""
+    _, fast = networks(**arguments)
+    skips, alive = [], []
+    keep = fast.encoder[0].register_forward_hook(lambda _module, _inputs, x: skips.append(weakref.ref(x)))
+    original = fast.upsamplings[-1].forward
+    monkeypatch.setattr(
+        fast.upsamplings[-1], "forward", lambda x: (alive.append(skips[-1]() is not None), original(x))[1]
+    )
+    with torch.inference_mode():
+        fast(torch.randn(1, 1, 16, 16, 16))
+    keep.remove()
+    assert alive == [False]
 
 
 @pytest.fixture

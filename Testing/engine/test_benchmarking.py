@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from prosma.benchmarking.command import median_row
+from prosma.benchmarking.forward import measure_forward
 from prosma.benchmarking.process import measure
 from prosma.benchmarking.report import markdown
 from prosma.benchmarking.subjects import body_volume
@@ -68,8 +70,11 @@ def test_the_report_compares_with_ours_and_says_what_is_missing():
             {**row("nnU-Net, as shipped", 1.0), "problem": "'nnunetv2' is not installed here"},
         ],
         "growth": [row("", 20.0)],
+        "forward": measure_forward(1, torch.get_num_threads(), {"3d": (1, 1, 32, 32, 32)}),
     }
     text = markdown(report)
+    assert "| plain | fast |" in text
+    assert "3D: 1 x 1 x 32 x 32 x 32, float32, peak" in text
     assert "| MONAI, as shipped | 75 | 169.0 | 1.0 | 170.0 | 8.5 x | 8 x | 6.4 x |" in text
     assert "not measured: 'nnunetv2' is not installed here" in text
     assert "the first tiles only" in text

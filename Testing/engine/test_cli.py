@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from test_worker import Engine
 
+import prosma.image
 from prosma.cases import find_cases
 from prosma.cli import main
 from prosma.image import Image, ImageError, read_image, read_labels, write_labels
@@ -195,6 +197,36 @@ def test_a_folder_does_every_case_and_lists_those_that_failed(tiny, tmp_path, ca
     assert names_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "d.nii.gz", "prosma-results.jsonl"]
     assert captured.err.strip().splitlines()[-1] == "prosma: 1 of 4 cases failed."
     assert captured.err.startswith("prosma: broken: ")
+
+
+def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_path, monkeypatch):
+    """The first case is not done before the second has been read; a reader that waits for its turn would hang here."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for index, name in enumerate("abc"):
+        write_image(images / f"{name}.nrrd", smooth_volume((18, 16, 16), seed=index))
+    read, done, seen = [], [], []
+    second_is_read = threading.Event()
+
+    def reading(paths, original=prosma.image.read_image):
+        read.append(Path(paths[0]).stem)
+        if len(read) == 2:
+            second_is_read.set()
+        return original(paths)
+
+    def segmenting(self, *arguments, original=Segmenter.segment, **options):
+        assert second_is_read.wait(20)
+        result = original(self, *arguments, **options)
+        seen.append(len(read) - len(done))
+        done.append(result)
+        return result
+
+    monkeypatch.setattr(prosma.image, "read_image", reading)
+    monkeypatch.setattr(Segmenter, "segment", segmenting)
+    assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
+    assert read == ["a", "b", "c"]
+    assert max(seen) <= 2  # the one at work and the one ahead
+    assert names_in(tmp_path / "out") == ["a.seg.nrrd", "b.seg.nrrd", "c.seg.nrrd", "prosma-results.jsonl"]
 
 
 def names_in(folder: Path) -> list[str]:

@@ -18,8 +18,9 @@ On CUDA the plain network runs with its channels last and in half precision, wit
 
 from __future__ import annotations
 
+import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -171,7 +172,11 @@ def convolve_onto(
 
 
 class FastBlock(FastModule):
-    """`ConvolutionBlock`; a list of inputs stands for their concatenation. It is emptied, to free them in between."""
+    """`ConvolutionBlock`; a list of inputs stands for their concatenation.
+
+    An input may be a function without arguments that makes it. The last one is taken first; each is made, used and freed
+    before the next: at the finest level that leaves two large features at a time in memory instead of three.
+    """
 
     def __init__(self, plain: ConvolutionBlock, inputs: int = 1) -> None:
         super().__init__(plain)
@@ -181,19 +186,24 @@ class FastBlock(FastModule):
         first = [convolution_weights(part, dtype) for part in self.plain[0].weight.chunk(self.inputs, dim=1)]
         return first, convolution_weights(self.plain[3].weight, dtype)
 
-    def forward(self, inputs: list[Tensor]) -> Tensor:
-        if not has_fast_way(inputs[0]):
-            return self.plain(torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0])
+    def forward(self, inputs: list[Tensor | Callable[[], Tensor]]) -> Tensor:
+        """The inputs, the last of which is a tensor -> (B, out, S / stride). The list is emptied."""
+        if not has_fast_way(inputs[-1]):
+            parts = [made(part) for part in inputs]
+            inputs.clear()
+            return self.plain(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
         convolution, norm, activation, second, second_norm, second_activation = self.plain
-        weights, second_weight = self.derived(inputs[0].dtype)
-        x = convolve(channels_last(inputs[0]), weights[0], None, convolution.stride, convolution.padding)
-        for weight in weights[1:]:
-            del inputs[0]
-            convolve_onto(x, channels_last(inputs[0]), weight, None, convolution.padding)
-        inputs.clear()
+        weights, second_weight = self.derived(inputs[-1].dtype)
+        x = convolve(channels_last(inputs.pop()), weights[-1], None, convolution.stride, convolution.padding)
+        for weight in reversed(weights[:-1]):
+            convolve_onto(x, channels_last(made(inputs.pop())), weight, None, convolution.padding)
         norm_and_activation_(x, norm, activation.negative_slope)
         x = convolve(x, second_weight, None, second.stride, second.padding)
         return norm_and_activation_(x, second_norm, second_activation.negative_slope)
+
+
+def made(part: Tensor | Callable[[], Tensor]) -> Tensor:
+    return part() if callable(part) else part
 
 
 def norm_and_activation_(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
@@ -272,11 +282,15 @@ class FastGate(FastModule):
         super().__init__(plain)
         if plain.spatial is not None:
             plain.spatial.field = FastField(plain.spatial.field)
+        self.on_skip = plain.field_grid == "skip"
 
     def forward(self, x: Tensor, coarse: Tensor, g: Tensor, upsampling: FastUpsampling) -> Tensor:
-        """Skip (B, C, S), decoder feature before and after its upsampling -> gated skip (B, C, S)."""
+        """Skip (B, C, S), decoder feature before and after its upsampling -> gated skip (B, C, S).
+
+        The upsampled one is needed, and looked at, only where the field lies on the skip's grid (`on_skip`).
+        """
         gate = self.plain
-        on_decoder = gate.field_grid == "decoder"
+        on_decoder = not self.on_skip
         if not has_fast_way(x):
             return gate(x, coarse if on_decoder else g)
         factor = None if gate.channel is None else self.channel_weights(coarse, None if on_decoder else upsampling)
@@ -366,6 +380,8 @@ def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:
 class FastAttention(FastModule):
     """`AttentionSkip`; the result takes the place of the skip feature."""
 
+    on_skip = True
+
     def derive(self, dtype: torch.dtype):
         skip, decoder, attention = self.plain.project_skip, self.plain.project_decoder, self.plain.attention
         weights = [convolution_weights(layer.weight, dtype) for layer in (skip, decoder, attention)]
@@ -427,9 +443,12 @@ class FastNetwork(nn.Module):
             features.append(x)
         features.pop()
         for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
-            inputs = [upsampling(x), features.pop()]
+            inputs = [functools.partial(upsampling, x), features.pop()]
             if len(self.gates):
+                if self.gates[level].on_skip:
+                    inputs[0] = inputs[0]()
                 inputs[1] = self.gates[level](inputs[1], x, inputs[0], upsampling)
+            del x  # the block then frees it
             x = block(inputs)
         return self.head(x)[(..., *(slice(size) for size in shape))]
 

@@ -7,6 +7,8 @@ import contextlib
 import json
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from . import __version__
@@ -146,7 +148,10 @@ def run_segment(options: argparse.Namespace) -> int:
 
     segmenter = Segmenter(package, options.device)
     with progress_bar(len(cases)) as show:
-        outcomes = [segment_case(segmenter, case, options, show, batch) for case in cases]
+        outcomes = [
+            segment_case(segmenter, case, given, options, show, batch)
+            for case, given in read_ahead(cases, lambda case: read_case(package, case, options, batch))
+        ]
     failures = [outcome for outcome in outcomes if "error" in outcome]
     if options.json:
         model = {"id": package.id, "version": package.version, "sha256": package.sha256}
@@ -163,27 +168,58 @@ def run_segment(options: argparse.Namespace) -> int:
     return complain(f"{len(failures)} of {len(cases)} cases failed.") if failures else 0
 
 
-def segment_case(segmenter, case, options: argparse.Namespace, show, batch: bool) -> dict:
-    """What happened to one case. In a batch its error is part of that, else it is raised."""
-    from .geometry import ImageError
-    from .image import read_image, write_labels
-    from .labels import label_extents, segment_volumes
+def read_ahead(cases: list, read: Callable[[object], object]) -> Iterator[tuple[object, Callable[[], object]]]:
+    """Each case with a function that gives `read(case)` or raises its error.
+
+    While a case is worked on, another thread reads the next one, and no more than that one.
+    """
+    with ThreadPoolExecutor(1, "reading ahead") as thread:
+        following = thread.submit(read, cases[0])
+        for number, case in enumerate(cases):
+            present = following
+            wait([present])
+            if number + 1 < len(cases):
+                following = thread.submit(read, cases[number + 1])
+            yield case, present.result
+
+
+def run_of(options: argparse.Namespace) -> dict:
+    """The options of a run that its result depends on."""
+    roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
+    return {"overlap": options.overlap, "mirror": options.mirror, "roi": roi}
+
+
+def read_case(package, case, options: argparse.Namespace, batch: bool) -> tuple:
+    """The `ResultFile` of a case in a batch, else None; and its image, None where the result is there already."""
+    from .image import read_image
     from .results import ResultFile
+
+    images = case.checked_images()
+    file = ResultFile.from_files(case.output, package, run_of(options), images) if batch else None
+    if file is not None and options.resume and file.is_finished:
+        return file, None
+    if file is not None:
+        file.check()
+    return file, read_image(images)
+
+
+def segment_case(segmenter, case, given: Callable[[], tuple], options: argparse.Namespace, show, batch: bool) -> dict:
+    """What happened to one case, of which `given` gives what `read_case` read.
+
+    In a batch its error is part of that, else it is raised.
+    """
+    from .geometry import ImageError
+    from .image import write_labels
+    from .labels import label_extents, segment_volumes
     from .writing import provenance
 
-    roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
-    run = {"overlap": options.overlap, "mirror": options.mirror, "roi": roi}
-    package = segmenter.package
+    run, package = run_of(options), segmenter.package
     report = {"case": case.name, "inputs": [str(path) for path in case.images]}
     try:
         show(case.name, "Reading", 0.0, None)
-        images = case.checked_images()
-        file = ResultFile.from_files(case.output, package, run, images) if batch else None
-        if file is not None and options.resume and file.is_finished:
+        file, image = given()
+        if image is None:
             return {**report, "output": str(case.output), "skipped": file.state}
-        if file is not None:
-            file.check()
-        image = read_image(images)
         result = segmenter.segment(
             image, **run, progress=lambda stage, fraction, left: show(case.name, stage, fraction, left)
         )

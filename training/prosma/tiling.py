@@ -130,19 +130,21 @@ def slide(
                 raise Cancelled
             corner = [starts[n] for starts, n in zip(plan.starts, number, strict=True)]
             tile = [slice(start, start + length) for start, length in zip(corner, plan.patch, strict=True)]
-            scores = predict(padded[(slice(None), *tile)])
+            piece = padded[(slice(None), *tile)]
             tile[axis] = slice(None)
-            weight = outer_product([shares[n] for shares, n in zip(plan.shares, number, strict=True)])
-            _add_scores(band[(slice(None), *tile)], scores, weight)
+            shares = [shares[n] for shares, n in zip(plan.shares, number, strict=True)]
+            _add_scores(
+                band[(slice(None), *tile)], predict(piece), shares
+            )  # unnamed scores are gone before the next tile
             done += 1
             progress(done, plan.count)
         _finish_rows(band, plan, top, following - top, inside, deliver)
         _move_band(band, axis, following - top)
 
 
-def _add_scores(band: np.ndarray, scores: np.ndarray, weight: np.ndarray) -> None:
+def _add_scores(band: np.ndarray, scores: np.ndarray, shares: Sequence[np.ndarray]) -> None:
     """Adds weighted scores to their part of the band, plane by plane, so that what lies between stays small."""
-    weight = weight * np.float32(UNIT)
+    weight = outer_product(shares) * np.float32(UNIT)
     for part, plane in zip(band, scores, strict=True):
         share = plane * weight
         np.add(part, np.rint(share, out=share).astype(np.int16), out=part)

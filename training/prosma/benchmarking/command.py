@@ -16,10 +16,11 @@ from .process import measured_apart
 from .report import markdown
 
 SHAPE, CLASSES = (256, 256, 160), 5
-PARTS = ("whole", "growth", "click")
+PARTS = ("forward", "whole", "growth", "click")
 TIMED_TILES = 3  # of each run, unless --full
 SIZES = ((64, 64, 64), (96, 96, 96), (128, 128, 96), (192, 192, 128), SHAPE)
-LARGE = ((512, 512, 300), 25)
+LARGE = (512, 512, 300)
+MANY_CLASSES = 25
 CLICK_SHAPE = (128, 128, 96)
 ROWS = (
     ("ProSMA, defaults", {"subject": "prosma"}),
@@ -39,10 +40,11 @@ def add_benchmark_parser(commands) -> None:
     parser = commands.add_parser(
         "benchmark",
         help="measure the speed on this computer, beside MONAI and nnU-Net where they are installed",
-        description="Whole volumes, growth and a click, side by side in one run. Quick: the network runs on the first "
-        "tiles of each volume and the rest is counted.",
+        description="Forward passes, whole volumes, growth and a click, side by side in one run. Quick: the network runs "
+        "on the first tiles of each volume and the rest is counted.",
     )
-    parser.add_argument("--full", action="store_true", help="compute every tile, three rounds, and 512 x 512 x 300")
+    parser.add_argument("--full", action="store_true", help="compute every tile, in three rounds")
+    parser.add_argument("--rounds", type=int, help="of forward passes (3) and whole volumes (1; with --full 3)")
     parser.add_argument(
         "--only", nargs="*", choices=PARTS, default=PARTS, help="what to measure (all; none: tables of --json)"
     )
@@ -66,15 +68,25 @@ def run_benchmark(options: argparse.Namespace) -> int:
         "machine": describe_machine(threads),
         "clock": "processor" if threads == 1 else "wall",
         "full": full,
-        "rounds": 3 if full else 1,
+        "rounds": options.rounds or (3 if full else 1),
     }
 
     def tell(text: str) -> None:
         print(f"prosma: {text}", file=sys.stderr, flush=True)
 
+    def whole() -> list[dict]:
+        shape, rounds = tuple(options.shape), report["rounds"]
+        return measure_whole(shape, options.classes, threads, options.python, full, tell, rounds=rounds)
+
+    def forward() -> dict:
+        from .forward import measure_forward
+
+        return measure_forward(options.rounds or 3, threads)
+
     measure = {
-        "whole": lambda: measure_whole(tuple(options.shape), options.classes, threads, options.python, full, tell),
-        "growth": lambda: measure_growth(growth_cases(full), threads, full),
+        "forward": forward,
+        "whole": whole,
+        "growth": lambda: measure_growth(growth_cases(), threads, full),
         "click": lambda: measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads),
     }
     if options.json:
@@ -103,22 +115,29 @@ def earlier_parts(path: Path, machine: dict) -> dict:
 
 
 def measure_whole(
-    shape, classes: int, threads: int, python: str, full: bool, tell: Callable[[str], None], extra: dict | None = None
+    shape,
+    classes: int,
+    threads: int,
+    python: str,
+    full: bool,
+    tell: Callable[[str], None],
+    extra: dict | None = None,
+    rounds: int = 1,
 ) -> list[dict]:
     """Each of ROWS, with `full` of MORE_ROWS too, in turn for each round; medians over the rounds.
 
     `extra` goes into every task.
     """
-    rounds = []
-    for _ in range(3 if full else 1):
+    found = []
+    for _ in range(rounds):
         rows = []
         for name, task in (*ROWS, *MORE_ROWS) if full else ROWS:
             tell(f"whole volume: {name}")
             common = {"shape": shape, "classes": classes, "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
             interpreter = sys.executable if task["subject"] == "prosma" else python
             rows.append({"name": name, **measured_apart([{**task, **common}], threads, interpreter)[0]})
-        rounds.append(rows)
-    return [median_row(found) for found in zip(*rounds, strict=True)]
+        found.append(rows)
+    return [median_row(rows) for rows in zip(*found, strict=True)]
 
 
 def median_row(rows) -> dict:
@@ -129,12 +148,14 @@ def median_row(rows) -> dict:
     return {**rows[0], **{name: statistics.median(row[name] for row in rows) for name in varying}}
 
 
-def growth_cases(full: bool) -> list[tuple[tuple[int, int, int], int]]:
-    cases = [(size, CLASSES) for size in SIZES] + [((128, 128, 96), classes) for classes in (2, 15, 25)]
-    return [*cases, LARGE] if full else cases
+def growth_cases() -> list[tuple[tuple[int, int, int], int]]:
+    """Growing volumes with as many classes, a growing number of classes, and the largest of both."""
+    sizes = [(size, CLASSES) for size in (*SIZES, LARGE)]
+    return [*sizes, *[((128, 128, 96), classes) for classes in (2, 15, MANY_CLASSES)], (LARGE, MANY_CLASSES)]
 
 
 def measure_growth(cases, threads: int, full: bool, extra: dict | None = None) -> list[dict]:
-    """Our own path for each (shape, classes), all in one process."""
+    """Our own path for each (shape, classes), each in a process of its own."""
     common = {"subject": "prosma", "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
-    return measured_apart([{**common, "shape": shape, "classes": classes} for shape, classes in cases], threads)
+    tasks = [{**common, "shape": shape, "classes": classes} for shape, classes in cases]
+    return [measured_apart([task], threads)[0] for task in tasks]
