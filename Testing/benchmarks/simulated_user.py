@@ -1,19 +1,21 @@
 """A simulated user corrects a model's masks, stroke by stroke, with Refine and with a plain brush.
 
-    python Testing/benchmarks/simulated_user.py --model hippocampus-mr --data DIR --brush 4 --json FILE
+    python Testing/benchmarks/simulated_user.py hippocampus-mr DIR 4 head-neck-oar-ct DIR 12 polyp-colonoscopy DIR 15 \\
+        --markdown Testing/benchmarks/REFINE.md
 
+For each MODEL, the DIR of its data and the radius of the brush.
 Each stroke is put where the brush covers most of the largest wrong region (what is missing or too much, compared with
 the reference), and never leaves that region. The brush is round: a disc in the slice, as Slicer paints by default, or a
 ball with --shape ball; its radius is in mm, in pixels for photographs. Strokes follow each other until Dice passes 0.95
 or there were 20. Each label is a segment of its own. The brush paints the stroke, Refine takes it as its hint; each
-follows its own mask. Masks that pass from the start need no stroke and enter no average.
+follows its own mask. Masks that pass from the start need no stroke and enter no average. Where 0.95 was not reached, 20
+strokes count as needed: where most of the brush's corrections end so, half of its strokes are at most 10.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -69,7 +71,9 @@ def paint(subject: Subject, mask: np.ndarray, stroke: np.ndarray, adds: bool, ea
     return mask | stroke if adds else mask & ~stroke
 
 
-def refining(brush: Brush, with_probabilities: bool) -> Method:
+def refining(brush: Brush, with_probabilities: bool, reach_given: bool = True) -> Method:
+    """Refine, with the reach that the effect gives it for this brush or with the one that it takes by itself."""
+
     def method(subject: Subject, mask: np.ndarray, stroke: np.ndarray, adds: bool, earlier: np.ndarray) -> np.ndarray:
         return refine(
             mask,
@@ -78,7 +82,7 @@ def refining(brush: Brush, with_probabilities: bool) -> Method:
             None if adds else stroke,
             subject.spacing,
             subject.probability if with_probabilities else None,
-            REACH * brush.radius,
+            REACH * brush.radius if reach_given else None,
             earlier,
         ).on(mask)
 
@@ -172,54 +176,86 @@ def subjects(model: str, data: str, split: str, most_cases: int | None = None) -
 def summary(curves: list[list[float]]) -> dict:
     """Of the curves of masks that needed a correction. Where 0.95 was not reached, 20 strokes count as needed."""
     needed = [len(curve) - 1 for curve in curves]
-    rose = [after > before for curve in curves for before, after in itertools.pairwise(curve)]
+    rose = [[after > before for before, after in itertools.pairwise(curve)] for curve in curves]
     return {
         "strokes_median": float(np.median(needed)),
         "strokes_mean": float(np.mean(needed)),
         "strokes_interval": bootstrap_interval(needed),
         "reached": float(np.mean([curve[-1] >= ENOUGH for curve in curves])),
-        "strokes_that_raise_dice": float(np.mean(rose)),
+        "strokes_that_raise_dice": float(np.mean(list(itertools.chain(*rose)))),
+        "segments_where_all_strokes_do": float(np.mean([all(each) for each in rose])),
         "dice": {
             str(n): float(np.mean([curve[min(n, len(curve) - 1)] for curve in curves])) for n in (0, *REPORTED_STROKES)
         },
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a model's id or the path of its package")
-    parser.add_argument("--data", required=True, help="folder of labelled images")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--cases", type=int, help="use so many cases of the split, evenly spread (default: all)")
-    parser.add_argument(
-        "--brush", type=float, required=True, help="radius of the brush in mm, in pixels for photographs"
-    )
-    parser.add_argument("--shape", choices=("disc", "ball"), default="disc", help="default: a disc in the slice")
-    parser.add_argument("--json", type=Path, help="write the report there")
-    options = parser.parse_args(arguments)
-    brush = Brush(options.brush, options.shape == "ball")
+def measured(model: str, data: str, brush: Brush, split: str, cases: int | None) -> dict:
+    """The report on one model."""
     methods = {"brush": paint, "refine": refining(brush, True), "refine without probabilities": refining(brush, False)}
     curves: dict[str, dict[str, list[float]]] = {}
-    for subject in subjects(options.model, options.data, options.split, options.cases):
+    for subject in subjects(model, data, split, cases):
         curves[subject.name] = {name: correct(subject, method, brush) for name, method in methods.items()}
-        print(f"\r{len(curves)} segments", end="", file=sys.stderr, flush=True)
+        print(f"\r{model}: {len(curves)} segments", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     wrong = [curve for curve in curves.values() if len(curve["brush"]) > 1]
     if not wrong:
-        print("No mask needed a correction.", file=sys.stderr)
-        return 1
-    report = {
-        "model": options.model,
-        "split": options.split,
-        "brush": {"radius": options.brush, "shape": options.shape},
+        raise SystemExit(f"{model}: no mask needed a correction.")
+    return {
+        "model": model,
+        "split": split,
+        "brush": {"radius": brush.radius, "shape": "ball" if brush.ball else "disc"},
         "segments": len(curves),
         "corrected": len(wrong),
         "methods": {name: summary([curve[name] for curve in wrong]) for name in methods},
         "curves": curves,
     }
+
+
+def table(report: dict) -> str:
+    """A report as Markdown."""
+    brush, counts = report["brush"], [str(n) for n in (0, *REPORTED_STROKES)]
+    lines = [
+        f"## {report['model']}, {report['split']}, {brush['shape']} of radius {brush['radius']:g}",
+        "",
+        f"{report['corrected']} of {report['segments']} segments needed a correction.",
+        "",
+        "| | strokes: median (mean, 95 %) | reach 0.95 | strokes that raise Dice | segments where all do | "
+        f"Dice after {', '.join(counts)} strokes |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, each in report["methods"].items():
+        low, high = each["strokes_interval"]
+        dices = ", ".join(f"{each['dice'][n]:.3f}" for n in counts)
+        lines.append(
+            f"| {name} | {each['strokes_median']:g} ({each['strokes_mean']:.1f}, {low:.1f} to {high:.1f}) | "
+            f"{each['reached']:.0%} | {each['strokes_that_raise_dice']:.1%} | "
+            f"{each['segments_where_all_strokes_do']:.0%} | {dices} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sets", nargs="+", help="MODEL DIR RADIUS, once or several times; mm, pixels for photographs")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--cases", type=int, help="use so many cases of each split, evenly spread (default: all)")
+    parser.add_argument("--shape", choices=("disc", "ball"), default="disc", help="default: a disc in the slice")
+    parser.add_argument("--json", type=Path, help="write the reports there")
+    parser.add_argument("--markdown", type=Path, help="write tables there")
+    options = parser.parse_args(arguments)
+    if len(options.sets) % 3:
+        parser.error("Name a model, the folder of its data and a radius, for each set.")
+    reports = []
+    for model, data, radius in zip(options.sets[::3], options.sets[1::3], options.sets[2::3], strict=True):
+        brush = Brush(float(radius), options.shape == "ball")
+        reports.append(measured(model, data, brush, options.split, options.cases))
+        print(table(reports[-1]))
     if options.json:
-        write_json(options.json, report)
-    print(json.dumps({key: value for key, value in report.items() if key != "curves"}, indent=1))
+        write_json(options.json, reports)
+    if options.markdown:
+        head = "# Refine against a plain brush\n\nWritten by `simulated_user.py`, which says how it is measured.\n\n"
+        options.markdown.write_text(head + "\n".join(table(report) for report in reports), encoding="utf-8")
     return 0
 
 
