@@ -23,9 +23,9 @@ from prosma.segmenter import Segmenter
 
 
 def mean_dice(labels: np.ndarray, reference: np.ndarray, values: list[int]) -> float:
-    """Mean over the labels of a case; a label that neither has counts nothing."""
+    """Mean over the labels of a case; a label that neither has counts nothing, and a case without any has 1."""
     found = [overlap_metrics(labels == value, reference == value, None)["dice"] for value in values]
-    return statistics.fmean(dice for dice in found if dice is not None)
+    return statistics.fmean([dice for dice in found if dice is not None] or [1.0])
 
 
 def compare(segmenter: Segmenter, case, overlap: float | None) -> dict:
