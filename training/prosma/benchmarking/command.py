@@ -90,7 +90,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
         "click": lambda: measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads),
     }
     if options.json:
-        report = {**earlier_parts(options.json, report["machine"]), **report}
+        earlier = earlier_parts(options.json, report["machine"])
+        report = {**earlier, **report} if options.only else {**report, **earlier}
     for part in options.only:
         tell(f"measuring: {part}")
         report[part] = measure[part]()
@@ -104,14 +105,14 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
 
 def earlier_parts(path: Path, machine: dict) -> dict:
-    """What an earlier run with `--only` wrote to the same file on the same processor, and `notes` that a person added."""
+    """What earlier runs with `--only` wrote to the same file on the same processor, and `notes` that a person added."""
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if earlier.get("machine", {}).get("processor") != machine["processor"]:
         return {}
-    return {part: earlier[part] for part in (*PARTS, "notes") if part in earlier}
+    return earlier
 
 
 def measure_whole(
