@@ -21,6 +21,14 @@ from prosma.unet import ProSMAUNet, load_network
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+DATA = {  # of the bundled models
+    "breast-lesion-us": "busi",
+    "gland-histology": "glas",
+    "head-neck-oar-ct": "openkbp_ct_oar",
+    "hippocampus-mr": "hippocampus",
+    "polyp-colonoscopy": "kvasir_seg",
+    "prostate-t2": "promise12_lowres",
+}
 
 
 def trained(network):
@@ -338,7 +346,7 @@ def test_a_damaged_or_unwritable_file_does_no_harm(content, counted, tmp_path, m
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", ["hippocampus-mr", "head-neck-oar-ct", "gland-histology", "polyp-colonoscopy"])
+@pytest.mark.parametrize("model", DATA)
 def test_bundled_models_keep_their_labels(model, shared):
     """At most one voxel in 10000 gets another label, counted over test images."""
     from prosma.image import read_image
@@ -358,13 +366,7 @@ def test_bundled_models_keep_their_labels(model, shared):
 
 def images_of(model, shared):
     """Paths of the first test images of a bundled model's data."""
-    folder = {
-        "hippocampus-mr": "hippocampus",
-        "head-neck-oar-ct": "openkbp_ct_oar",
-        "gland-histology": "glas",
-        "polyp-colonoscopy": "kvasir_seg",
-    }[model]
     from prosma.learning.dataset import LabelledFolder
 
-    data = LabelledFolder.open(shared / folder)
+    data = LabelledFolder.open(shared / DATA[model])
     return [data.cases[case].images for case in data.splits["test"][:2]]
