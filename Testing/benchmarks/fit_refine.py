@@ -1,18 +1,22 @@
 """Where training/prosma/refine_weights.py comes from: small networks fitted to the strokes of the simulated user.
 
-    python Testing/benchmarks/fit_refine.py hippocampus-mr DIR 4 head-neck-oar-ct DIR 12 polyp-colonoscopy DIR 15
+    python Testing/benchmarks/fit_refine.py hippocampus-mr DIR 4 12 head-neck-oar-ct DIR 12 12 \\
+        polyp-colonoscopy DIR 15 32
 
-Takes training cases alone: of each MODEL and its data DIR, with brushes around the given radius. After each stroke it is
-known which of the voxels around really should have changed sides. Some masks are moved first, so that Refine also learns
-what gross mistakes look like. The user first works with a plain brush; from what is
-fitted to that, the strokes of a second round follow Refine, as later strokes depend on what the earlier ones did. Both
-rounds are fitted in the end. Every data set counts the same, and so does every voxel in it. Writes the file anew.
+Takes training cases alone: of each MODEL and its data DIR, with brushes around the given radius, at most so many cases,
+evenly spread, which are few so that it ends within minutes. Volumes and photographs have networks of their own; those
+without a data set stay as they are. After each stroke it is known which of the voxels around really should have changed
+sides. Some masks are moved first, so that Refine also learns what gross mistakes look like. The user first works with a
+plain brush; from what is fitted to that, the strokes of a second round follow Refine, as later strokes depend on what the
+earlier ones did. Both rounds are fitted in the end. Data sets count by their strokes, strokes by the voxels around them.
+Writes the file anew.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from prosma import refine as engine
 from prosma import refine_weights
 
-CASES = 12  # of each data set
+SEGMENTS = 2  # at most, for each case on the average; where cases have many, the first cases give them all
 STROKES = 12  # of each segment
 SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius; every other one is a ball in volumes
 VOXELS = 150  # that are kept of each stroke's surroundings
@@ -114,6 +118,7 @@ def fit(recorders: list[Recorder], with_log_odds: bool) -> dict:
 
 
 def rounded(values: torch.Tensor) -> list:
+    """As plain numbers with so many digits as the file has."""
     return np.round(values.double().numpy(), DIGITS).tolist()
 
 
@@ -141,18 +146,25 @@ def write(weights: dict, names: tuple[str, ...]) -> None:
     Path(refine_weights.__file__).write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
 
 
+def training_segments(model: str, data: str, cases: int) -> list[user.Subject]:
+    """What to learn from, of one data set."""
+    return list(islice(user.subjects(model, data, "train", cases), SEGMENTS * cases))
+
+
 def with_moved(subjects: list[user.Subject]) -> list[user.Subject]:
+    """The segments, and some of them once more with their masks moved."""
     return subjects + [moved(subject, number) for number, subject in enumerate(subjects[::MOVED])]
 
 
 def main(arguments: list[str]) -> int:
-    if not arguments or len(arguments) % 3:
+    if not arguments or len(arguments) % 4:
         print(__doc__, file=sys.stderr)
         return 2
     torch.set_num_threads(1)  # the order of sums depends on the threads
-    triples = zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)
+    quadruples = zip(*(arguments[n::4] for n in range(4)), strict=True)
     sets = [
-        (with_moved(list(user.subjects(model, data, "train", CASES))), float(radius)) for model, data, radius in triples
+        (with_moved(training_segments(model, data, int(cases))), float(radius))
+        for model, data, radius, cases in quadruples
     ]
     recorders: dict[int, list[Recorder]] = {}
     everyone = [(subjects, radius, Recorder()) for subjects, radius in sets]

@@ -235,7 +235,12 @@ def refine_box(mask: np.ndarray, add: np.ndarray, remove: np.ndarray, scene: Sce
 
 
 def joining(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> np.ndarray:
-    """The voxels that join a stroke's side, `own`, besides the stroke itself. `sign`: 1 for "belongs", else -1."""
+    """The voxels that join a stroke's side, `own`, besides the stroke itself. `sign`: 1 for "belongs", else -1.
+
+    With neither log odds nor a border within reach, the image alone would have to say what the segment is: none join.
+    """
+    if scene.log_odds is None and not own.any():
+        return own
     found = evidence(own, stroke, scene, sign)
     chosen = np.zeros(own.shape, bool)
     source = "image" if scene.log_odds is None else "network"
