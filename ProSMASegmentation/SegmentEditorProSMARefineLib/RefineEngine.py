@@ -38,7 +38,7 @@ class RefineEngine:
         import numpy
 
         place, covered = stroke
-        reach = max(self._refine.REACH * radius, self._refine.LEAST_REACH * min(spacing))
+        reach = self._refine.reach_of(radius, mask.shape, spacing)
         box = grown(place, [int(reach / size) + 2 for size in spacing], mask.shape)
         here = numpy.zeros(shapeOf(box), bool)
         here[relative(place, box)] = covered

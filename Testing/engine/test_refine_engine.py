@@ -57,6 +57,7 @@ def corrections(draw):
         "spacing": draw(st.sampled_from([(1, 1, 1), (5, 0.5, 0.7)])),
         "probability": draw(st.sampled_from([None, random.integers(0, 256, shape).astype(np.uint8)])),
         "fixed": draw(st.sampled_from([None, random.random(shape) < 0.2])),
+        "barred": draw(st.sampled_from([None, random.random(shape) < 0.2])),
         "radius_mm": draw(st.sampled_from([None, 3.0])),
     }
     arrays[draw(st.sampled_from(["strokes_add", "strokes_remove"]))][tuple(n // 2 for n in shape)] = True
@@ -79,8 +80,9 @@ def test_strokes_are_honoured_exactly_and_changes_stay_in_the_box(given_):
         assert not (changed & ~mask).any(), "a stroke that removes has added"
     if not remove.any():
         assert not (changed & mask).any(), "a stroke that adds has removed"
-    if given_["fixed"] is not None:
-        assert not (changed & given_["fixed"] & ~add & ~remove).any()
+    for name in ("fixed", "barred"):
+        if given_[name] is not None:
+            assert not (changed & given_[name] & ~add & ~remove).any()
     for name, array in before.items():
         np.testing.assert_array_equal(given_[name], array)
     np.testing.assert_array_equal(refine(**given_).mask, found.mask)
@@ -135,6 +137,26 @@ def test_a_stroke_on_what_belongs_already_changes_nothing():
     mask, image, _ = scene()
     inside = ball(mask.shape, (12, 20, 25), 2)
     np.testing.assert_array_equal(refine(mask, image, inside, None, (1, 1, 1)).on(mask), mask)
+
+
+def test_strokes_made_before_may_be_given_again():
+    """What lies in the mask already moves nothing around itself, and hinders the new stroke no more than `fixed`."""
+    mask, image, truth = scene(shift=4)
+    before = ball(mask.shape, (12, 20, 34), 1.5)
+    mask |= before
+    result = refine(mask, image, missed() & truth | before, None, (1, 1, 1), radius_mm=8).on(mask)
+    assert dice(result, truth) > dice(mask | (missed() & truth), truth)
+    around = ball(mask.shape, (12, 20, 34), 3) & ~np.roll(truth, 4, axis=2)
+    np.testing.assert_array_equal(result[around], mask[around])
+
+
+def test_barred_voxels_stay_unless_they_are_stroked():
+    mask, image, _ = scene()
+    free = refine(mask, image, missed(), None, (1, 1, 1), radius_mm=8).on(mask) & ~mask
+    barred = free & (np.arange(mask.shape[1]) < 20)[None, :, None]
+    assert (barred & ~missed()).any()
+    held = refine(mask, image, missed(), None, (1, 1, 1), radius_mm=8, barred=barred).on(mask) & ~mask
+    np.testing.assert_array_equal(held, free & (~barred | missed()))
 
 
 def test_an_image_with_gaps_is_no_obstacle():

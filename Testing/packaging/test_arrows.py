@@ -33,6 +33,7 @@ LIGHT = {
     "prosma.steps": set(),
     "prosma.review": {"numpy", "SimpleITK"},
     "prosma.refine": {"numpy", "SimpleITK"},
+    "prosma.refine_weights": set(),
 }  # what they need
 STANDARD = set(sys.stdlib_module_names)
 

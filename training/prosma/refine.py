@@ -1,50 +1,29 @@
 """Refine: a stroke that says "belongs" or "does not belong" moves a mask's border in its neighbourhood.
 
-For every voxel near the stroke that is on the other side, the evidence for changing sides is a weighted sum of what is
-known there: the network's log odds and how far off they are under the stroke, the geodesic distance to the stroke
-through the image, the distance to the present border, likeness to the voxels on either side, and earlier strokes. The
-weights come from a logistic regression on simulated strokes (Testing/benchmarks/fit_refine.py). Needs NumPy and
-SimpleITK alone.
+For every voxel near the stroke that is on the other side, a small network weighs what is known there: the segmentation
+network's log odds and how far off they are under the strokes, the distance to the stroke in space and through the
+image, the depth behind the present border and the border's shape, likeness to the voxels on either side, and earlier
+strokes. Its weights (refine_weights.py) were fitted on simulated strokes on training cases by
+Testing/benchmarks/fit_refine.py; nothing is trained at run time. Needs NumPy and SimpleITK alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
 
-REACH = 4.0  # how far a stroke reaches, in radii of its brush
-FINENESS = 7.0  # details are looked at on a scale of the reach divided by this
-LEAST_REACH = 4.0  # in voxels
-SURE = 4.0  # log odds beyond which a network is not believed to be any surer
-EDGE_COST = 1.0  # how much longer a path is that climbs one standard deviation of the image on the scale of details
-FEATURES = (
-    "one",
-    "log_odds",
-    "need",
-    "distance",
-    "squared",
-    "depth",
-    "thickness",
-    "share",
-    "opposed",
-    "unlike",
-    "likelihood",
-    "extent",
-)
+from .refine_weights import WEIGHTS
 
-# Weights of FEATURES, in their order: with the network's probabilities ("network") or without them ("image"), in a
-# single slice (2) or a volume (3). Fitted on training cases of polyp-colonoscopy (2) and of hippocampus-mr with deformed
-# organs of the head and neck (3); the constants for single slices were then shifted by hand. The script in
-# Testing/benchmarks does not give these very numbers: they were fitted with other brushes and reaches, and it lacks the
-# deformed organs.
-WEIGHTS = {
-    ("network", 2): (-3.45, 1.28, 0.363, -0.483, 0.051, -0.034, 0.041, 3.223, -20.486, -0.545, 0.226, 1.551),
-    ("network", 3): (-1.839, 0.629, 0.177, -1.819, 0.402, -0.753, 0.647, 5.582, -0.826, 0.056, 0.107, -0.012),
-    ("image", 2): (-7.955, 0.0, 0.0, 0.966, -0.791, -0.113, 0.026, 5.806, -2.297, -0.473, 0.486, 1.74),
-    ("image", 3): (-6.307, 0.0, 0.0, -1.759, 0.372, -0.888, 0.327, 6.872, -1.043, -0.613, 0.482, 3.001),
-}
+REACH = 4.0  # how far a stroke reaches, in radii of its brush
+LEAST_REACH = 8.0  # in voxels; errors at a border are long and thin, so that a stroke in them is often narrow
+SURE = 4.0  # log odds beyond which a network is not believed to be any surer
+EDGE_COST = 1.0  # how much longer a path is that climbs one standard deviation of the image within a voxel
+CONTEXT = 3.0  # what is looked at around a voxel falls off over the reach divided by this
+NEARBY = 2.5  # shape and image around a voxel are looked at over so many voxels
+MOST_DEEP = 8.0  # voxels behind the border beyond which a depth counts as this
+MARGIN = 0.5  # log odds that must speak for a change: strokes shall improve a mask each time, not only on the average
 
 
 @dataclass(frozen=True)
@@ -78,6 +57,7 @@ def refine(
     probability: np.ndarray | None = None,
     radius_mm: float | None = None,
     fixed: np.ndarray | None = None,
+    barred: np.ndarray | None = None,
 ) -> Refinement:
     """Move the border of one segment by strokes. The same input gives the same result; no input is written to.
 
@@ -88,9 +68,11 @@ def refine(
             are honoured exactly; where both say something, "does not belong" wins.
         spacing: voxel size along K, J, I in mm (for photographs 1, then millimetres are pixels everywhere here).
         probability: the network's for this segment, uint8 0 ... 255 (K, J, I). Without it image and strokes decide.
-        radius_mm: how far from a stroke voxels may change; by default four times the stroke's own half width.
-        fixed: voxels that only a stroke may change, bool (K, J, I): earlier strokes, say. Those on the other side also
-            speak against changes around them.
+        radius_mm: how far from a stroke voxels may change; by default four times the stroke's own half width. At least
+            eight voxels.
+        fixed: voxels of earlier strokes, bool (K, J, I): only a stroke may change them, and they speak for their own
+            side around them.
+        barred: voxels that only a stroke may change and that say nothing about others, bool (K, J, I).
 
     A stroke never changes voxels against its own meaning: "belongs" only adds, "does not belong" only removes. Only the
     part of the arrays around the strokes is read, so they may be memory-mapped. Raises ValueError, with a sentence for
@@ -98,7 +80,8 @@ def refine(
     """
     mask, image = np.asanyarray(mask), np.asanyarray(image)
     image = image[None] if image.ndim == mask.ndim else image
-    arrays = {"strokes_add": strokes_add, "strokes_remove": strokes_remove, "probability": probability, "fixed": fixed}
+    arrays = {"strokes_add": strokes_add, "strokes_remove": strokes_remove, "probability": probability}
+    arrays |= {"fixed": fixed, "barred": barred}
     check_arrays(mask, image, arrays, spacing)
     add, remove = (None if stroke is None else np.asarray(stroke, bool) for stroke in (strokes_add, strokes_remove))
     stroked = remove if add is None else add if remove is None else add | remove
@@ -109,7 +92,7 @@ def refine(
         raise ValueError(f"The radius is a positive number of mm, not {radius_mm!r}.")
     spacing = np.asarray(spacing, float)
     reach = default_reach(stroked, extent, spacing) if radius_mm is None else float(radius_mm)
-    box, scene = surroundings(stroked, image, spacing, probability, reach, fixed)
+    box, scene = surroundings(stroked, image, spacing, probability, reach, fixed, barred)
     place = tuple(slice(*pair) for pair in box)
     inside = [np.zeros(scene.fixed.shape, bool) if stroke is None else stroke[place] for stroke in (add, remove)]
     return Refinement(box, refine_box(np.array(mask[place], bool), *inside, scene))
@@ -135,7 +118,7 @@ def refine_label(
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value not in legal_values(labels.dtype):
         raise ValueError(f"{value!r} is no label: labels are numbers from 1 to {np.iinfo(labels.dtype).max}.")
     mask, others = labels == value, (labels != value) & (labels != 0)
-    found = refine(mask, image, strokes_add, strokes_remove, spacing, probability, radius_mm, others)
+    found = refine(mask, image, strokes_add, strokes_remove, spacing, probability, radius_mm, barred=others)
     result = labels[found.slices].copy()
     result[result == value] = 0
     result[found.mask] = value
@@ -188,9 +171,15 @@ def dimension(shape) -> int:
     return 3 if min(shape) > 1 else 2
 
 
-def least_spacing(shape, spacing: np.ndarray) -> float:
-    """The finest voxel size among the axes that have more than one voxel."""
-    return float(min((s for s, n in zip(spacing, shape, strict=True) if n > 1), default=spacing.min()))
+def voxel_size(shape, spacing) -> float:
+    """The geometric mean of the voxel sizes along the axes that have more than one voxel."""
+    sizes = [s for s, n in zip(spacing, shape, strict=True) if n > 1]
+    return float(np.exp(np.mean(np.log(sizes or list(spacing)))))
+
+
+def reach_of(brush_radius: float, shape, spacing) -> float:
+    """How far in mm the stroke of a brush reaches."""
+    return max(REACH * brush_radius, LEAST_REACH * voxel_size(shape, spacing))
 
 
 def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
@@ -207,114 +196,172 @@ def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Scene:
-    """What is known around strokes: `image` (C, K, J, I) standardised, `spacing` and `reach` in mm, the network's
-    `log_odds` of belonging (K, J, I) or None, and the voxels that are `fixed`."""
+    """What is known around strokes: `image` (C, K, J, I) standardised, `spacing`, `voxel` (its mean size) and `reach`
+    in mm, the network's `log_odds` of belonging (K, J, I) or None, and the voxels that are `fixed` and `barred`."""
 
     image: np.ndarray
     spacing: np.ndarray
+    voxel: float
     reach: float
     log_odds: np.ndarray | None
     fixed: np.ndarray
-
-    @property
-    def scale(self) -> float:
-        """The size of details in mm."""
-        return self.reach / FINENESS
+    barred: np.ndarray
 
 
-def surroundings(stroked, image, spacing: np.ndarray, probability, reach: float, fixed) -> tuple[tuple, Scene]:
+def surroundings(
+    stroked, image, spacing: np.ndarray, probability, reach: float, fixed=None, barred=None
+) -> tuple[tuple, Scene]:
     """The box that strokes can change, as in Refinement, and what is known there; the arguments are on the whole grid."""
-    reach = max(reach, LEAST_REACH * least_spacing(stroked.shape, spacing))
+    voxel = voxel_size(stroked.shape, spacing)
+    reach = max(reach, LEAST_REACH * voxel)
     box = grown_box(smallest_box(stroked), reach / spacing, stroked.shape)
     place = tuple(slice(*pair) for pair in box)
-    fixed = np.zeros(stroked[place].shape, bool) if fixed is None else np.array(fixed[place], bool)
+    kept = [np.zeros(stroked[place].shape, bool) if m is None else np.array(m[place], bool) for m in (fixed, barred)]
     odds = None if probability is None else log_odds(probability[place])
-    return box, Scene(standardised(image[(slice(None), *place)]), spacing, reach, odds, fixed)
+    return box, Scene(standardised(image[(slice(None), *place)]), spacing, voxel, reach, odds, *kept)
 
 
 def refine_box(mask: np.ndarray, add: np.ndarray, remove: np.ndarray, scene: Scene) -> np.ndarray:
     """The new mask in a box: first what was added, then what was removed, which therefore wins."""
     add = add & ~remove
-    fixed = scene.fixed | add | remove
+    scene = replace(scene, fixed=scene.fixed | add | remove)
     result = mask | add
     if (add & ~mask).any():
-        result |= joining(mask & ~remove, add, fixed, scene, sign=1)
+        result |= joining(mask & ~remove, add, scene, sign=1)
     result &= ~remove
     if (remove & mask).any():
-        result &= ~joining(~(mask | add), remove, fixed, scene, sign=-1)
+        result &= ~joining(~(mask | add), remove, scene, sign=-1)
     return result
 
 
-def joining(own: np.ndarray, stroke: np.ndarray, fixed: np.ndarray, scene: Scene, sign: int) -> np.ndarray:
-    """The voxels that join a stroke's side, `own`, besides the stroke itself; they hang together with it.
+def joining(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> np.ndarray:
+    """The voxels that join a stroke's side, `own`, besides the stroke itself. `sign`: 1 for "belongs", else -1.
 
-    `sign` is 1 where this side is "belongs", else -1.
+    With neither log odds nor a border within reach, the image alone would have to say what the segment is: none join.
     """
-    found = evidence(own, stroke, fixed, scene, sign)
-    weights = WEIGHTS["image" if scene.log_odds is None else "network", dimension(own.shape)]
+    if scene.log_odds is None and not own.any():
+        return own
+    found = evidence(own, stroke, scene, sign)
     chosen = np.zeros(own.shape, bool)
-    chosen[found.candidates] = found.features @ np.array(weights, np.float32) > 0
-    return connected_to(stroke, chosen) & ~stroke
+    source = "image" if scene.log_odds is None else "network"
+    chosen[found.candidates] = judged(found.features, WEIGHTS[source, dimension(own.shape)]) > MARGIN
+    return chosen
+
+
+def judged(features: np.ndarray, weights: dict) -> np.ndarray:
+    """Log odds of joining, from features (n, features) and the weights of a network with one hidden layer."""
+    hidden = np.maximum(features @ np.array(weights["hidden"], np.float32) + np.float32(weights["hidden_shift"]), 0)
+    return hidden @ np.array(weights["output"], np.float32) + np.float32(weights["output_shift"])
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """`candidates`: bool (K, J, I), the voxels that may join; `features`: float32 (candidates, len(FEATURES))."""
+    """`candidates`: bool (K, J, I), the voxels that may join; `features`: float32 (candidates, `names`)."""
 
     candidates: np.ndarray
     features: np.ndarray
+    names: tuple[str, ...]
 
 
-def evidence(own: np.ndarray, stroke: np.ndarray, fixed: np.ndarray, scene: Scene, sign: int) -> Evidence:
-    """What speaks for and against each voxel near the stroke joining its side. Distances are relative, so that a
-    stroke on a photograph and one on a scan are judged alike; log odds are counted in favour of the stroke's side."""
-    spacing, scale = scene.spacing, scene.scale
-    candidates = ~own & ~stroke & ~fixed & (distance_to(stroke, spacing) <= scene.reach)
+def evidence(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> Evidence:
+    """What speaks for and against each voxel near the stroke joining its side.
+
+    Parts of the stroke that are on its side already count as earlier strokes. Log odds are counted in favour of the
+    stroke's side, depths in voxels, and distances by the reach, so that a stroke on a photograph and one on a scan are
+    judged alike.
+    """
+    stroke = connected_to(stroke & ~own, stroke)
     fresh = stroke & ~own
-    depth = distance_to(own, spacing) if own.any() else np.full(own.shape, scene.reach, np.float32)
-    travelled = geodesic_distance(stroke, candidates, scene)
-    candidates &= travelled <= 2 * scene.reach
-    distance = travelled[candidates] / scene.reach
-    likelihood, unlike = likeness(own, stroke, scene)
-    opposed = fixed & ~own & ~stroke
-    near_opposed = np.exp(-distance_to(opposed, spacing)[candidates] / (2 * scale)) if opposed.any() else 0.0
-    odds = np.zeros(own.shape, np.float32) if scene.log_odds is None else sign * scene.log_odds
-    size = float(fresh.sum() * np.prod([s for s, n in zip(spacing, own.shape, strict=True) if n > 1]))
-    values = {
-        "one": 1.0,
-        "log_odds": np.clip(odds[candidates], -SURE, 1.0),
-        "need": np.clip(-odds[fresh], -1.0, SURE).mean(),
-        "distance": distance,
-        "squared": distance**2,
-        "depth": np.minimum(depth[candidates] / scale, FINENESS),
-        "thickness": min(depth[fresh].max() / scale, FINENESS),
-        "share": smooth((own | stroke).astype(np.float32), scale, spacing)[candidates],
-        "opposed": near_opposed,
-        "unlike": unlike[candidates],
-        "likelihood": likelihood[candidates],
-        "extent": size ** (1 / dimension(own.shape)) / scale,
+    away = distance_to(stroke, scene.spacing)
+    candidates = ~own & ~stroke & ~scene.fixed & ~scene.barred & (away <= scene.reach)
+    values = of_place(own, stroke, away, scene)
+    values |= of_strokes(own, stroke, scene)
+    values |= of_image(own, stroke, scene)
+    values |= {"adds": float(sign), "extent": np.log(fresh.sum()), "reach": np.log(scene.reach / scene.voxel)}
+    if scene.log_odds is not None:
+        values |= of_log_odds(own, stroke, np.clip(sign * scene.log_odds, -SURE, SURE), scene)
+    features = np.empty((int(candidates.sum()), len(values)), np.float32)
+    for column, value in enumerate(values.values()):
+        features[:, column] = value[candidates] if isinstance(value, np.ndarray) else value
+    return Evidence(candidates, features, tuple(values))
+
+
+def of_place(own: np.ndarray, stroke: np.ndarray, away: np.ndarray, scene: Scene) -> dict:
+    """Features of where a voxel is: from the stroke and behind the border, and of the border's shape around it."""
+    depth = distance_to(own, scene.spacing) if own.any() else np.full(own.shape, scene.reach, np.float32)
+    depth = np.minimum(depth / scene.voxel, MOST_DEEP)
+    this, fresh = own | stroke, stroke & ~own
+    return {
+        "distance": away / scene.reach,
+        "travelled": np.minimum(geodesic_distance(stroke, scene) / scene.reach, 1),
+        "near": np.exp(-away / (scene.reach / CONTEXT)),
+        "next_to": np.exp(-away / (2 * scene.voxel)),
+        "depth": depth,
+        "shallow": np.exp(-depth),
+        "share": smooth(this, NEARBY * scene.voxel, scene.spacing),
+        "share_next_to": smooth(this, scene.voxel, scene.spacing),
+        "thickness": float(depth[fresh].max()),
+        "mean_thickness": float(depth[fresh].mean()),
     }
-    features = np.empty((int(candidates.sum()), len(FEATURES)), np.float32)
-    for column, name in enumerate(FEATURES):
-        features[:, column] = values[name]
-    return Evidence(candidates, features)
 
 
-def likeness(own: np.ndarray, stroke: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """How much more a voxel resembles the stroke's side than the other (log likelihood ratio of two normal
-    distributions, averaged over channels, -4 ... 4), and how far it is from the stroke's mean, in standard deviations
-    of the neighbourhood (0 ... 2)."""
-    this, other = own | stroke, ~(own | stroke)
-    ratio, away = np.zeros(own.shape, np.float32), np.zeros(own.shape, np.float32)
+def of_strokes(own: np.ndarray, stroke: np.ndarray, scene: Scene) -> dict:
+    """Features of how much was stroked near a voxel, and of earlier strokes of either side."""
+    values = {"stroked": np.sqrt(gathered(stroke, 2 * scene.voxel, scene.spacing))}
+    earlier = scene.fixed & ~stroke
+    for name, side in (("supported", earlier & own), ("opposed", earlier & ~own)):
+        away = distance_to(side, scene.spacing) if side.any() else np.full(own.shape, 1e6, np.float32)
+        values[name] = np.exp(-away / (scene.reach / CONTEXT))
+        values[f"{name}_next_to"] = np.exp(-away / (2 * scene.voxel))
+    return values
+
+
+def of_image(own: np.ndarray, stroke: np.ndarray, scene: Scene) -> dict:
+    """Features of how much more a voxel resembles the stroke's side than the other, near it and in the whole box (log
+    likelihood ratios of normal distributions, averaged over channels), and of how far it and its surroundings are
+    from the stroke's mean, in standard deviations of the box."""
+    this, fresh, width = own | stroke, stroke & ~own, NEARBY * scene.voxel
+    shares = [np.maximum(smooth(side, width, scene.spacing), 1e-3) for side in (this, ~this)]
+    local, ratio, unlike, unlike_around = (np.zeros(own.shape, np.float32) for _ in range(4))
     for channel in scene.image:
-        away += (channel - channel[stroke].mean()) ** 2
-        if other.any():
-            means = channel[this].mean(), channel[other].mean()
-            widths = channel[this].std() + 0.1, channel[other].std() + 0.1
-            near, far = (((channel - m) / w) ** 2 / 2 + np.log(w) for m, w in zip(means, widths, strict=True))
-            ratio += far - near
+        mean = smooth(channel, width, scene.spacing)
+        inner = smooth(channel * this, width, scene.spacing)
+        variance = np.maximum(smooth(channel**2, width, scene.spacing) - mean**2, 0.02)
+        near = (channel - inner / shares[0]) ** 2
+        far = (channel - (mean - inner) / shares[1]) ** 2
+        local += np.clip((far - near) / (2 * variance), -SURE, SURE)
+        ratio += likelihood_ratio(channel, this)
+        unlike += (channel - channel[fresh].mean()) ** 2
+        unlike_around += (smooth(channel, scene.voxel, scene.spacing) - channel[fresh].mean()) ** 2
     count = len(scene.image)
-    return np.clip(ratio / count, -SURE, SURE), np.minimum(np.sqrt(away / count), 2.0)
+    return {
+        "local_likelihood": local / count,
+        "likelihood": np.clip(ratio / count, -SURE, SURE),
+        "unlike": np.minimum(np.sqrt(unlike / count), 2),
+        "unlike_around": np.minimum(np.sqrt(unlike_around / count), 2),
+    }
+
+
+def likelihood_ratio(channel: np.ndarray, this: np.ndarray) -> np.ndarray | float:
+    """Log of how much likelier each value is among the values in `this` than among the others; 0 if there are none."""
+    if this.all():
+        return 0.0
+    means = channel[this].mean(), channel[~this].mean()
+    widths = channel[this].std() + 0.1, channel[~this].std() + 0.1
+    near, far = (((channel - m) / w) ** 2 / 2 + np.log(w) for m, w in zip(means, widths, strict=True))
+    return far - near
+
+
+def of_log_odds(own: np.ndarray, stroke: np.ndarray, odds: np.ndarray, scene: Scene) -> dict:
+    """Features of the network's log odds, and of how far all strokes near a voxel say that they are off."""
+    earlier, fresh = scene.fixed & ~stroke, stroke & ~own
+    supports, opposes = fresh | (earlier & own), earlier & ~own
+    error = supports * np.clip(1 - odds, 0, 1 + SURE) - opposes * np.clip(1 + odds, 0, 1 + SURE)
+    values = {"log_odds": odds, "log_odds_around": smooth(odds, scene.voxel, scene.spacing)}
+    for name, width, doubt in (("offset", scene.reach / CONTEXT, 1.0), ("offset_next_to", 1.5 * scene.voxel, 0.5)):
+        weight = gathered(supports | opposes, width, scene.spacing) + doubt
+        values[name] = gathered(error, width, scene.spacing) / weight
+    return values | {"need": float(np.clip(-odds[fresh], -1, SURE).mean())}
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:
@@ -351,25 +398,40 @@ def distance_to(mask: np.ndarray, spacing) -> np.ndarray:
 
 
 def smooth(array: np.ndarray, width: float, spacing) -> np.ndarray:
-    """Gaussian smoothing with a standard deviation of `width` mm."""
-    variance = [width**2 if n > 1 else 0.0 for n in array.shape[::-1]]
-    return sitk.GetArrayFromImage(sitk.DiscreteGaussian(to_itk(array, spacing), variance, 32, 0.02, True))
+    """Gaussian average with a standard deviation of `width` mm; at the borders, of what is inside."""
+    return filtered(array, width, spacing, average=True)
 
 
-def geodesic_distance(stroke: np.ndarray, candidates: np.ndarray, scene: Scene) -> np.ndarray:
-    """Length in mm of the shortest path from the stroke to each voxel, through candidates alone, where crossing edges
-    of the image makes a path longer. Very large where there is no path of at most twice the reach."""
+def gathered(array: np.ndarray, width: float, spacing) -> np.ndarray:
+    """Sum around each voxel, in which a voxel counts by a Gaussian of its distance: 1 at the voxel itself."""
+    return filtered(array, width, spacing, average=False)
+
+
+def filtered(array: np.ndarray, width: float, spacing, average: bool) -> np.ndarray:
+    """Axis by axis as products of matrices: for these small boxes faster than SimpleITK's filters."""
+    result = np.asarray(array, np.float32)
+    for axis, n in enumerate(array.shape):
+        if n > 1:
+            steps = np.subtract.outer(np.arange(n), np.arange(n)) * (spacing[axis] / width)
+            kernel = np.exp(-(steps**2) / 2)
+            kernel /= kernel.sum(axis=1, keepdims=True) if average else 1
+            result = np.moveaxis(np.tensordot(kernel.astype(np.float32), result, (1, axis)), 0, axis)
+    return result
+
+
+def geodesic_distance(stroke: np.ndarray, scene: Scene) -> np.ndarray:
+    """Length in mm of the shortest path from the stroke to each voxel, where crossing edges of the image makes a path
+    longer. Very large where it is longer than the reach."""
     steepness = np.zeros(stroke.shape, np.float32)
     for channel in scene.image:
-        even = smooth(channel, scene.scale / 2, scene.spacing)
+        even = smooth(channel, scene.voxel, scene.spacing)
         for axis, n in enumerate(stroke.shape):
             if n > 1:
                 steepness += np.gradient(even, scene.spacing[axis], axis=axis) ** 2
-    cost = 1 + EDGE_COST * scene.scale * np.sqrt(steepness / len(scene.image))
-    speed = np.where(candidates | stroke, 1 / cost, 0).astype(np.float32)
+    cost = 1 + EDGE_COST * scene.voxel * np.sqrt(steepness / len(scene.image))
     front = stroke & (distance_to(~stroke, scene.spacing) <= 1.01 * scene.spacing.max())
     seeds = [[int(n) for n in index] for index in np.argwhere(front)[:, ::-1]]
-    marching = sitk.FastMarching(to_itk(speed, scene.spacing), seeds, 1.0, 2 * scene.reach)
+    marching = sitk.FastMarching(to_itk((1 / cost).astype(np.float32), scene.spacing), seeds, 1.0, scene.reach)
     return np.where(stroke, 0, np.minimum(sitk.GetArrayFromImage(marching), 1e9)).astype(np.float32)
 
 
