@@ -133,9 +133,8 @@ def slide(
             piece = padded[(slice(None), *tile)]
             tile[axis] = slice(None)
             shares = [shares[n] for shares, n in zip(plan.shares, number, strict=True)]
-            _add_scores(
-                band[(slice(None), *tile)], predict(piece), shares
-            )  # unnamed scores are gone before the next tile
+            # Scores without a name are gone before the next tile.
+            _add_scores(band[(slice(None), *tile)], predict(piece), shares)
             done += 1
             progress(done, plan.count)
         _finish_rows(band, plan, top, following - top, inside, deliver)

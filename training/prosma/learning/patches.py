@@ -164,11 +164,10 @@ class Shading(RandomizableTransform):
         self.randomize(None)
         if not self._do_transform:
             return case
-        knots = self.R.uniform(-1, 1, (1, len(image), *[SHADING_KNOTS] * (image.ndim - 1))) * self.R.uniform(
-            0, self.largest
-        )
+        knots = self.R.uniform(-1, 1, (1, len(image), *[SHADING_KNOTS] * (image.ndim - 1)))
+        knots = torch.as_tensor(knots * self.R.uniform(0, self.largest), dtype=image.dtype)
         mode = "trilinear" if image.ndim == 4 else "bilinear"
-        field = interpolate(torch.as_tensor(knots, dtype=image.dtype), image.shape[1:], mode=mode, align_corners=True)
+        field = interpolate(knots, image.shape[1:], mode=mode, align_corners=True)
         return {**case, "image": image + field[0]}
 
 
