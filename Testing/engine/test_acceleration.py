@@ -109,13 +109,13 @@ def test_each_way_to_compute_the_stencil_is_the_sum_of_its_convolutions(dims, di
 
 
 @needs_onednn
-def test_both_ways_are_there_in_3d_and_neither_dilates():
+def test_no_way_dilates_in_3d():
     scales = networks()[0].gates[-1].spatial.field.scales
     with torch.inference_mode():
         ways = Stencil(scales, torch.float32).ways
         for way in ways.values():
             assert Work.of(way, channels_last(torch.ones(1, 8, 9, 9, 9))).dilated == 0
-    assert set(ways) == {"merged", "phases"}
+    assert set(ways) == {"merged", "planes", "folded"}
 
 
 def test_moments_of_a_large_sample_far_from_zero_are_exact(monkeypatch):
@@ -216,7 +216,7 @@ def test_half_precision_is_near_and_only_used_where_the_processor_has_it(grid):
 
 
 class Work(TorchDispatchMode):
-    """Counts convolutions, dilated ones, and the bytes of new tensors."""
+    """Counts convolutions, those that dilate in 3D, and the bytes of new tensors."""
 
     def __init__(self):
         super().__init__()
@@ -236,7 +236,7 @@ class Work(TorchDispatchMode):
         if "conv" in name:
             self.convolutions += 1
             numbers = [value for value in arguments if isinstance(value, (list, tuple)) and value]
-            self.dilated += len(numbers) == 3 and "mkldnn" in name and max(numbers[2]) > 1
+            self.dilated += len(numbers) >= 3 and len(numbers[2]) == 3 and max(numbers[2]) > 1
         known = {value.untyped_storage().data_ptr() for value in arguments if isinstance(value, torch.Tensor)}
         for value in result if isinstance(result, (list, tuple)) else [result]:
             if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in known:
@@ -261,9 +261,12 @@ def test_the_work_stays_small(arguments, as_large):
         work, before = Work.of(fast, x), Work.of(plain, x)
     levels = 3
     blocks, upsamplings, head = 4 * 2 + levels * 3, levels, 1
-    # Two projections and a stencil; the decoder's grid needs the average besides. Attention: three projections.
-    gate = {"plain": 0, "attention": 3}.get(arguments.get("skip"), 4 if "field_grid" in arguments else 3)
-    assert work.convolutions == blocks + upsamplings + head + levels * gate
+    # Two projections and a stencil of seven planes; the decoder's grid needs the average besides. Attention: three
+    # projections. Where there are less than four planes the stencil needs fewer.
+    gate = {"plain": 0, "attention": 3}.get(arguments.get("skip"), 10 if "field_grid" in arguments else 9)
+    most = blocks + upsamplings + head + levels * gate
+    assert most - 10 <= work.convolutions <= most
+    assert work.convolutions == most or "skip" not in arguments
     assert work.dilated == 0
     assert work.names.isdisjoint({"cat", "native_group_norm", "_slow_conv3d_forward", "avg_pool3d"})
     assert work.bytes < 0.65 * before.bytes

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import tuning
-from .fastnorm import channels_last, normalise_, row_of, rows
+from .fastnorm import channels_last, is_small, normalise_, normalised_in_half, row_of, rows, scaled
 from .gate import CompatibilityField, ProximalSkipGate, SpatialGate
 from .stencils import Stencil
 from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
@@ -197,20 +197,27 @@ class FastBlock(FastModule):
         x = convolve(channels_last(inputs.pop()), weights[-1], None, convolution.stride, convolution.padding)
         for weight in reversed(weights[:-1]):
             convolve_onto(x, channels_last(made(inputs.pop())), weight, None, convolution.padding)
-        norm_and_activation_(x, norm, activation.negative_slope)
+        x = norm_and_activation(x, norm, activation.negative_slope)
         x = convolve(x, second_weight, None, second.stride, second.padding)
-        return norm_and_activation_(x, second_norm, second_activation.negative_slope)
+        return norm_and_activation(x, second_norm, second_activation.negative_slope)
 
 
 def made(part: Tensor | Callable[[], Tensor]) -> Tensor:
     return part() if callable(part) else part
 
 
-def norm_and_activation_(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
-    """Instance norm and LeakyReLU in place."""
+def norm_and_activation(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
+    """Instance norm and LeakyReLU, in place in float32."""
+    if in_one_pass(x):
+        return normalised_in_half(x, norm.weight, norm.bias, norm.eps, "leaky_relu", [slope])
     for lines, _, _ in normalise_(x, norm.weight, norm.bias, norm.eps):
         F.leaky_relu_(lines, slope)
     return x
+
+
+def in_one_pass(x: Tensor) -> bool:
+    """Whether `normalised_in_half` is there for a tensor, and quicker."""
+    return x.dtype == torch.bfloat16 and not is_small(x)
 
 
 class FastUpsampling(FastModule):
@@ -251,8 +258,10 @@ class FastField(FastModule):
         if not has_fast_way(x):
             return self.plain(x, g)
         field = self.unnormalised(x, g)
-        ones = torch.ones(field.shape[1])
-        for _ in normalise_(field, ones, torch.zeros_like(ones), self.plain.norm.eps):
+        norm = torch.ones(field.shape[1]), torch.zeros(field.shape[1]), self.plain.norm.eps
+        if in_one_pass(field):
+            return normalised_in_half(field, *norm, "none", [])
+        for _ in normalise_(field, *norm):
             pass
         return field
 
@@ -260,8 +269,8 @@ class FastField(FastModule):
         skip, decoder, bias, stencil = self.derived(x.dtype)
         q = convolve(x, skip)
         convolve_onto(q, g, decoder, bias)
-        F.leaky_relu_(q, 0.01)
-        return channels_last(stencil.ways[self.way(q, stencil)](q))
+        q = scaled(q, torch.ones(q.shape[1]), None, "leaky_relu", [0.01]) if in_one_pass(q) else F.leaky_relu_(q, 0.01)
+        return stencil.ways[self.way(q, stencil)](q)
 
     def way(self, q: Tensor, stencil: Stencil) -> str:
         """The fastest way to compute the stencil for this shape, measured where it matters."""
@@ -302,6 +311,8 @@ class FastGate(FastModule):
             a = a if factor is None else multiply_channels_(a.clone(), factor)
             return multiply_repeated_(x, a)
         field = gate.spatial.field.unnormalised(*evidence)
+        if in_one_pass(x):
+            return product_in_half(x, opened_in_half(field, gate.spatial), factor)
         if on_decoder:
             return multiply_repeated_(x, open_(field, gate.spatial, factor, None))
         return open_(field, gate.spatial, factor, x)
@@ -325,6 +336,18 @@ def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | N
         if x is not None:
             a.mul_(rows(x[samples, :, planes]))
     return field
+
+
+def opened_in_half(field: Tensor, gate: SpatialGate) -> Tensor:
+    """The gate a of an unnormalised field in bfloat16."""
+    if is_small(field):
+        return open_(field, gate, None, None)
+    weight, bias, scale = gate_parameters(gate)
+    known = {"box": ("hardtanh", [0.0, 1.0]), "sigmoid": ("sigmoid", [])}
+    a = normalised_in_half(field, weight, bias, gate.field.plain.norm.eps, *known.get(gate.kind, ("none", [])))
+    if gate.kind not in known:
+        activate_(rows(a), gate.kind)
+    return a if scale is None else multiply_channels_(a, scale.expand(len(a), -1))
 
 
 def gate_parameters(gate: SpatialGate) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -365,6 +388,31 @@ def multiply_repeated_(x: Tensor, a: Tensor) -> Tensor:
     coarse = [part for size in a.shape[2:-1] for part in (size, 1)]
     x.movedim(1, -1).view(len(x), *fine, width).mul_(lines.reshape(len(a), *coarse, width))
     return x
+
+
+def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
+    """x times a, repeated as in `multiply_repeated_`, times factor (B, C), in bfloat16.
+
+    By oneDNN, which multiplies what a convolution gives by something else at no cost. Along the last axis neighbours count
+    as channels, of which the convolution makes more; along the others ``a`` is repeated first.
+    """
+    channels, width = x.shape[1], x.shape[-1] // a.shape[-1]
+    results = []
+    gates = a.movedim(1, -1)
+    for axis, steps in enumerate(
+        [fine // coarse for fine, coarse in zip(x.shape[2:-1], a.shape[2:-1], strict=True)], 1
+    ):
+        gates = gates if steps == 1 else gates.repeat_interleave(steps, dim=axis)
+    for number, (sample, gate) in enumerate(zip(x.split(1), gates.split(1), strict=True)):
+        kernel = torch.eye(channels) if factor is None else torch.diag(factor[number])
+        kernel = kernel.to(x.dtype).repeat(width, 1)[(..., *[None] * (x.ndim - 2))]
+        wide = sample.movedim(1, -1).view(*gate.shape[:-1], width * channels).movedim(-1, 1)
+        none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
+        product = torch.ops.mkldnn._convolution_pointwise.binary(
+            gate.movedim(-1, 1), wide, channels_last(kernel), None, none, one, one, 1, "mul", 1.0, None, [], None
+        )
+        results.append(channels_last(product).movedim(1, -1).view(1, *x.shape[2:], channels).movedim(-1, 1))
+    return results[0] if len(results) == 1 else channels_last(torch.cat(results))
 
 
 def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:

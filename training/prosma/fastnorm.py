@@ -1,8 +1,9 @@
-"""Instance norm in place, for channels-last tensors on a CPU: a piece at a time, small enough for a core's cache.
+"""Instance norm for channels-last tensors on a CPU: a piece at a time, small enough for a core's cache.
 
 PyTorch's own sums over a whole channels-last tensor add one value after the other in single precision: at 96^3 the
-variance was off by 8e-4. Here the pieces' moments are added in double precision, which leaves 1e-5, and what follows the
-norm (activation, gate) is applied to a piece while it is in the cache.
+variance was off by 8e-4. Here the pieces' moments are added in double precision, which leaves 1e-5. What follows the
+norm (activation, gate) is applied, in place, to a piece while it is in the cache. In bfloat16 PyTorch spends more on the
+numbers' conversion than on memory; there oneDNN scales, shifts and applies the activation in one pass.
 """
 
 from __future__ import annotations
@@ -41,8 +42,10 @@ def row_of(values: Tensor, x: Tensor) -> Tensor:
 def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance of each channel of a channels-last (1, C, S), float64 (C,)."""
     counts, means, variances = [], [], []
+    # Running moments, here of no use, make those of bfloat16 single precision.
+    running = torch.zeros(sample.shape[1]), torch.ones(sample.shape[1])
     for piece in pieces(sample):
-        mean, variance = torch.batch_norm_update_stats(piece.float(), None, None, 0.0)
+        mean, variance = torch.batch_norm_update_stats(piece, *running, 0.0)
         counts.append(piece[0, 0].numel())
         means.append(mean.double())
         variances.append(variance.double())
@@ -52,8 +55,17 @@ def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (share * (variances + (means - mean) ** 2)).sum(0)
 
 
+def scale_and_shift(
+    sample: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Float32 (C,) such that their use is the instance norm of a channels-last (1, C, S); a scale that ``dtype`` has."""
+    mean, variance = moments(sample)
+    scale = (weight.double() * torch.rsqrt(variance + eps)).to(dtype)
+    return scale.float(), (bias.double() - mean * scale.double()).float()
+
+
 def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[tuple[Tensor, slice, slice]]:
-    """Instance norm of a channels-last (B, C, S) in place, a piece at a time.
+    """Instance norm of a channels-last (B, C, S), float32, in place, a piece at a time.
 
     Args:
         weight, bias: (C,), float32.
@@ -61,21 +73,40 @@ def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[
 
     Yields each piece's rows while it is in the cache, with the samples and the planes (of the first spatial axis) it holds.
     """
-    if x[0, 0].numel() <= SMALL:
+    if is_small(x):
         x.copy_(F.group_norm(x, x.shape[1], weight, bias, eps))
         yield rows(x), slice(None), slice(None)
         return
     for number, sample in enumerate(x.split(1)):
-        mean, variance = moments(sample)
-        scale = weight.double() * torch.rsqrt(variance + eps)
-        shift = row_of((bias.double() - mean * scale).float(), sample)
-        scale = row_of(scale.float(), sample)
+        scale, shift = (row_of(v, sample) for v in scale_and_shift(sample, weight, bias, eps, x.dtype))
         first = 0
         for piece in pieces(sample):
             lines = rows(piece)
-            if piece.dtype == torch.float32:
-                torch.addcmul(shift, lines, scale, out=lines)
-            else:  # would round scale and shift themselves; batch norm keeps them in single precision
-                piece.copy_(F.batch_norm(piece, mean.float(), variance.float(), weight, bias, False, 0.0, eps))
+            torch.addcmul(shift, lines, scale, out=lines)
             yield lines, slice(number, number + 1), slice(first, first + piece.shape[2])
             first += piece.shape[2]
+
+
+def is_small(x: Tensor) -> bool:
+    return x[0, 0].numel() <= SMALL
+
+
+def normalised_in_half(x: Tensor, weight: Tensor, bias: Tensor, eps: float, activation: str, numbers: list) -> Tensor:
+    """Instance norm of a channels-last bfloat16 (B, C, S), then an activation that oneDNN knows by this name and numbers."""
+    results = []
+    for sample in x.split(1):
+        scale, shift = scale_and_shift(sample, weight, bias, eps, x.dtype)
+        results.append(scaled(sample, scale, shift, activation, numbers))
+    return results[0] if len(results) == 1 else channels_last(torch.cat(results))
+
+
+def scaled(x: Tensor, scale: Tensor, shift: Tensor | None, activation: str, numbers: list) -> Tensor:
+    """activation(scale (C,) x + shift (C,)) of a channels-last (B, C, S), as a depthwise convolution of one voxel by oneDNN.
+
+    It computes in single precision, but with a scale of the type of ``x``.
+    """
+    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
+    kernel = channels_last(scale.to(x.dtype).view(-1, 1, *one))
+    return channels_last(
+        torch.ops.mkldnn._convolution_pointwise(x, kernel, shift, none, one, one, len(kernel), activation, numbers, "")
+    )

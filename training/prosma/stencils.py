@@ -1,12 +1,12 @@
 """The sum of depthwise convolutions of several dilations, as one stencil or in other ways that never dilate in 3D.
 
-oneDNN has no fast dilated depthwise convolution in 3D: at 16 channels and 96^3 one of dilation 2 takes ten times as long
-as one of dilation 1. Which of these ways is fastest depends on the processor; `tuning` finds out.
+oneDNN has no fast dilated depthwise convolution in 3D: at 16 channels and 96^3 one of dilation 2 takes ten to forty times
+as long as one of dilation 1. Which of these ways is fastest depends on the processor and the precision; `tuning` finds out.
 """
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,39 +26,69 @@ class Stencil:
     def __init__(self, scales: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self.dilations = [scale.dilation[0] for scale in scales]
         self.kernels = [scale.weight.detach().to(dtype) for scale in scales]
-        self.channels = len(self.kernels[0])
-        self.dense = [scale.dilation[0] == 1 or set(scale.kernel_size) == {1} for scale in scales]
         self.one = merged(self.kernels, self.dilations)
         self.ways = {"merged": self.merged}
-        if not all(self.dense):
-            self.ways |= {"phases": self.phases} if self.one.ndim == 5 else {"dilated": self.dilated}
+        if any(scale.dilation[0] > 1 and set(scale.kernel_size) != {1} for scale in scales):
+            first = {"planes": self.planes, "folded": self.folded} if self.one.ndim == 5 else {"dilated": self.dilated}
+            self.ways = first | self.ways
 
     def merged(self, q: Tensor) -> Tensor:
         """All scales as one larger kernel, zero between the taps."""
-        return depthwise(q, self.one)
+        return channels_last(depthwise(q, self.one))
 
     def dilated(self, q: Tensor) -> Tensor:
         """One dilated convolution after the other."""
-        total = depthwise(q, self.kernels[0], self.dilations[0])
+        total = channels_last(depthwise(q, self.kernels[0], self.dilations[0]))
         for kernel, dilation in zip(self.kernels[1:], self.dilations[1:], strict=True):
-            total += depthwise(q, kernel, dilation)
+            add_depthwise(total, q, kernel, dilation)
         return total
 
-    def phases(self, q: Tensor) -> Tensor:
-        """Dilated by d, each d-th voxel sees each d-th: convolutions without dilation on every d-th plane and line.
+    def planes(self, q: Tensor) -> Tensor:
+        """Of 3D: 2D convolutions of all planes at once, each added to the planes that its part of a kernel is for.
 
-        Along the last axis d neighbours count as d times the channels, so nothing needs to be picked apart there.
+        In 2D oneDNN dilates at no cost in float32.
         """
-        total = None
-        for kernel, dense in zip(self.kernels, self.dense, strict=True):
-            if dense:
-                part = depthwise(q, kernel)
-                total = part if total is None else total.add_(part)
-        total = torch.zeros_like(q) if total is None else total
-        for kernel, dilation, dense in zip(self.kernels, self.dilations, self.dense, strict=True):
-            if not dense:
-                add_phases(total, q, kernel, dilation)
+        results = [self._planes_of(sample) for sample in q.movedim(2, 1)]
+        return channels_last((torch.stack(results) if len(results) > 1 else results[0][None]).movedim(1, 2))
+
+    def _planes_of(self, sample: Tensor) -> Tensor:
+        """`planes` for (planes, C, S) of one sample."""
+        total = channels_last(depthwise(sample, self.one[:, :, self.one.shape[2] // 2]))
+        for kernel, dilation in zip(self.kernels, self.dilations, strict=True):
+            for number in range(kernel.shape[2]):
+                away = (number - kernel.shape[2] // 2) * dilation
+                if 0 < abs(away) < len(sample):
+                    to, of = (slice(max(0, sign * away), len(sample) + min(0, sign * away)) for sign in (-1, 1))
+                    add_depthwise(total[to], sample[of], kernel[:, :, number], dilation)
         return total
+
+    def folded(self, q: Tensor) -> Tensor:
+        """Convolutions without dilation on views in which voxels that lie a dilation apart are neighbours.
+
+        In memory an axis of n voxels is also one of n / d by d. The d offsets join the axis after it (or the channels),
+        where they are other parts of the same rows. Zeros behind each row keep its ends apart from the next part's.
+        """
+        steps = [
+            [dilation if size > 1 else 1 for size in kernel.shape[2:]]
+            for kernel, dilation in zip(self.kernels, self.dilations, strict=True)
+        ]
+        zeros = [0, *(size // 2 for size in self.one.shape[3:])]  # the convolution itself pads the first axis
+        units = [math.lcm(*along) for along in zip(*steps, strict=True)]
+        sizes = [-(-(n + m) // unit) * unit for n, m, unit in zip(q.shape[2:], zeros, units, strict=True)]
+        inside = (..., *(slice(n) for n in q.shape[2:]))
+        padded = q.new_empty(len(q), *sizes, q.shape[1]).movedim(-1, 1)
+        for axis, n in enumerate(q.shape[2:], start=2):
+            padded.narrow(axis, n, padded.shape[axis] - n).zero_()
+        padded[inside] = q
+        total = None
+        for kernel, step in zip(self.kernels, steps, strict=True):
+            wide = kernel.repeat(step[-1], *[1] * (kernel.ndim - 1))
+            if total is None:
+                result = channels_last(depthwise(folded_view(padded, step), wide))
+                total = result.movedim(1, -1).view(padded.movedim(1, -1).shape).movedim(-1, 1)
+            else:
+                add_depthwise(folded_view(total, step), folded_view(padded, step), wide)
+        return channels_last(total[inside])
 
 
 def depthwise(q: Tensor, kernel: Tensor, dilation: int = 1) -> Tensor:
@@ -66,6 +96,24 @@ def depthwise(q: Tensor, kernel: Tensor, dilation: int = 1) -> Tensor:
     sizes = kernel.shape[2:]
     padding = [dilation * (size // 2) for size in sizes]
     return torch.mkldnn_convolution(q, kernel, None, padding, [1] * len(sizes), [dilation] * len(sizes), len(kernel))
+
+
+def add_depthwise(total: Tensor, q: Tensor, kernel: Tensor, dilation: int = 1) -> None:
+    """total += `depthwise`, in one pass."""
+    sizes = kernel.shape[2:]
+    padding, one, dilations = [dilation * (size // 2) for size in sizes], [1] * len(sizes), [dilation] * len(sizes)
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        total, q, channels_last(kernel), None, padding, one, dilations, len(kernel), "add", 1.0, None, [], None
+    )
+
+
+def folded_view(padded: Tensor, step: Sequence[int]) -> Tensor:
+    """Channels-last (B, C, X, Y, Z) as (B, dz C, X / dx, dx Y / dy, dy Z / dz)."""
+    joined, shape = 1, [len(padded)]
+    for size, d in zip(padded.shape[2:], step, strict=True):
+        shape.append(joined * size // d)
+        joined = d
+    return padded.movedim(1, -1).view(*shape, joined * padded.shape[1]).movedim(-1, 1)
 
 
 def merged(kernels: Sequence[Tensor], dilations: Sequence[int]) -> Tensor:
@@ -80,22 +128,3 @@ def merged(kernels: Sequence[Tensor], dilations: Sequence[int]) -> Tensor:
         taps = [slice(r - n, r + n + 1, dilation) for r, n in zip(radii, reach, strict=True)]
         total[(..., *taps)] += kernel
     return total
-
-
-def add_phases(total: Tensor, q: Tensor, kernel: Tensor, dilation: int) -> None:
-    """total += the convolution of q with ``kernel`` dilated; (B, C, S) both, channels-last."""
-    wide = kernel.repeat(dilation, *[1] * (kernel.ndim - 1))
-    source, target = q.movedim(1, -1), total.movedim(1, -1)  # (B, S, C), contiguous
-    width, channels = source.shape[-2:]
-    columns = -(-width // dilation)
-    for offsets in itertools.product(range(dilation), repeat=q.ndim - 3):
-        every = (slice(None), *(slice(offset, None, dilation) for offset in offsets))
-        lines = source[every]
-        if not lines.numel():
-            continue
-        padded = lines.new_empty(*lines.shape[:-2], columns * dilation, channels)
-        padded[..., :width, :] = lines
-        padded[..., width:, :] = 0
-        phase = padded.view(*lines.shape[:-2], columns, dilation * channels).movedim(-1, 1)
-        result = channels_last(depthwise(phase, wide)).movedim(1, -1).reshape(padded.shape)
-        target[every] += result[..., :width, :]

@@ -27,12 +27,13 @@ def fastest(question: str, ways: dict[str, Callable[[], object]]) -> str:
     """The name of the fastest of ``ways``; the first unless another is clearly faster.
 
     Args:
-        question: what is computed on what shape; with the processor, PyTorch and its threads it names the answer.
+        question: what is computed on what shape; with the processor, PyTorch, its threads and the names of the ways it
+            names the answer.
         ways: each computes the same.
     """
     if len(ways) == 1:
         return next(iter(ways))
-    question = f"{computer()}, {torch.get_num_threads()} threads: {question}"
+    question = f"{computer()}, {torch.get_num_threads()} threads: {question}: {', '.join(ways)}"
     answer = _known.get(question) or read_answers().get(question)
     if not isinstance(answer, str) or answer not in ways:
         answer = measure(ways)
