@@ -34,6 +34,7 @@ from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
 
 TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
+TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
 CHANGED_LABELS = 1e-3  # share of a test image's labels that half precision may change
 
@@ -61,7 +62,7 @@ def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto")
         fast = FastNetwork(network)
         if not agrees(fast, image, expected):
             return fast.undone()
-        in_half = half_pays(fast, image, expected) if precision == "auto" else precision == "half"
+        in_half = half_pays(fast, image.device) if precision == "auto" else precision == "half"
         fast.half_on = image.device.type if in_half else ""
     return fast
 
@@ -80,10 +81,10 @@ def is_usual(module: nn.Module) -> bool:
     return getattr(module, "padding_mode", "zeros") == "zeros" and not isinstance(getattr(module, "padding", 0), str)
 
 
-def trial_image(network: ProSMAUNet) -> Tensor:
-    """A smooth random image, the same each time, of a size that the network takes without padding."""
+def trial_image(network: ProSMAUNet, size: int = 0) -> Tensor:
+    """A smooth random image, the same each time, that the network takes without padding; ``size`` is its least side."""
     generator = torch.Generator().manual_seed(0)
-    sizes = [2 * divisor for divisor in network.divisor]
+    sizes = [max(2, -(-size // divisor)) * divisor for divisor in network.divisor]
     coarse = torch.randn(1, network.in_channels, *[max(2, size // 4) for size in sizes], generator=generator)
     return F.interpolate(coarse, size=sizes, mode="nearest")
 
@@ -97,25 +98,26 @@ def computes_in_half(device: torch.device) -> bool:
     )
 
 
-def half_pays(fast: FastNetwork, image: Tensor, expected: Tensor) -> bool:
+def half_pays(fast: FastNetwork, device: torch.device) -> bool:
     """Whether half precision is there, keeps the labels of a trial image and is faster."""
-    if not computes_in_half(image.device):
+    if not computes_in_half(device):
         return False
-    fast.half_on = image.device.type
-    found = fast(image)
-    changed = (found.argmax(1) != expected.argmax(1)).float().mean()
-    if not torch.isfinite(found).all() or changed > CHANGED_LABELS:
-        return False
-    if image.device.type == "cuda":
-        return True
 
     def run(half: bool) -> Tensor:
-        fast.half_on = "cpu" if half else ""
+        fast.half_on = device.type if half else ""
         return fast(image)
 
+    def better() -> str:
+        found, expected = run(True), run(False)
+        changed = (found.argmax(1) != expected.argmax(1)).float().mean()
+        if not torch.isfinite(found).all() or changed > CHANGED_LABELS:
+            return "float32"
+        ways = {"float32": lambda: run(False), "half": lambda: run(True)}
+        return "half" if device.type == "cuda" else tuning.measure(ways)
+
+    image = trial_image(fast.plain, TRIAL_SIZES[fast.plain.spatial_dims]).to(device)
     weights = zlib.crc32(b"".join(p.detach().cpu().numpy().tobytes() for p in fast.plain.parameters()))
-    ways = {"float32": lambda: run(False), "bfloat16": lambda: run(True)}
-    return tuning.fastest(f"precision of network {weights:08x}", ways) == "bfloat16"
+    return tuning.answered(f"precision of network {weights:08x}, images from {max(image.shape)}", better) == "half"
 
 
 def has_fast_way(x: Tensor) -> bool:

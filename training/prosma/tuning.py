@@ -9,7 +9,7 @@ import functools
 import json
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 
@@ -27,16 +27,23 @@ def fastest(question: str, ways: dict[str, Callable[[], object]]) -> str:
     """The name of the fastest of ``ways``; the first unless another is clearly faster.
 
     Args:
-        question: what is computed on what shape; with the processor, PyTorch, its threads and the names of the ways it
-            names the answer.
+        question: what is computed on what shape; with the names of the ways and what `answered` adds it names the answer.
         ways: each computes the same.
     """
     if len(ways) == 1:
         return next(iter(ways))
-    question = f"{computer()}, {torch.get_num_threads()} threads: {question}: {', '.join(ways)}"
+    return answered(f"{question}: {', '.join(ways)}", lambda: measure(ways), ways)
+
+
+def answered(question: str, find: Callable[[], str], answers: Collection[str] | None = None) -> str:
+    """What ``find`` gave when it was asked first on this processor, with this PyTorch and as many threads.
+
+    A remembered answer that is not among ``answers`` does not count.
+    """
+    question = f"{computer()}, {torch.get_num_threads()} threads: {question}"
     answer = _known.get(question) or read_answers().get(question)
-    if not isinstance(answer, str) or answer not in ways:
-        answer = measure(ways)
+    if not isinstance(answer, str) or (answers is not None and answer not in answers):
+        answer = find()
         remember(question, answer)
     _known[question] = answer
     return answer
