@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ..devices import import_torch
 from .click import measure_click
 from .machine import describe_machine
 from .process import measured_apart
@@ -25,6 +26,7 @@ CLICK_SHAPE = (128, 128, 96)
 ROWS = (
     ("ProSMA, defaults", {"subject": "prosma"}),
     ("ProSMA, defaults, gate on the skip's grid", {"subject": "prosma", "field_grid": "skip"}),
+    ("ProSMA, bfloat16", {"subject": "prosma", "half": True}),
     ("MONAI, as shipped", {"subject": "monai", "overlap": 0.5}),
     ("MONAI, allocator fixed", {"subject": "monai", "overlap": 0.5, "allocator": True}),
     ("nnU-Net, as shipped", {"subject": "nnunet", "overlap": 0.5}),
@@ -127,12 +129,16 @@ def measure_whole(
 ) -> list[dict]:
     """Each of ROWS, with `full` of MORE_ROWS too, in turn for each round; medians over the rounds.
 
-    `extra` goes into every task.
+    `extra` goes into every task. Half precision is left out where the processor does not compute in it.
     """
+    from ..acceleration import computes_in_half
+
+    half = computes_in_half(import_torch().device("cpu"))
+    chosen = [row for row in ((*ROWS, *MORE_ROWS) if full else ROWS) if half or "half" not in row[1]]
     found = []
     for _ in range(rounds):
         rows = []
-        for name, task in (*ROWS, *MORE_ROWS) if full else ROWS:
+        for name, task in chosen:
             tell(f"whole volume: {name}")
             common = {"shape": shape, "classes": classes, "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
             interpreter = sys.executable if task["subject"] == "prosma" else python

@@ -110,7 +110,10 @@ def random_package(folder, classes: int, features=FEATURES, patch=PATCH, field_g
 
 
 def prosma(volume: np.ndarray, task: dict):
-    """From the int16 volume to labels on its own grid: preparation, network, blending, winners."""
+    """From the int16 volume to labels on its own grid: preparation, network, blending, winners.
+
+    Random weights give labels that hang by a hair, so that the defaults hardly ever choose half precision for them.
+    """
     from ..geometry import Image
     from ..segmenter import Segmenter
 
@@ -123,6 +126,8 @@ def prosma(volume: np.ndarray, task: dict):
             task.get("field_grid", "decoder"),
         )
         segmenter = Segmenter(package, "cpu")
+    if task.get("half"):
+        segmenter.network.half_on = "cpu"
     image = Image(volume[None], np.eye(4))
     options = {name: task[name] for name in ("overlap", "shortcuts") if name in task}
     return segmenter.network, lambda: segmenter.segment(image, **options).statistics["of_tiles"]
