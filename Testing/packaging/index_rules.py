@@ -184,12 +184,14 @@ def _files(root: Path):
 
 
 def checkout_size(root: Path) -> int:
-    """Return the bytes of a fresh clone of ``root``: tracked files and git's objects; all files where there is no git."""
+    """Return the bytes of a fresh clone of ``root``: tracked files and their history; all files where there is no git.
+
+    Only what HEAD reaches counts: a folder that has been worked in also holds objects of branches and of deleted commits.
+    """
     if not (root / ".git").exists():
         return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     git = ["git", "-c", f"safe.directory={root}", "-C", str(root)]
     tracked = subprocess.run([*git, "ls-files", "-z"], check=True, capture_output=True, text=True).stdout.split("\0")
-    counts = subprocess.run([*git, "count-objects", "-v"], check=True, capture_output=True, text=True).stdout
-    kibibytes = {key: int(value) for key, value in re.findall(r"^(size|size-pack): (\d+)$", counts, re.MULTILINE)}
-    files = (root / name for name in tracked if name)
-    return sum(path.stat().st_size for path in files if path.is_file()) + 1024 * sum(kibibytes.values())
+    objects = [*git, "rev-list", "--disk-usage", "--objects", "HEAD"]
+    history = int(subprocess.run(objects, check=True, capture_output=True, text=True).stdout)
+    return sum((root / name).stat().st_size for name in tracked if name and (root / name).is_file()) + history

@@ -1,9 +1,11 @@
 """What is shipped is what is in the folders, and the Extensions Index would take it. Each rule is broken once."""
 
 import json
+import random
 import re
 import shutil
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -71,6 +73,24 @@ def test_every_file_of_the_extension_is_installed_and_every_listed_file_exists()
 
 def test_the_untouched_copy_has_no_problems(copy):
     assert index_rules.problems(copy) + cmake_lists.problems(copy) == []
+
+
+def test_the_size_is_that_of_a_clone_and_not_of_what_a_working_folder_has_kept(tmp_path):
+    def git(*words):
+        who = ["-c", "user.name=A", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", *who, "-C", str(tmp_path), *words], check=True, capture_output=True)
+
+    git("init", "--quiet")
+    (tmp_path / "kept").write_bytes(random.Random(0).randbytes(10_000))
+    git("add", "kept")
+    git("commit", "--quiet", "-m", "kept")
+    git("checkout", "--quiet", "-b", "other")
+    (tmp_path / "other").write_bytes(random.Random(1).randbytes(500_000))
+    git("add", "other")
+    git("commit", "--quiet", "-m", "other")
+    assert index_rules.checkout_size(tmp_path) > 1_000_000
+    git("checkout", "--quiet", "-")
+    assert 20_000 < index_rules.checkout_size(tmp_path) < 25_000
 
 
 def large_file(root: Path) -> None:
