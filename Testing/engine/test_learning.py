@@ -164,7 +164,9 @@ def test_fitting_lowers_the_loss_and_keeps_the_average(data, tmp_path):
 
 
 def test_thresholds_and_gains_learn_faster_and_never_decay():
-    task = SegmentationTask(small_recipe().to_dict())
+    recipe = small_recipe()
+    recipe.fitting.selection_rate_factor = 5
+    task = SegmentationTask(recipe.to_dict())
     rest, selection = task.configure_optimizers()["optimizer"].param_groups
     assert selection["weight_decay"] == 0 < rest["weight_decay"]
     assert selection["lr"] == 5 * rest["lr"]

@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 
 LARGEST_BATCH = 8  # slices that a 2D model sees at once
 MOST_HALVINGS = 3  # of a tile's longest side
-SIGNS = ("bad_alloc", "can't allocate memory", "out of memory", "could not create a memory object")
+# The last two are oneDNN's, for its arrays and for its code.
+SIGNS = (
+    "bad_alloc",
+    "can't allocate memory",
+    "out of memory",
+    "could not create a memory object",
+    "could not create a primitive",
+)
 
 
 @dataclass(frozen=True)
