@@ -117,7 +117,12 @@ def half_pays(fast: FastNetwork, device: torch.device) -> bool:
 
     image = trial_image(fast.plain, TRIAL_SIZES[fast.plain.spatial_dims]).to(device)
     weights = zlib.crc32(b"".join(p.detach().cpu().numpy().tobytes() for p in fast.plain.parameters()))
-    return tuning.answered(f"precision of network {weights:08x}, images from {max(image.shape)}", better) == "half"
+    try:
+        return tuning.answered(f"precision of network {weights:08x}, images from {max(image.shape)}", better) == "half"
+    except (
+        RuntimeError
+    ):  # no such operation, or too little memory for the trial: nothing is known, and nothing remembered
+        return False
 
 
 def has_fast_way(x: Tensor) -> bool:

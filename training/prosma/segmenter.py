@@ -60,7 +60,7 @@ class Segmenter:
         device: `auto`, `cpu` or `cuda`; a CUDA card is used only if a kernel really runs on it.
 
     On Linux with glibc the process's allocator is told to keep large blocks, which halves the network's time.
-    Raises EngineError: no_torch, no_device, bad_model.
+    Raises EngineError: no_torch, no_device, bad_model, out_of_memory.
     """
 
     def __init__(self, package: ModelPackage | str | os.PathLike, device: str = "auto") -> None:
@@ -79,6 +79,12 @@ class Segmenter:
             self.network = accelerate(network, self.device)
         except (PackageError, OSError) as error:
             raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
+        except (MemoryError, RuntimeError) as error:
+            if not means_out_of_memory(error):
+                raise
+            raise EngineError(
+                "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
+            ) from error
         self.classes = len(self.package.labels) + 1
         self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
         self._move_to(self.device)
