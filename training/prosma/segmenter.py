@@ -82,6 +82,7 @@ class Segmenter:
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
+            release_freed_memory()
             raise EngineError(
                 "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
             ) from error
