@@ -387,26 +387,18 @@ def test_a_full_disk_is_said_in_words_and_the_engine_lives_on(tiny, tmp_path, vo
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory limits as on Linux")
-def test_too_little_memory_is_said_in_words_and_the_engine_lives_on(slow_package, tiny, tmp_path, volume):
+def test_too_little_memory_is_said_in_words_and_the_engine_makes_room_for_a_new_one(slow_package, tmp_path):
     code = (
         "import sys, resource, torch; from prosma.worker import main\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "hard = resource.getrlimit(resource.RLIMIT_AS)[1]\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000, hard)); main(sys.argv[1:])"
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000,) * 2); main(sys.argv[1:])"
     )
     engine = Engine(code=code)
     engine.segment("a", slow_package, tmp_path / "one", big_volume())
     error, _ = engine.answer("a")
     assert error["code"] == "out_of_memory", error
     assert error["remedy"]
-    import resource  # not on Windows
-
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.prlimit(engine.process.pid, resource.RLIMIT_AS, (hard, hard))
-    engine.segment("b", tiny, tmp_path / "two", volume)
-    result, _ = engine.answer("b")
-    assert result["event"] == "result", result
-    engine.close()
+    assert engine.process.wait(timeout=30) == 0
 
 
 # --- start ----------------------------------------------------------------------------------------------------------

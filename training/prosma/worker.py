@@ -147,7 +147,11 @@ class Worker:
                 event = error_event(error)
             with self.lock:
                 del self.jobs[job.id]
+                last = not self.jobs
             self.channel.send(id=job.id, **event)
+            if last and event.get("code") == "out_of_memory":
+                # oneDNN never tries again what it once found no memory to compile. A new engine does.
+                os._exit(0)
 
     def _describe(self, job: Job) -> dict:
         began = time.perf_counter()
