@@ -1,16 +1,22 @@
 """How many of the really wrong voxels lie in the regions that Review shows first.
 
-    python Testing/benchmarks/review.py MODEL --data FOLDER [--split test] [--draws 20] [--json FILE]
+    python Testing/benchmarks/review.py MODEL DIR [MODEL DIR ...] [--split test] [--draws 20] [--json FILE] \\
+        [--markdown Testing/benchmarks/REVIEW.md]
 
+For each MODEL the folder of its data; several folders in one DIR have a colon between them (a semicolon on Windows).
 Counted in two ways; the shares are of all wrong voxels of the split:
 - places: everything within a region's radius of its middle, as a person sees it, against as many balls of the same radius
   round random voxels of the border;
 - voxels: the uncertain voxels of the regions alone, against as many voxels of the border itself (those with a neighbour of
   another label, on either side), nearest to random ones of them; where the border has not enough left, the nearest others.
+At best: places of the same radius for which the errors are known, chosen greedily as the regions are; and as many voxels,
+wherever they are, all of them wrong as long as there are wrong ones.
 """
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -25,35 +31,46 @@ REGIONS = 10
 
 def main() -> int:
     options = parse()
+    reports = []
     try:
-        segmenter = Segmenter(options.model, options.device)
-        cases = LabelledFolder.open(options.data).split(options.split)
+        for model, data in zip(options.pairs[::2], options.pairs[1::2], strict=True):
+            reports.append(measure_split(model, data.split(os.pathsep), options))
+            print(describe(reports[-1]), flush=True)
     except (EngineError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 1
-    rows = []
-    for number, case in enumerate(cases):
-        image, reference = read_case(case, segmenter.package.model)
-        result = segmenter.segment(image, outputs=("probabilities",))
-        spacing = (1.0, 1.0, 1.0) if case.is_photograph else image.spacing
-        measured = measure(result.probabilities, result.labels, reference, spacing, options.draws, seed=number)
-        rows.append({"case": case.id, **measured})
-    report = {"model": segmenter.package.id, "split": options.split, "regions": REGIONS, **summary(rows), "rows": rows}
-    print(describe(report))
     if options.json:
-        write_json(options.json, report)
+        write_json(options.json, {"models": reports})
+    if options.markdown:
+        options.markdown.write_text(page(reports, options), encoding="utf-8")
     return 0
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", help="id of a model or path of a package")
-    parser.add_argument("--data", required=True, nargs="+", help="folder of labelled images, or several")
+    parser.add_argument("pairs", nargs="+", metavar="MODEL DIR", help="id of a model or path of a package, its data")
     parser.add_argument("--split", default="test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--draws", type=int, default=20, help="of random regions, for each case")
     parser.add_argument("--json", metavar="FILE", help="write the report, case by case")
-    return parser.parse_args()
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the tables to a page")
+    options = parser.parse_args()
+    if len(options.pairs) % 2:
+        parser.error("each MODEL needs its DIR")
+    return options
+
+
+def measure_split(model: str, folders: list[str], options: argparse.Namespace) -> dict:
+    """All cases of one model's split."""
+    segmenter = Segmenter(model, options.device)
+    rows = []
+    for number, case in enumerate(LabelledFolder.open(folders).split(options.split)):
+        image, reference = read_case(case, segmenter.package.model)
+        result = segmenter.segment(image, outputs=("probabilities",))
+        spacing = (1.0, 1.0, 1.0) if case.is_photograph else image.spacing
+        measured = measure(result.probabilities, result.labels, reference, spacing, options.draws, seed=number)
+        rows.append({"case": case.id, **measured})
+    return {"model": segmenter.package.id, "split": options.split, "regions": REGIONS, **summary(rows), "rows": rows}
 
 
 def measure(probabilities, labels, reference, spacing, draws: int, seed: int) -> dict:
@@ -67,15 +84,25 @@ def measure(probabilities, labels, reference, spacing, draws: int, seed: int) ->
     ball = Ball(regions[0].radius if regions else 0, spacing)
     places = [np.rint(region.centre).astype(int) for region in regions]
     random_places = [random.places(len(regions)) for _ in range(draws)]
+    best = regions_of_errors(wrong, spacing, regions[0].radius) if regions else []
+    best_places = [np.rint(region.centre).astype(int) for region in best]
     return {
         "wrong": int(wrong.sum()),
         "found": hit,
         "by_chance": float(np.mean(by_chance)),
         "found_in_places": ball.count(wrong, places),
         "by_chance_in_places": float(np.mean([ball.count(wrong, each) for each in random_places])),
+        "at_best": min(int(wrong.sum()), sum(sizes)),
+        "at_best_in_places": ball.count(wrong, best_places),
         "expected": round(sum(region.error for region in regions), 1),
         "sizes": sizes,
     }
+
+
+def regions_of_errors(wrong: np.ndarray, spacing, radius: float) -> list:
+    """The regions that a model would give that knows which voxels are wrong."""
+    known = np.stack([~wrong, wrong]).astype(np.uint8) * 255
+    return find_regions(known, np.zeros(wrong.shape, np.uint8), spacing, most=REGIONS, radius=radius)
 
 
 class Ball:
@@ -115,7 +142,7 @@ class RandomRegions:
 
     @staticmethod
     def _mm(where: np.ndarray, shape, spacing) -> np.ndarray:
-        return np.stack(np.unravel_index(where, shape), axis=1) * np.asarray(spacing)
+        return np.multiply(np.unravel_index(where, shape), np.asarray(spacing)[:, None]).astype(np.float32)
 
     def places(self, count: int) -> np.ndarray:
         """Indices of random voxels of the border, (count, axes)."""
@@ -131,12 +158,13 @@ class RandomRegions:
             start = self.random.choice(candidates if len(candidates) else len(self.border))
             missing = size
             for key, where in self._voxels().items():
-                left = np.flatnonzero(free[key])
-                take = min(missing, len(left))
+                take = min(missing, int(free[key].sum()))
                 if not take:
                     continue
-                far = ((self.place[key][left] - self.place["border"][start]) ** 2).sum(axis=1)
-                chosen = left[np.argpartition(far, take - 1)[:take]]
+                middle = self.place["border"][:, start]
+                far = sum((along - m) ** 2 for along, m in zip(self.place[key], middle, strict=True))
+                far[~free[key]] = np.inf
+                chosen = np.argpartition(far, take - 1)[:take]
                 free[key][chosen] = False
                 drawn.append(where[chosen])
                 missing -= take
@@ -156,13 +184,20 @@ def border_of(labels: np.ndarray) -> np.ndarray:
 
 
 def summary(rows: list[dict]) -> dict:
-    """Shares of all wrong voxels of the split, and their ratio."""
+    """Shares of all wrong voxels of the split, and their ratios to what random regions hold."""
     wrong = max(1, sum(row["wrong"] for row in rows))
     report = {"cases": len(rows), "wrong_voxels": wrong}
     for name, suffix in {"places": "_in_places", "voxels": ""}.items():
-        found, chance = (sum(row[key + suffix] for row in rows) / wrong for key in ("found", "by_chance"))
-        ratio = round(found / chance, 3) if chance else None
-        report[name] = {"share": round(found, 4), "share_by_chance": round(chance, 4), "ratio": ratio}
+        found, chance, best = (
+            sum(row[key + suffix] for row in rows) / wrong for key in ("found", "by_chance", "at_best")
+        )
+        report[name] = {
+            "share": round(found, 4),
+            "share_by_chance": round(chance, 4),
+            "share_at_best": round(best, 4),
+            "ratio": round(found / chance, 3) if chance else None,
+            "ratio_at_best": round(best / chance, 3) if chance else None,
+        }
     return report
 
 
@@ -176,7 +211,36 @@ def describe(report: dict) -> str:
             f"as {name}: the first {report['regions']} regions hold {values['share']:.1%}, as many random ones on the "
             f"border {values['share_by_chance']:.1%}, ratio {values['ratio']}"
         )
+        lines.append(f"  at best: {values['share_at_best']:.1%}, ratio {values['ratio_at_best']}")
     return "\n".join(lines)
+
+
+def page(reports: list[dict], options: argparse.Namespace) -> str:
+    """All models as a page in Markdown."""
+    lines = [
+        "# Review: what the first regions hold",
+        "",
+        f"Written by `Testing/benchmarks/review.py`, split '{options.split}', {options.draws} random draws for each case. "
+        f"Of all wrong voxels of the split, the share in the first {REGIONS} regions of each case; in as many of the same "
+        "size at random places of the border; and at best, where the errors are known. The tool's docstring says what places "
+        "and voxels are.",
+    ]
+    for name in ("places", "voxels"):
+        lines += [
+            "",
+            f"## As {name}",
+            "",
+            "| model | cases | wrong voxels | first regions | random | ratio | at best | ratio at best |",
+            "|---|---|---|---|---|---|---|---|",
+        ]
+        for report in reports:
+            values = report[name]
+            lines.append(
+                f"| {report['model']} | {report['cases']} | {report['wrong_voxels']} | {values['share']:.1%} | "
+                f"{values['share_by_chance']:.1%} | {values['ratio']} | {values['share_at_best']:.1%} | "
+                f"{values['ratio_at_best']} |"
+            )
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
