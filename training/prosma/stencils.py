@@ -29,8 +29,8 @@ class Stencil:
         self.one = merged(self.kernels, self.dilations)
         self.ways = {"merged": self.merged}
         if any(scale.dilation[0] > 1 and set(scale.kernel_size) != {1} for scale in scales):
-            first = {"planes": self.planes, "folded": self.folded} if self.one.ndim == 5 else {"dilated": self.dilated}
-            self.ways = first | self.ways
+            in_3d = self.one.ndim == 5
+            self.ways |= {"planes": self.planes, "folded": self.folded} if in_3d else {"dilated": self.dilated}
 
     def merged(self, q: Tensor) -> Tensor:
         """All scales as one larger kernel, zero between the taps."""
