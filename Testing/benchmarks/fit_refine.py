@@ -33,6 +33,7 @@ SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius
 VOXELS = 150  # that are kept of each stroke's surroundings, most of them near the border
 HIDDEN = (32, 32)
 BATCH, STEPS, RATE, DECAY = 2048, 3000, 5e-3, 1e-2
+MARGIN = 0.3  # of the Refine that the second round follows; the weights do not depend on the engine's choice
 MOVED = 4  # one segment of so many is also corrected from a moved mask
 SHIFT = 0.3  # of a segment's size
 DIGITS = 4  # of the weights in the file
@@ -56,7 +57,7 @@ class Recorder:
             joining = stroke.copy()
             if by_refine:
                 weights = engine.WEIGHTS["network", engine.dimension(mask.shape)]
-                joining[place][found.candidates] = engine.judged(found.features, weights) > engine.MARGIN
+                joining[place][found.candidates] = engine.judged(found.features, weights) > MARGIN
             return user.paint(subject, mask, joining, adds, earlier)
 
         user.correct(subject, noting, brush, STROKES)

@@ -23,7 +23,7 @@ EDGE_COST = 1.0  # how much longer a path is that climbs one standard deviation 
 CONTEXT = 3.0  # what is looked at around a voxel falls off over the reach divided by this
 NEARBY = 2.5  # shape and image around a voxel are looked at over so many voxels
 MOST_DEEP = 8.0  # voxels behind the border beyond which a depth counts as this
-MARGIN = 0.3  # log odds that must speak for a change: strokes shall improve a mask each time, not only on the average
+MARGIN = 0.5  # log odds that must speak for a change: strokes shall improve a mask each time, not only on the average
 
 
 @dataclass(frozen=True)
