@@ -1,22 +1,23 @@
 """Where training/prosma/refine_weights.py comes from: small networks fitted to the strokes of the simulated user.
 
-    python Testing/benchmarks/fit_refine.py hippocampus-mr DIR 4 12 head-neck-oar-ct DIR 12 12 \\
+    python Testing/benchmarks/fit_refine.py hippocampus-mr DIR 4 12 head-neck-oar-ct DIR 12 3 \\
         polyp-colonoscopy DIR 15 32
 
-Takes training cases alone: of each MODEL and its data DIR, with brushes around the given radius, at most so many cases,
-evenly spread, which are few so that it ends within minutes. Volumes and photographs have networks of their own; those
-without a data set stay as they are. After each stroke it is known which of the voxels around really should have changed
-sides. Some masks are moved first, so that Refine also learns what gross mistakes look like. The user first works with a
-plain brush; from what is fitted to that, the strokes of a second round follow Refine, as later strokes depend on what the
-earlier ones did. Both rounds are fitted in the end. Data sets count by their strokes, strokes by the voxels around them.
-Writes the file anew.
+Of each MODEL and its data DIR, with brushes around the given radius: at most so many training cases, evenly spread, and as
+many of every other validation case (the split val-even of the simulated user), because a model errs less, and less
+typically, where it was trained. Choices are made on val-odd. The cases are few so that it ends within minutes. Volumes and
+photographs have networks of their own; those without a data set stay as they are. After each stroke it is known which of
+the voxels around really should have changed sides. Both kinds of strokes take part. Some masks are moved first, so that
+Refine also learns what gross mistakes look like. The user first works with a plain brush; from what is fitted to that, the
+strokes of a second round follow Refine, as later strokes depend on what the earlier ones did. Both rounds are fitted in the
+end. Data sets count alike, strokes by the voxels around them. Writes the file anew.
 """
 
 from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,47 +28,58 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from prosma import refine as engine
 from prosma import refine_weights
 
-SEGMENTS = 2  # at most, for each case on the average; where cases have many, the first cases give them all
-STROKES = 12  # of each segment
-SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius; every other one is a ball in volumes
-VOXELS = 150  # that are kept of each stroke's surroundings
-HIDDEN = 16
-BATCH, STEPS, RATE, DECAY = 2048, 1500, 1e-2, 1e-2
-MOVED = 3  # one segment of so many is also corrected from a moved mask
+STROKES = 16  # of each segment, in each round
+SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius
+VOXELS = 150  # that are kept of each stroke's surroundings, most of them near the border
+HIDDEN = (32, 32)
+BATCH, STEPS, RATE, DECAY = 2048, 3000, 5e-3, 1e-2
+MARGIN = 0.3  # of the Refine that the second round follows; the weights do not depend on the engine's choice
+MOVED = 4  # one segment of so many is also corrected from a moved mask
 SHIFT = 0.3  # of a segment's size
 DIGITS = 4  # of the weights in the file
 OF_LOG_ODDS = {"log_odds", "log_odds_around", "offset", "offset_next_to", "need"}
 
 
 class Recorder:
-    """A method of correcting, for one data set, that notes the evidence around each stroke and the truth."""
+    """Corrects the segments of one data set and notes the evidence around each stroke and the truth."""
 
     def __init__(self) -> None:
         self.features, self.truth, self.counts, self.names = [], [], [], ()
         self.random = np.random.default_rng(0)
 
-    def follow(self, subject: user.Subject, brush: user.Brush, method: user.Method, reach: float | None) -> None:
-        """Correct a segment and take notes. `reach` in mm as in `refine`."""
+    def follow(self, subject: user.Subject, brush: user.Brush, by_refine: bool) -> None:
+        """Correct a segment and take notes; strokes follow each other as those of Refine or of a plain brush do."""
 
         def noting(subject, mask, stroke, adds, earlier):
-            self.note(subject, mask, stroke, adds, earlier, reach)
-            return method(subject, mask, stroke, adds, earlier)
+            found, place = surroundings(subject, mask, stroke, adds, earlier, brush)
+            if found.candidates.any():
+                self.note(found, (subject.reference[place] == adds)[found.candidates])
+            joining = stroke.copy()
+            if by_refine:
+                weights = engine.WEIGHTS["network", engine.dimension(mask.shape)]
+                joining[place][found.candidates] = engine.judged(found.features, weights) > MARGIN
+            return user.paint(subject, mask, joining, adds, earlier)
 
         user.correct(subject, noting, brush, STROKES)
 
-    def note(self, subject, mask, stroke, adds, earlier, reach) -> None:
-        spacing = np.asarray(subject.spacing, float)
-        reach = reach or engine.default_reach(stroke, engine.smallest_box(stroke), spacing)
-        box, scene = engine.surroundings(stroke, subject.image, spacing, subject.probability, reach, earlier)
-        place = tuple(slice(*pair) for pair in box)
-        own = (mask if adds else ~mask)[place]
-        found = engine.evidence(own, stroke[place], scene, 1 if adds else -1)
-        kept = self.random.permutation(len(found.features))[:VOXELS]
-        if len(kept):
-            self.names = found.names
-            self.features.append(found.features[kept])
-            self.truth.append((subject.reference[place] == adds)[found.candidates][kept])
-            self.counts.append(np.full(len(kept), len(found.features) / len(kept)))
+    def note(self, found: engine.Evidence, truth: np.ndarray) -> None:
+        """Note some of the candidates; each stands for as many as its chance to be taken was small."""
+        chance = 1 / (1 + found.features[:, found.names.index("depth")].astype(float))
+        chance /= chance.sum()
+        kept = self.random.choice(len(chance), VOXELS, p=chance)
+        self.names = found.names
+        self.features.append(found.features[kept])
+        self.truth.append(truth[kept])
+        self.counts.append(1 / (VOXELS * chance[kept]))
+
+
+def surroundings(subject, mask, stroke, adds, earlier, brush) -> tuple[engine.Evidence, tuple[slice, ...]]:
+    """The evidence that Refine has for a stroke, and the box that it is about."""
+    spacing = np.asarray(subject.spacing, float)
+    reach = user.reach_given(brush) or engine.default_reach(stroke, engine.smallest_box(stroke), spacing)
+    box, scene = engine.surroundings(stroke, subject.image, spacing, subject.probability, reach, earlier)
+    place = tuple(slice(*pair) for pair in box)
+    return engine.evidence((mask if adds else ~mask)[place], stroke[place], scene, 1 if adds else -1), place
 
 
 def moved(subject: user.Subject, number: int) -> user.Subject:
@@ -79,16 +91,16 @@ def moved(subject: user.Subject, number: int) -> user.Subject:
 
 
 def record(subjects: list[user.Subject], radius: float, by_refine: bool, recorder: Recorder) -> None:
-    """One round of corrections; half of them with a reach that follows from the stroke alone."""
+    """One round of corrections: brushes of all sizes, every other segment with the other kind of stroke, and of each
+    kind every other with a ball."""
     for number, subject in enumerate(subjects):
-        brush = user.Brush(radius * SIZES[number % len(SIZES)], bool(number % 2))
-        given = number // len(SIZES) % 2
-        method = user.refining(brush, True, reach_given=bool(given)) if by_refine else user.paint
-        recorder.follow(subject, brush, method, engine.REACH * brush.radius if given else None)
+        cut = (number + by_refine) % 2 == 1
+        brush = user.Brush(radius * SIZES[number // 4 % len(SIZES)], number // 2 % 2 == 1, cut)
+        recorder.follow(subject, brush, by_refine)
 
 
-def fit(recorders: list[Recorder], with_log_odds: bool) -> dict:
-    """The weights of a network for what was recorded in several data sets."""
+def fit(recorders: list[Recorder], with_log_odds: bool) -> list:
+    """The layers of a network for what was recorded in several data sets."""
     torch.manual_seed(0)
     chosen = [with_log_odds or name not in OF_LOG_ODDS for name in recorders[0].names]
     features = torch.tensor(np.concatenate([part[:, chosen] for each in recorders for part in each.features]))
@@ -96,8 +108,9 @@ def fit(recorders: list[Recorder], with_log_odds: bool) -> dict:
     counts = [np.concatenate(each.counts) for each in recorders]
     weight = torch.tensor(np.concatenate([part / part.mean() for part in counts])).float()
     mean, width = features.mean(dim=0), features.std(dim=0) + 1e-6
-    first, last = torch.nn.Linear(features.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, 1)
-    network = torch.nn.Sequential(first, torch.nn.ReLU(), last)
+    sizes = [features.shape[1], *HIDDEN, 1]
+    layers = [torch.nn.Linear(*pair) for pair in pairwise(sizes)]
+    network = torch.nn.Sequential(*[part for layer in layers for part in (torch.nn.ReLU(), layer)][1:])
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=STEPS)
     features = (features - mean) / width
@@ -108,13 +121,10 @@ def fit(recorders: list[Recorder], with_log_odds: bool) -> dict:
         loss.backward()
         optimizer.step()
         schedule.step()
-    hidden = first.weight.detach().T / width[:, None]
-    return {
-        "hidden": rounded(hidden),
-        "hidden_shift": rounded(first.bias.detach() - mean @ hidden),
-        "output": rounded(last.weight.detach()[0]),
-        "output_shift": round(float(last.bias.detach()), DIGITS),
-    }
+    with torch.no_grad():  # the first layer takes the features as they are
+        layers[0].weight /= width
+        layers[0].bias -= layers[0].weight @ mean
+    return [(rounded(layer.weight.detach().T), rounded(layer.bias.detach())) for layer in layers]
 
 
 def rounded(values: torch.Tensor) -> list:
@@ -128,27 +138,23 @@ def write(weights: dict, names: tuple[str, ...]) -> None:
         '"""Weights of the networks in refine.py; written by Testing/benchmarks/fit_refine.py."""',
         "",
         "# ruff: noqa: E501",
-        "# the network's log odds known or not, dimensions -> hidden layer (one row for each feature in this order, where",
-        "# the last five need log odds) and output:",
+        "# the network's log odds known or not, dimensions -> for each layer its matrix (in the first one row for each",
+        "# feature in this order, where those from log_odds on need log odds) and its shift:",
         *(f"#   {name}" for name in names),
         "# fmt: off",
         "WEIGHTS = {",
     ]
-    for kind, network in weights.items():
-        lines.append(f"    {kind!r}: {{".replace("'", '"'))
-        for name, value in network.items():
-            rows = value if name == "hidden" else [value]
-            text = "\n".join(f"            {row}," for row in rows)
-            lines.append(
-                f'        "{name}": [\n{text}\n        ],' if name == "hidden" else f'        "{name}": {value},'
-            )
-        lines.append("    },")
+    for (source, dimensions), layers in weights.items():
+        lines.append(f'    ("{source}", {dimensions}): [')
+        for matrix, shift in layers:
+            lines += ["        ([", *(f"            {row}," for row in matrix), f"        ], {shift}),"]
+        lines.append("    ],")
     Path(refine_weights.__file__).write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
 
 
-def training_segments(model: str, data: str, cases: int) -> list[user.Subject]:
+def segments(model: str, data: str, cases: int) -> list[user.Subject]:
     """What to learn from, of one data set."""
-    return list(islice(user.subjects(model, data, "train", cases), SEGMENTS * cases))
+    return [subject for split in ("train", "val-even") for subject in user.subjects(model, data, split, cases)]
 
 
 def with_moved(subjects: list[user.Subject]) -> list[user.Subject]:
@@ -162,10 +168,7 @@ def main(arguments: list[str]) -> int:
         return 2
     torch.set_num_threads(1)  # the order of sums depends on the threads
     quadruples = zip(*(arguments[n::4] for n in range(4)), strict=True)
-    sets = [
-        (with_moved(training_segments(model, data, int(cases))), float(radius))
-        for model, data, radius, cases in quadruples
-    ]
+    sets = [(with_moved(segments(model, data, int(cases))), float(radius)) for model, data, radius, cases in quadruples]
     recorders: dict[int, list[Recorder]] = {}
     everyone = [(subjects, radius, Recorder()) for subjects, radius in sets]
     for subjects, _, recorder in everyone:

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from .refine_weights import WEIGHTS
 
 REACH = 4.0  # how far a stroke reaches, in radii of its brush
-LEAST_REACH = 8.0  # in voxels; errors at a border are long and thin, so that a stroke in them is often narrow
+LEAST_REACH = 12.0  # in voxels; errors at a border are long and thin, so that a stroke in them is often narrow
 SURE = 4.0  # log odds beyond which a network is not believed to be any surer
 EDGE_COST = 1.0  # how much longer a path is that climbs one standard deviation of the image within a voxel
 CONTEXT = 3.0  # what is looked at around a voxel falls off over the reach divided by this
@@ -69,7 +69,7 @@ def refine(
         spacing: voxel size along K, J, I in mm (for photographs 1, then millimetres are pixels everywhere here).
         probability: the network's for this segment, uint8 0 ... 255 (K, J, I). Without it image and strokes decide.
         radius_mm: how far from a stroke voxels may change; by default four times the stroke's own half width. At least
-            eight voxels.
+            twelve voxels.
         fixed: voxels of earlier strokes, bool (K, J, I): only a stroke may change them, and they speak for their own
             side around them.
         barred: voxels that only a stroke may change and that say nothing about others, bool (K, J, I).
@@ -248,10 +248,13 @@ def joining(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> np.
     return chosen
 
 
-def judged(features: np.ndarray, weights: dict) -> np.ndarray:
-    """Log odds of joining, from features (n, features) and the weights of a network with one hidden layer."""
-    hidden = np.maximum(features @ np.array(weights["hidden"], np.float32) + np.float32(weights["hidden_shift"]), 0)
-    return hidden @ np.array(weights["output"], np.float32) + np.float32(weights["output_shift"])
+def judged(features: np.ndarray, layers: list) -> np.ndarray:
+    """Log odds of joining, from features (n, features) and the matrix and shift of each layer of a network."""
+    values = features
+    for number, (matrix, shift) in enumerate(layers):
+        values = np.maximum(values, 0) if number else values
+        values = values @ np.array(matrix, np.float32) + np.array(shift, np.float32)
+    return values[:, 0]
 
 
 @dataclass(frozen=True)
