@@ -54,8 +54,7 @@ class SegmentMeasures:
             segment = segmentation.GetSegment(segmentId)
             ml = yield from self._ml(segment)
             self._checkStillThere()
-            mm2 = self._surface(segmentId)
-            yield
+            mm2 = yield from self._mm2(segmentId)
             dice = yield from self._dice(segment)
             self._checkStillThere()
             rows.append((segment.GetName(), ml, mm2, dice))
@@ -76,12 +75,12 @@ class SegmentMeasures:
             yield
         return voxels * math.prod(image.GetSpacing()) / MM3_PER_ML if voxels else 0.0
 
-    def _surface(self, segmentId):
-        """mm2; made anew where the segmentation has no closed surface, which stays so."""
+    def _mm2(self, segmentId):
+        """Made anew where the segmentation has no closed surface, which stays so."""
         segmentation = self._node.GetSegmentation()
         surface = segmentation.GetSegment(segmentId).GetRepresentation(CLOSED_SURFACE)
         if surface is None:
-            surface = surfaceOf(segmentation, segmentId)
+            surface = yield from surfaceOf(segmentation, segmentId)
         if surface is None or surface.GetNumberOfPolys() == 0:
             return 0.0
         triangles = vtk.vtkTriangleFilter()

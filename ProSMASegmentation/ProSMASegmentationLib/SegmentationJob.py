@@ -148,7 +148,9 @@ class SegmentationJob:
             )
         imageToWorld = ijkToRasOf(self._readers[0].node)
         labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
-        node = yield from self._writer.write(labels, found["offset"])
+        node = yield from self._writer.write(
+            labels, found["offset"], lambda stage: self._announce(stage, 1 - WRITING_SHARE)
+        )
         return node, imageToWorld
 
     def _finish(self, written):
