@@ -56,13 +56,20 @@ class LargestPart:
         """
         changes = []
         for segmentId in self._segmentIds:
+            self._checkStillThere(segmentId)
             change = _Change(self._node, segmentId)
             yield from change.find()
             if change.removed:
                 yield from change.makeSurface()
                 changes.append(change)
+        for change in changes:
+            self._checkStillThere(change.segmentId)
         if any(not change.isCurrent for change in changes):
-            raise ProSMAError("bad_output", _("The segmentation was changed meanwhile; nothing was removed."))
+            raise ProSMAError(
+                "bad_output",
+                _("The segmentation was changed meanwhile; nothing was taken out of it."),
+                _("Do it again."),
+            )
         if changes:
             SegmentEditors.saveStateForUndo(self._node)
             surfaces = ShownSurfaces(self._node.GetSegmentation())
@@ -76,13 +83,22 @@ class LargestPart:
             yield from change.renewFingerprint()
         return {change.name: change.removed for change in changes}
 
+    def _checkStillThere(self, segmentId):
+        if self._node.GetScene() is None or self._node.GetSegmentation().GetSegment(segmentId) is None:
+            raise ProSMAError(
+                "bad_output", _("The result was removed meanwhile."), _("Segment the volume again, and do it again.")
+            )
+
 
 class _Change:
-    """What goes from one segment. ``removed``: how many voxels; ``isCurrent``: nobody has changed the segment since."""
+    """What goes from the segment ``segmentId``.
+
+    ``removed``: how many voxels; ``isCurrent``: nobody has changed the segment since.
+    """
 
     def __init__(self, node, segmentId):
         self._node = node
-        self._segmentId = segmentId
+        self.segmentId = segmentId
         self._segment = segment = segmentOf(node, segmentId)
         self._image = SegmentLabelmap.of(segment)
         self._kept = KeptProbabilities.shared().of(node, segment)
@@ -94,7 +110,7 @@ class _Change:
 
     @property
     def isCurrent(self):
-        segment = self._node.GetSegmentation().GetSegment(self._segmentId) if self._node.GetScene() else None
+        segment = self._node.GetSegmentation().GetSegment(self.segmentId) if self._node.GetScene() else None
         return segment is self._segment and self._image.GetMTime() == self._time
 
     def find(self):
@@ -186,7 +202,7 @@ class _Change:
         layer[self._islands] = 0
         image.Modified()
         if surfaces:
-            surfaces.replace(self._segmentId, self._surface)
+            surfaces.replace(self.segmentId, self._surface)
         if self._edits is not None:
             present = SegmentLabelmap.mask(self._segment, self._reach, self._grid)
             self._segment.SetTag(TAG_STATE, self._kept.remember(present, self._edits))
