@@ -393,8 +393,11 @@ def test_the_button_puts_all_sliders_back(result):
     labels = scenes.label_map(node, volume)
     for segment_id in scenes.segment_ids(node):
         drag(panel, segment_id, -2)
+    click(panel.ui.show3DButton)
     click(panel.ui.resetSensitivityButton)
+    processEvents(until=lambda: panel._sensitivity._resetting._ended)
     settle(panel)
+    scenes.assert_surfaces_are_current(node)
     assert np.array_equal(scenes.label_map(node, volume), labels)
     assert not panel.ui.resetSensitivityButton.enabled
 

@@ -7,7 +7,7 @@ import pytest
 import scenes
 
 import headless_slicer
-from headless_slicer import click, processEvents
+from headless_slicer import click, processEvents, qt
 from tiny_model import make_tiny_package
 
 SECONDS = 120
@@ -161,6 +161,46 @@ def test_a_folder_of_results_that_cannot_be_written_is_said_for_each_image(resul
     processEvents(until=lambda: not queue.isActive, timeout=SECONDS)
     assert [item.state for item in queue.items] == ["failed"]
     assert "could not be written" in ui.batchReport.plainText and "another folder" in ui.batchReport.plainText
+
+
+def test_a_click_on_a_row_says_where_its_result_is(result, tmp_path):
+    import slicer
+
+    panel, _volume, _node = result
+    ui = panel.ui
+    scenes.add_volume(np.full((12, 12, 12), 7, "int16"), "flat")
+    ui.batchSourceComboBox.setCurrentIndex(0)
+    for output, words in ((1, "scan.seg.nrrd'"), (0, "not in the scene any more")):
+        ui.batchOutputComboBox.setCurrentIndex(output)
+        ui.batchResultsPath.currentPath = str(tmp_path)
+        click(ui.batchButton)
+        queue = panel.batch.queue
+        processEvents(until=lambda queue=queue: not queue.isActive, timeout=SECONDS)
+        assert [item.state for item in queue.items] == ["finished", "failed"]
+        if not output:
+            slicer.mrmlScene.RemoveNode(queue.items[0].segmentationNode)
+        for row, said in ((0, words), (1, "every voxel has the same value")):
+            rect = ui.batchTable.visualItemRect(ui.batchTable.item(row, 0))
+            qt.QTest.mouseClick(ui.batchTable.viewport(), qt.Qt.LeftButton, qt.Qt.NoModifier, rect.center())
+            assert said in ui.batchLabel.text
+
+
+@pytest.mark.parametrize("button", ["segmentButton", "createVolumeButton"])
+def test_a_volume_that_gets_another_size_meanwhile_is_said(result, button):
+    import slicer
+
+    panel, volume, node = result
+    ui = panel.ui
+    ui.outputKindComboBox.setCurrentIndex(ui.outputKindComboBox.findData("gate"))
+    before = {each: scenes.voxels(node, each, volume).copy() for each in scenes.segment_ids(node)}
+    click(getattr(ui, button))
+    job = panel.job or panel._outputs.job
+    processEvents(until=lambda: job.stage not in ("Handing over", "Starting the engine"), timeout=SECONDS)
+    slicer.util.updateVolumeFromArray(volume, scenes.texture((30, 31, 32)))
+    processEvents(until=lambda: not job.isActive, timeout=SECONDS)
+    assert job.state == job.FAILED and "another size" in (ui.messageLabel.text + ui.outputVolumeLabel.text)
+    slicer.util.updateVolumeFromArray(volume, scenes.texture((60, 62, 64)))
+    assert all(np.array_equal(scenes.voxels(node, each, volume), old) for each, old in before.items())
 
 
 def test_the_next_scene_has_a_whole_panel(result):
