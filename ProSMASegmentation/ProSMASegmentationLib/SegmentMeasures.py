@@ -51,18 +51,22 @@ class SegmentMeasures:
         rows = []
         segmentation = self._node.GetSegmentation()
         for segmentId in segmentation.GetSegmentIDs():
+            self._checkStillThere(segmentId)
             segment = segmentation.GetSegment(segmentId)
             ml = yield from self._ml(segment)
-            self._checkStillThere()
+            self._checkStillThere(segmentId)
             mm2 = yield from self._mm2(segmentId)
             dice = yield from self._dice(segment)
-            self._checkStillThere()
+            self._checkStillThere(segmentId)
             rows.append((segment.GetName(), ml, mm2, dice))
         return self._newTable(rows)
 
-    def _checkStillThere(self):
+    def _checkStillThere(self, segmentId):
+        remedy = _("Measure again.")
         if any(node is not None and node.GetScene() is None for node in (self._node, self._reference)):
-            raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."))
+            raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."), remedy)
+        if self._node.GetSegmentation().GetSegment(segmentId) is None:
+            raise ProSMAError("bad_input", _("A segment was removed while it was being measured."), remedy)
 
     @staticmethod
     def _ml(segment):

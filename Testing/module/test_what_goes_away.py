@@ -48,6 +48,8 @@ def take_away(what, volume, node):
 
     if what == "scene":
         headless_slicer.closeScene()
+    elif what == "segments":
+        node.GetSegmentation().RemoveAllSegments()
     else:
         slicer.mrmlScene.RemoveNode({"volume": volume, "result": node}[what])
 
@@ -66,8 +68,11 @@ def test_under_a_gate_map(result, what, said):
     assert not any(each.GetAttribute("ProSMA.output") for each in nodes_of("vtkMRMLScalarVolumeNode"))
 
 
-@pytest.mark.parametrize("what", ["result", "scene"])
-@pytest.mark.parametrize("output", ["entropy", "largest", "measure"])
+@pytest.mark.parametrize(
+    ("output", "what"),
+    [(output, what) for output in ("entropy", "largest", "measure") for what in ("result", "scene")]
+    + [("largest", "segments"), ("measure", "segments")],
+)
 def test_under_an_output(result, what, output):
     panel, volume, node = result
     ui = panel.ui
