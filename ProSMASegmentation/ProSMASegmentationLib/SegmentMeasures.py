@@ -23,7 +23,7 @@ class SegmentMeasures:
     Parent transforms do not count.
 
     :param node: the segmentation. :param reference: another one, or None.
-    :raises ProSMAError: ``bad_output`` or ``bad_input``, if one of them is none or has no voxels.
+    :raises ProSMAError: ``bad_output`` or ``bad_input``, if one of them is none or is not made of voxels.
     """
 
     def __init__(self, node, reference=None):
@@ -32,6 +32,13 @@ class SegmentMeasures:
         if node is reference:
             raise ProSMAError(
                 "bad_input", _("A segmentation agrees with itself."), _("Choose another one to compare with.")
+            )
+        self._segmentIds = list(node.GetSegmentation().GetSegmentIDs())
+        if not self._segmentIds:
+            raise ProSMAError(
+                "bad_output",
+                _("The segmentation '{name}' has no segments.").format(name=node.GetName()),
+                _("Segment a volume first."),
             )
 
     @staticmethod
@@ -50,7 +57,7 @@ class SegmentMeasures:
         """Steps (for EventLoopTask) that measure and return the table's node."""
         rows = []
         segmentation = self._node.GetSegmentation()
-        for segmentId in segmentation.GetSegmentIDs():
+        for segmentId in self._segmentIds:
             self._checkStillThere(segmentId)
             segment = segmentation.GetSegment(segmentId)
             ml = yield from self._ml(segment)

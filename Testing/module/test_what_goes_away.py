@@ -73,7 +73,10 @@ def test_under_a_gate_map(result, what, said):
     [(output, what) for output in ("entropy", "largest", "measure") for what in ("result", "scene")]
     + [("largest", "segments"), ("measure", "segments")],
 )
-def test_under_an_output(result, what, output):
+def test_under_an_output(result, monkeypatch, what, output):
+    from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+
+    monkeypatch.setattr(EventLoopTask, "MILLISECONDS_BETWEEN_TURNS", 200)  # else the click may see it done
     panel, volume, node = result
     ui = panel.ui
     ui.outputKindComboBox.setCurrentIndex(ui.outputKindComboBox.findData("entropy"))
@@ -90,6 +93,9 @@ def test_under_an_output(result, what, output):
     assert button.enabled
     assert not nodes_of("vtkMRMLTableNode")
     assert not any(each.GetAttribute("ProSMA.output") for each in nodes_of("vtkMRMLScalarVolumeNode"))
+    if (output, what) == ("measure", "segments"):
+        click(button)
+        assert "has no segments" in label.text
 
 
 @pytest.mark.parametrize(
