@@ -198,15 +198,25 @@ class BatchSection:
         showText(ui.batchLabel, text, ERROR if failures or queue.state == queue.FAILED else NORMAL)
 
     def _onCell(self, row, _column):
-        """Show the result of the row, and of this row alone, to be looked at and corrected."""
+        """Show the result of the row, and of this row alone, to be looked at and corrected; or say where it is."""
         chosen = self.queue.items[row].segmentationNode
         if chosen is None or chosen.GetScene() is not slicer.mrmlScene:
+            self._sayWhereItIs(self.queue.items[row])
             return
         for item in self.queue.items:
             node = item.segmentationNode
             if node is not None and node.GetScene() is slicer.mrmlScene and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(node is chosen)
         self._onShow(chosen.GetNodeReference(chosen.GetReferenceImageGeometryReferenceRole()), chosen)
+
+    def _sayWhereItIs(self, item):
+        label = self._ui.batchLabel
+        if item.error is not None:
+            showText(label, f"{item.name}: {item.error}", ERROR if item.state == BatchItem.FAILED else NORMAL)
+        elif item.state in (BatchItem.FINISHED, BatchItem.THERE):
+            inFile = _("The result of '{name}' is the file '{path}'.")
+            removed = _("The result of '{name}' is not in the scene any more. Start the batch again to make it anew.")
+            showText(label, (inFile if item.output else removed).format(name=item.name, path=item.output))
 
 
 def stateText(item):

@@ -3,12 +3,12 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
 from ProSMASegmentationLib.Dice import diceSteps
-from ProSMASegmentationLib.EventLoopTask import EventLoopTask, waitForEnd
+from ProSMASegmentationLib.EventLoopTask import EventLoopTask, inThread, waitForEnd
 from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag
-from ProSMASegmentationLib.VolumeReader import ijkToRasOf
+from ProSMASegmentationLib.VolumeReader import ijkToRasOf, slabs
 
 
 class Comparison:
@@ -17,9 +17,9 @@ class Comparison:
     The case's image is the volume in the scene if it was saved from there or loaded before, else it is loaded. The two
     results are segmentation nodes of their own.
 
-    Public: ``name``, ``packages``, ``isActive``, ``job`` (that runs now), ``nodes`` (the two results), ``error``,
-    ``dice`` (a row for each label: its name, and the Dice coefficient of each model, None where neither result nor
-    correction has the label), ``onEnd`` (functions that get this object).
+    Public: ``name``, ``packages``, ``volumes`` (nodes of the case's image), ``isActive``, ``job`` (that runs now),
+    ``nodes`` (the two results), ``error``, ``dice`` (a row for each label: its name, and the Dice coefficient of each
+    model, None where neither result nor correction has the label), ``onEnd`` (functions that get this object).
 
     :param segment: the logic's ``segment``. :param folder: TrainingFolder. :param name: of the case.
     :param packages: the two models. :param volumes: nodes that the case was saved from, or None to load its files.
@@ -30,9 +30,8 @@ class Comparison:
         self._folder = folder
         self.name = name
         self.packages = list(packages)
-        self._volumes = volumes
+        self.volumes = volumes
         self._task = None
-        self._finished = []
         self.isActive = False
         self.job = None
         self.nodes = []
@@ -41,16 +40,11 @@ class Comparison:
         self.onEnd = []
 
     def start(self, device="auto"):
-        """Begin; returns at once. :raises ProSMAError: ``bad_folder``, ``bad_input``, ``bad_model``, ``licence`` ..."""
+        """Begin; returns once the image is loaded. :raises ProSMAError: ``bad_folder``, if it cannot be."""
         self._device = device
-        self._volumes = self._volumes or self._loaded()
-        self._correction = self._read()
+        self.volumes = self.volumes or self._loaded()
         self.isActive = True
-        try:
-            self._runNext()
-        except ProSMAError:
-            self.isActive = False
-            raise
+        self._task = EventLoopTask(self._read(), self._onRead, self._end).start()
         return self
 
     def cancel(self, reason=None):
@@ -87,10 +81,10 @@ class Comparison:
         return nodes
 
     def _read(self):
-        """The saved correction as a segment of no node for each label value."""
+        """Steps that return the saved correction as a segment of no node for each label value."""
         reading, path = Places.engineReading(), self._folder.labels(self.name)
         try:
-            found = reading.read_labels(path)
+            found = yield from inThread(reading.read_labels, path)
         except (ValueError, OSError, RuntimeError) as error:
             raise ProSMAError("bad_folder", str(error), _("Save the case again.")) from error
         array = found.array[0].T
@@ -100,7 +94,9 @@ class Comparison:
             len(self.packages[0].labels) > 255,
             slicer.util.vtkMatrixFromArray(found.ijk_to_ras),
         )
-        voxels[...] = array
+        for target, source in zip(slabs(voxels), slabs(array), strict=True):
+            target[...] = source
+            yield
         segments = {}
         for label in self.packages[0].labels:
             segment = slicer.vtkSegment()
@@ -111,9 +107,21 @@ class Comparison:
 
     # ---- runs
 
+    def _onRead(self, segments):
+        self._task = None
+        self._correction = segments
+        self._tryNext()
+
+    def _tryNext(self):
+        try:
+            self._runNext()
+        except ProSMAError as error:
+            self._end(error)
+
     def _runNext(self):
+        self._checkStillThere(*self.volumes)
         package = self.packages[len(self.nodes)]
-        self.job = self._segment(self._volumes, package, device=self._device, wait=False)
+        self.job = self._segment(self.volumes, package, device=self._device, wait=False)
         self.job.onEnd.append(self._onJobEnd)
 
     def _onJobEnd(self, job):
@@ -124,28 +132,31 @@ class Comparison:
         self.nodes.append(job.segmentationNode)
         if len(self.nodes) < len(self.packages):
             job.segmentationNode.GetDisplayNode().SetVisibility2DFill(False)  # lines, so that the next shows through
-            try:
-                self._runNext()
-            except ProSMAError as error:
-                self._end(error)
+            self._tryNext()
             return
         self._task = EventLoopTask(self._measure(), self._onMeasured, self._end).start()
 
     def _measure(self):
         rows = []
-        sizes = self._volumes[0].GetImageData().GetDimensions()
-        box, grid = [[0, size] for size in sizes], ijkToRasOf(self._volumes[0])
+        sizes = self.volumes[0].GetImageData().GetDimensions()
+        box, grid = [[0, size] for size in sizes], ijkToRasOf(self.volumes[0])
         for label in self.packages[0].labels:
             row = [label["name"]]
             for node in self.nodes:
-                self._checkStillThere(node)
+                self._checkStillThere(node, self.volumes[0])
                 row.append((yield from diceSteps(_ofLabel(node, label), self._correction[label["value"]], grid, box)))
             rows.append(tuple(row))
         return rows
 
-    def _checkStillThere(self, node):
-        if node.GetScene() is None or self._volumes[0].GetScene() is None:
-            raise ProSMAError("bad_input", _("The results were removed while they were being compared."))
+    @staticmethod
+    def _checkStillThere(*nodes):
+        gone = next((node for node in nodes if node.GetScene() is None), None)
+        if gone is not None:
+            raise ProSMAError(
+                "bad_input",
+                _("'{name}' was removed while the models were being compared.").format(name=gone.GetName()),
+                _("Compare them again."),
+            )
 
     def _onMeasured(self, rows):
         self.dice = rows

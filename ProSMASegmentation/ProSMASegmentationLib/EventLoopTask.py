@@ -1,5 +1,6 @@
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import qt
 import slicer
@@ -65,6 +66,22 @@ class EventLoopTask:
         if not self._ended:
             self._ended = True
             callback(value)
+
+
+def inThread(work, *arguments):
+    """Steps (for EventLoopTask) that wait for a function which another thread runs, and return or raise what it does.
+
+    For work in libraries that let go of Python's lock meanwhile, as SimpleITK does. It must touch neither scene nor Qt.
+    """
+    threads = ThreadPoolExecutor(1)
+    try:
+        result = threads.submit(work, *arguments)
+        while not result.done():
+            wait([result], SECONDS_BETWEEN_LOOKS)
+            yield
+        return result.result()
+    finally:
+        threads.shutdown(wait=False)
 
 
 def finished(steps):

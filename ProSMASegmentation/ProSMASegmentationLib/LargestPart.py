@@ -15,6 +15,7 @@ from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.SensitivityMove import EDITED, segmentOf
+from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces, surfaceSteps
 
 
 class LargestPart:
@@ -49,58 +50,83 @@ class LargestPart:
         return whyProtected(segment)
 
     def steps(self):
-        """Steps (for EventLoopTask) that change the segments at the end, all at once. Returns {name: voxels removed}."""
+        """Steps (for EventLoopTask) that change the segments at the end, all at once. Returns {name: voxels removed}.
+
+        Their surfaces, where they are shown in 3D, are made before, each in a step of its own.
+        """
         changes = []
         for segmentId in self._segmentIds:
+            self._checkStillThere(segmentId)
             change = _Change(self._node, segmentId)
             yield from change.find()
             if change.removed:
+                yield from change.makeSurface()
                 changes.append(change)
+        for change in changes:
+            self._checkStillThere(change.segmentId)
         if any(not change.isCurrent for change in changes):
-            raise ProSMAError("bad_output", _("The segmentation was changed meanwhile; nothing was removed."))
+            raise ProSMAError(
+                "bad_output",
+                _("The segmentation was changed meanwhile; nothing was taken out of it."),
+                _("Do it again."),
+            )
         if changes:
-            segmentation = self._node.GetSegmentation()
             SegmentEditors.saveStateForUndo(self._node)
+            surfaces = ShownSurfaces(self._node.GetSegmentation())
             for change in changes:
-                change.write()
+                change.write(surfaces)
             for change in changes:
                 change.accept()
-            if segmentation.ContainsRepresentation(CLOSED_SURFACE):
-                segmentation.CreateRepresentation(CLOSED_SURFACE)
+            surfaces.complete()
             self._node.Modified()
         for change in changes:
             yield from change.renewFingerprint()
         return {change.name: change.removed for change in changes}
 
+    def _checkStillThere(self, segmentId):
+        if self._node.GetScene() is None or self._node.GetSegmentation().GetSegment(segmentId) is None:
+            raise ProSMAError(
+                "bad_output", _("The result was removed meanwhile."), _("Segment the volume again, and do it again.")
+            )
+
 
 class _Change:
-    """What goes from one segment. ``removed``: how many voxels; ``isCurrent``: nobody has changed the segment since."""
+    """What goes from the segment ``segmentId``.
+
+    ``removed``: how many voxels; ``isCurrent``: nobody has changed the segment since.
+    """
 
     def __init__(self, node, segmentId):
         self._node = node
-        self._segmentId = segmentId
+        self.segmentId = segmentId
         self._segment = segment = segmentOf(node, segmentId)
         self._image = SegmentLabelmap.of(segment)
         self._kept = KeptProbabilities.shared().of(node, segment)
         self._reach = self._kept.reach[int(tag(segment, TAG_LABEL)) - 1] if self._kept is not None else None
         self._edits = None  # (K, J, I) in the reach: voxels that a person has changed
+        self._surface = None
         self.name = segment.GetName()
         self.removed = 0
 
     @property
     def isCurrent(self):
-        segment = self._node.GetSegmentation().GetSegment(self._segmentId) if self._node.GetScene() else None
+        segment = self._node.GetSegmentation().GetSegment(self.segmentId) if self._node.GetScene() else None
         return segment is self._segment and self._image.GetMTime() == self._time
 
     def find(self):
         """Steps that find the voxels to remove."""
         import numpy
 
-        if SegmentLabelmap.array(self._image).size == 0:
+        array, value = SegmentLabelmap.array(self._image), self._segment.GetLabelValue()
+        if array.size == 0:
             return
         self._time = self._image.GetMTime()
         self._grid = self._kept.imageToWorld if self._kept is not None else SegmentLabelmap.geometry(self._image)[1]
-        self._box = box = SegmentLabelmap.box(self._image, self._grid)
+        corner = [low for low, _high in SegmentLabelmap.box(self._image, self._grid)]
+        reach = yield from SegmentLabelmap.reach(array, value)
+        self._box = box = [[low + start, high + start] for (low, high), start in zip(reach, corner, strict=True)]
+        if any(low == high for low, high in box):
+            return
         self._present = numpy.empty([high - low for low, high in reversed(box)], bool)
         for slices, part in self._slabs():
             self._present[slices] = SegmentLabelmap.mask(self._segment, part, self._grid)
@@ -157,11 +183,26 @@ class _Change:
                 _("Segment the volume again, or use the Segment Editor's effect Islands."),
             )
 
-    def write(self):
-        """Take the voxels out, and say that it was ProSMA who did it."""
+    def makeSurface(self):
+        """Steps that make the surface of what stays, if the segment is shown in 3D."""
+        segmentation = self._node.GetSegmentation() if self.isCurrent else None
+        if segmentation is not None and self._segment.GetRepresentation(CLOSED_SURFACE) is not None:
+            offset = [low for low, _high in self._box]
+            self._surface = yield from surfaceSteps(segmentation, self._staying(), 1, offset, self._grid)
+            yield
+
+    def _staying(self):
+        import numpy
+
+        return (self._present & ~self._islands).view(numpy.uint8)
+
+    def write(self, surfaces):
+        """Take the voxels out, and say that it was ProSMA who did it. The new surface goes into ``surfaces``."""
         layer, image = SegmentLabelmap.writable(self._segment, self._box, self._grid)
         layer[self._islands] = 0
         image.Modified()
+        if surfaces:
+            surfaces.replace(self.segmentId, self._surface)
         if self._edits is not None:
             present = SegmentLabelmap.mask(self._segment, self._reach, self._grid)
             self._segment.SetTag(TAG_STATE, self._kept.remember(present, self._edits))
@@ -173,11 +214,8 @@ class _Change:
 
     def renewFingerprint(self):
         """Steps that let the segment count as untouched, if it did before."""
-        import numpy
-
         if not self._untouched:
             return
-        voxels = (self._present & ~self._islands).view(numpy.uint8)
-        found = yield from Fingerprint.ofLabels(voxels, [low for low, _high in self._box], self._grid)
+        found = yield from Fingerprint.ofLabels(self._staying(), [low for low, _high in self._box], self._grid)
         if self.isCurrent:  # else undo or an edit came in between
             self._segment.SetTag(TAG_FINGERPRINT, found.get(1, EMPTY))

@@ -198,6 +198,7 @@ class LearnSection:
             return
         showText(self._ui.compareLabel, "")
         self._ui.comparisonTable.setVisible(False)
+        self._hideEarlierResults()
         try:
             original, tuned = self._pair()
             device = self._choices()[3]
@@ -208,6 +209,12 @@ class LearnSection:
         self.comparison.onEnd.append(self._onCompared)
         self._ui.compareButton.text = _("Cancel")
         showText(self._ui.compareLabel, _("Running both models..."))
+
+    def _hideEarlierResults(self):
+        """Those of the last comparison stay in the scene, but do not cover the next ones."""
+        for node in self.comparison.nodes if self.comparison is not None else ():
+            if node.GetScene() is slicer.mrmlScene:
+                node.GetDisplayNode().SetVisibility(False)
 
     def _pair(self):
         """The models before and after fine-tuning: of the fine-tuned model that is chosen, else of the last run."""
@@ -230,8 +237,10 @@ class LearnSection:
     def _onCompared(self, comparison):
         self._ui.compareButton.text = _("Compare on the last case")
         if comparison.error is not None:
-            showText(self._ui.compareLabel, str(comparison.error), ERROR)
+            cancelled = getattr(comparison.error, "code", "") == "cancelled"
+            showText(self._ui.compareLabel, str(comparison.error), NORMAL if cancelled else ERROR)
             return
+        slicer.util.setSliceViewerLayers(background=comparison.volumes[0], fit=True)
         self._showDice(comparison)
         text = _("Dice of '{original}' (shown as lines) and '{tuned}' against the saved correction of '{case}'.")
         original, tuned = (package.name for package in comparison.packages)

@@ -55,19 +55,29 @@ class ResultVolume:
     def steps(self):
         """Steps (for EventLoopTask) that make the volume and return its node."""
         kept = self._kept
+        self._checkStillThere()
         dimensions, offset, matrix = self._grid()
         output = ScalarOutput(self._name, COLORS[self._kind], dimensions, matrix)
         yield from output.clear()
+        self._checkStillThere()
         i, j, (first, last) = kept.box
         perSlice = len(kept.probabilities) * (i[1] - i[0]) * (j[1] - j[0])
         step = max(1, NUMBERS_PER_STEP // perSlice)
         for start in range(first, last, step):
-            if kept.probabilities is None or self._node.GetScene() is None:
-                raise ProSMAError("bad_output", _("The result was removed meanwhile; there is no new volume."))
+            self._checkStillThere()
             box = [i, j, [start, min(start + step, last)]]
             output.array[slicesOf(box, offset)] = self._values(kept.probabilitiesIn(box))
             yield
+        self._checkStillThere()
         return output.add(self._node)
+
+    def _checkStillThere(self):
+        if self._kept.probabilities is None or self._node.GetScene() is None:
+            raise ProSMAError(
+                "bad_output",
+                _("The result was removed meanwhile; there is no new volume."),
+                _("Segment the volume again."),
+            )
 
     def _values(self, probabilities):
         """float32 (K, J, I) of class probabilities (classes, K, J, I; 0 to 255)."""

@@ -9,6 +9,7 @@ from ProSMASegmentationLib.ProSMAError import ProSMAError
 from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
+from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces, surfaceSteps
 from ProSMASegmentationLib.VolumeReader import ijkToRasOf, slabs
 
 TAG_MODEL = "ProSMA.model"
@@ -63,13 +64,15 @@ class ResultWriter:
                 )
             )
 
-    def write(self, labels, offset):
+    def write(self, labels, offset, say=None):
         """Steps (for EventLoopTask) that write the result and return the segmentation node.
 
-        Only the last step touches the scene.
+        Only the last step touches the scene. Where the output is shown in 3D it also brings the new surfaces, which are
+        made before, each in a step of its own.
 
         :param labels: (K, J, I) array of label values, cropped to the box of the labels; None if nothing was found.
         :param offset: i, j, k of its first voxel in the volume.
+        :param say: called with a text for a person when another part of the work begins.
         """
         self.check()
         imageToWorld = ijkToRasOf(self._volume)
@@ -85,8 +88,11 @@ class ResultWriter:
             fingerprints = {value: found.get(value, EMPTY) for value in values}
         segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in self._package.labels}
         untouched = yield from self._untouchedSegments()
+        if self._output is None:
+            return self._newNode(segments)
+        surfaces = yield from self._makeSurfaces(segments, say)
         self.check()
-        return self._newNode(segments) if self._output is None else self._intoOutput(segments, untouched)
+        return self._intoOutput(segments, untouched, surfaces)
 
     def _refuse(self, why):
         raise ProSMAError("bad_output", why, _("Choose 'Create new segmentation' or another one as output."))
@@ -114,6 +120,21 @@ class ResultWriter:
         segment.SetTag(TAG_RUN, self.run)
         segment.RemoveTag(TAG_STATE)
         segment.RemoveTag(TAG_SENSITIVITY)
+
+    def _makeSurfaces(self, segments, say):
+        """Steps that return {label value: surface of the new segment}; nothing where the output is not shown in 3D."""
+        shown = self._output.GetSegmentation()
+        surfaces = {}
+        if not shown.ContainsRepresentation(CLOSED_SURFACE):
+            return surfaces
+        if say is not None:
+            say(_("Making surfaces"))
+        for value, segment in segments.items():
+            image = SegmentLabelmap.of(segment)
+            geometry = SegmentLabelmap.geometry(image)
+            surfaces[value] = yield from surfaceSteps(shown, SegmentLabelmap.array(image), value, *geometry)
+            yield
+        return surfaces
 
     # ---- what is there already
 
@@ -158,14 +179,14 @@ class ResultWriter:
             raise
         return node
 
-    def _intoOutput(self, segments, untouched):
+    def _intoOutput(self, segments, untouched, newSurfaces):
         node = self._output
         segmentation = node.GetSegmentation()
         hadSegments = segmentation.GetNumberOfSegments() > 0
         SegmentEditors.saveStateForUndo(node)
-        showsSurfaces = segmentation.ContainsRepresentation(CLOSED_SURFACE)
-        if showsSurfaces:
-            segmentation.RemoveRepresentation(CLOSED_SURFACE)  # else each added segment makes its own at once
+        surfaces = ShownSurfaces(segmentation)
+        if surfaces:
+            segmentation.RemoveRepresentation(CLOSED_SURFACE)  # else they would be dropped one by one, and made at once
 
         replace = {}
         for value, (segmentId, changed) in untouched.items():
@@ -178,12 +199,16 @@ class ResultWriter:
             image = SegmentLabelmap.of(new)
             self._setContent(segmentation.GetSegment(segmentId), image, value, tag(new, TAG_FINGERPRINT))
             image.Modified()
-        for segment in segments.values():
+        written = {value: segmentId for segmentId, value in replace.items()}
+        for value, segment in segments.items():
             segment.SetName(_freeName(segmentation, segment.GetName()))
-            segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(segment.GetName()))
+            written[value] = segmentation.GenerateUniqueSegmentID(segment.GetName())
+            segmentation.AddSegment(segment, written[value])
 
-        if showsSurfaces:
-            segmentation.CreateRepresentation(CLOSED_SURFACE)
+        if surfaces:
+            for value, segmentId in written.items():
+                surfaces.replace(segmentId, newSurfaces.get(value))  # none if 3D was switched on meanwhile
+            surfaces.complete()
         if not hadSegments:
             self._placeBesideVolume(node)
         self._makeVisible(node)

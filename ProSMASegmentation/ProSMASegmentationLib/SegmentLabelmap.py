@@ -4,6 +4,7 @@ from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.VolumeReader import slabs
 
 LARGEST_MISFIT = 1e-2  # of a voxel, between two grids that count as the same
 BINARY_LABELMAP = "Binary labelmap"
@@ -37,6 +38,27 @@ class SegmentLabelmap:
         if scalars is None or image.GetNumberOfPoints() == 0:
             return numpy.zeros((0, 0, 0), numpy.uint8)
         return vtk_to_numpy(scalars).reshape(tuple(reversed(image.GetDimensions())))
+
+    @staticmethod
+    def reach(array, value):
+        """Steps (for EventLoopTask) that return the box of a label in an array: [[i0, i1], [j0, j1], [k0, k1]], half open.
+
+        It holds no voxels if there are none of the label.
+        """
+        import numpy
+
+        found = [numpy.zeros(size, bool) for size in array.shape]
+        first = 0
+        for slab in slabs(array):
+            inside = slab == value
+            flat = inside.any(axis=0)
+            found[0][first : first + len(slab)] = inside.any(axis=(1, 2))
+            found[1] |= flat.any(axis=1)
+            found[2] |= flat.any(axis=0)
+            first += len(slab)
+            yield
+        places = [numpy.flatnonzero(axis) for axis in reversed(found)]
+        return [[int(place[0]), int(place[-1]) + 1] if place.size else [0, 0] for place in places]
 
     @staticmethod
     def geometry(image):

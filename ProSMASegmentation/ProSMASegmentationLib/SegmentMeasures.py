@@ -23,7 +23,7 @@ class SegmentMeasures:
     Parent transforms do not count.
 
     :param node: the segmentation. :param reference: another one, or None.
-    :raises ProSMAError: ``bad_output`` or ``bad_input``, if one of them is none or has no voxels.
+    :raises ProSMAError: ``bad_output`` or ``bad_input``, if one of them is none or is not made of voxels.
     """
 
     def __init__(self, node, reference=None):
@@ -32,6 +32,13 @@ class SegmentMeasures:
         if node is reference:
             raise ProSMAError(
                 "bad_input", _("A segmentation agrees with itself."), _("Choose another one to compare with.")
+            )
+        self._segmentIds = list(node.GetSegmentation().GetSegmentIDs())
+        if not self._segmentIds:
+            raise ProSMAError(
+                "bad_output",
+                _("The segmentation '{name}' has no segments.").format(name=node.GetName()),
+                _("Segment a volume first."),
             )
 
     @staticmethod
@@ -50,20 +57,23 @@ class SegmentMeasures:
         """Steps (for EventLoopTask) that measure and return the table's node."""
         rows = []
         segmentation = self._node.GetSegmentation()
-        for segmentId in segmentation.GetSegmentIDs():
+        for segmentId in self._segmentIds:
+            self._checkStillThere(segmentId)
             segment = segmentation.GetSegment(segmentId)
             ml = yield from self._ml(segment)
-            self._checkStillThere()
-            mm2 = self._surface(segmentId)
-            yield
+            self._checkStillThere(segmentId)
+            mm2 = yield from self._mm2(segmentId)
             dice = yield from self._dice(segment)
-            self._checkStillThere()
+            self._checkStillThere(segmentId)
             rows.append((segment.GetName(), ml, mm2, dice))
         return self._newTable(rows)
 
-    def _checkStillThere(self):
+    def _checkStillThere(self, segmentId):
+        remedy = _("Measure again.")
         if any(node is not None and node.GetScene() is None for node in (self._node, self._reference)):
-            raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."))
+            raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."), remedy)
+        if self._node.GetSegmentation().GetSegment(segmentId) is None:
+            raise ProSMAError("bad_input", _("A segment was removed while it was being measured."), remedy)
 
     @staticmethod
     def _ml(segment):
@@ -76,12 +86,12 @@ class SegmentMeasures:
             yield
         return voxels * math.prod(image.GetSpacing()) / MM3_PER_ML if voxels else 0.0
 
-    def _surface(self, segmentId):
-        """mm2; made anew where the segmentation has no closed surface, which stays so."""
+    def _mm2(self, segmentId):
+        """Made anew where the segmentation has no closed surface, which stays so."""
         segmentation = self._node.GetSegmentation()
         surface = segmentation.GetSegment(segmentId).GetRepresentation(CLOSED_SURFACE)
         if surface is None:
-            surface = surfaceOf(segmentation, segmentId)
+            surface = yield from surfaceOf(segmentation, segmentId)
         if surface is None or surface.GetNumberOfPolys() == 0:
             return 0.0
         triangles = vtk.vtkTriangleFilter()

@@ -139,17 +139,22 @@ class SegmentationJob:
         import numpy
 
         found = self.result["labels"]
-        dimensions = tuple(self._readers[0].node.GetImageData().GetDimensions())
-        if dimensions != self._readers[0].dimensions:
+        self._refuseOtherSize()
+        imageToWorld = ijkToRasOf(self._readers[0].node)
+        labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
+        node = yield from self._writer.write(
+            labels, found["offset"], lambda stage: self._announce(stage, 1 - WRITING_SHARE)
+        )
+        return node, imageToWorld
+
+    def _refuseOtherSize(self):
+        image = self.volumeNode.GetImageData()
+        if image is None or tuple(image.GetDimensions()) != self._readers[0].dimensions:
             raise ProSMAError(
                 "bad_input",
                 _("The volume got another size while it was being segmented, so the result does not fit it any more."),
                 _("Segment it again."),
             )
-        imageToWorld = ijkToRasOf(self._readers[0].node)
-        labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
-        node = yield from self._writer.write(labels, found["offset"])
-        return node, imageToWorld
 
     def _finish(self, written):
         node, imageToWorld = written

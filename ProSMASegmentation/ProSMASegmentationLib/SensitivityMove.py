@@ -2,6 +2,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib import Places
+from ProSMASegmentationLib.EventLoopTask import finished
 from ProSMASegmentationLib.Fingerprint import EMPTY, Fingerprint
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.KeptResult import slicesOf
@@ -15,7 +16,7 @@ from ProSMASegmentationLib.ResultWriter import (
 from ProSMASegmentationLib.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.SegmentStatus import tag, whyProtected
-from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces
+from ProSMASegmentationLib.ShownSurfaces import ShownSurfaces, surfaceOf
 from ProSMASegmentationLib.VolumeReader import slabs
 
 EDITED = "edited"  # as fingerprint: never that of any voxels
@@ -120,7 +121,10 @@ class SensitivityMove:
         segment.SetTag(TAG_FINGERPRINT, EDITED)
         self._finalState = tag(segment, TAG_STATE)
         self._inside = inside
-        self._surfaces.renew(self._segmentId)
+        if self._surfaces:
+            segmentation = self._node.GetSegmentation()
+            self._surfaces.replace(self._segmentId, finished(surfaceOf(segmentation, self._segmentId)))
+            self._surfaces.restore()
         self._node.Modified()
         return True
 

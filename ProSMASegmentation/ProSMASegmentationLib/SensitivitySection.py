@@ -39,6 +39,7 @@ class SensitivitySection:
         self._sliders = []
         self._move = None
         self._task = None  # renews the fingerprint of the segment that was moved last
+        self._resetting = None  # puts all sliders back
         self._updating = False
         ui.resetSensitivityButton.connect("clicked()", self._onReset)
         self.update()
@@ -48,6 +49,8 @@ class SensitivitySection:
         if not self._followed.follow(node):
             return
         self._setMove(None)
+        if self._resetting is not None:
+            self._resetting.cancel()
         self.update()
 
     def cleanup(self):
@@ -140,10 +143,16 @@ class SensitivitySection:
         self.update()
 
     def _onReset(self):
-        for segmentId, slider in zip(list(self._segmentIds), list(self._sliders), strict=True):
-            if slider.enabled and slider.value != 0:
+        self._ui.resetSensitivityButton.enabled = False
+        self._resetting = EventLoopTask(self._resetSteps(), lambda _nothing: self.update(), self._failed).start()
+
+    def _resetSteps(self):
+        """A segment in each step: where it is shown in 3D its surface takes a moment."""
+        for segmentId in list(self._segmentIds):
+            slider = self.slider(segmentId)
+            if slider is not None and slider.enabled and slider.value != 0:
                 self._set(segmentId, 0)
-        self.update()
+                yield
 
     def _set(self, segmentId, position):
         move = self._begin(segmentId)
@@ -172,4 +181,4 @@ class SensitivitySection:
         self._followed.start()
 
     def _failed(self, error):
-        logging.error("ProSMA: the fingerprint of a segment could not be renewed", exc_info=error)
+        logging.error("ProSMA: a segment whose border was moved could not be brought to an end", exc_info=error)

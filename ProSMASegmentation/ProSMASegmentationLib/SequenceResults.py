@@ -89,8 +89,8 @@ class FrameWriter(ResultWriter):
         node.SetNodeReferenceID(node.GetReferenceImageGeometryReferenceRole(), None)  # the frame is in no scene
         return self._results.put(node, self._indexValue)
 
-    def _intoOutput(self, segments, untouched):
-        node = super()._intoOutput(segments, untouched)
+    def _intoOutput(self, segments, untouched, newSurfaces):
+        node = super()._intoOutput(segments, untouched, newSurfaces)
         self._results.show()
         return node
 

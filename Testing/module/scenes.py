@@ -86,6 +86,28 @@ def voxels(segmentation_node, segment_id, volume):
     return slicer.util.arrayFromSegmentBinaryLabelmap(segmentation_node, segment_id, volume)
 
 
+def surface(segmentation_node, segment_id):
+    return segmentation_node.GetSegmentation().GetSegment(segment_id).GetRepresentation("Closed surface")
+
+
+def points(poly_data):
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    return vtk_to_numpy(poly_data.GetPoints().GetData())
+
+
+def assert_surfaces_are_current(segmentation_node):
+    """The surfaces shown are those that Slicer makes of the voxels as they are now."""
+    ids = segment_ids(segmentation_node)
+    shown = [surface(segmentation_node, each) for each in ids]
+    segmentation_node.RemoveClosedSurfaceRepresentation()
+    segmentation_node.CreateClosedSurfaceRepresentation()
+    for segment_id, old in zip(ids, shown, strict=True):
+        new = surface(segmentation_node, segment_id)
+        assert new.GetNumberOfPoints() == old.GetNumberOfPoints() > 0
+        assert np.array_equal(points(old), points(new))
+
+
 def tag(segmentation_node, segment_id, name):
     import vtk
 

@@ -485,6 +485,7 @@ def test_slicer_stays_usable_during_a_batch(panel, batch, tmp_path):
     for results in (None, tmp_path / "out", tmp_path / "out"):
         pulse = Pulse(panel)
         queue = run(panel, results=results)
+        processEvents(until=lambda pulse=pulse: len(pulse.waits) > 10)  # what is there already is found in no time
         pulse.stop()
         print(results, "longest work", max(pulse.work)[0], "longest wait", max(pulse.waits)[0])
         assert len(queue.failures) == 0

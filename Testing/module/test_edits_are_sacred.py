@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scenes
 
-from headless_slicer import processEvents
+from headless_slicer import click, processEvents
 
 
 @pytest.fixture
@@ -154,10 +154,38 @@ def test_a_result_is_one_undo_step_of_the_segment_editor(result):
 
 
 def test_shown_surfaces_follow_the_new_result(result):
+    """Also that of an edited segment, which stays, and of the new one beside it. They are those that Slicer makes."""
+    panel, volume, node = result
+    first = scenes.segment_ids(node)[0]
+    paint(node, first, volume)
+    click(panel.ui.show3DButton)
+    edited = scenes.surface(node, first)
+    stages = set()
+    click(panel.ui.segmentButton)
+    job = panel.job
+    job.onProgress.append(lambda job: stages.add(job.stage))
+    processEvents(until=lambda: not job.isActive, timeout=60)
+    assert job.state == job.FINISHED, str(job.error)
+    assert "Making surfaces" in stages
+    assert len(scenes.segment_ids(node)) == 3
+    assert scenes.surface(node, first) is edited
+    scenes.assert_surfaces_are_current(node)
+
+
+def test_surfaces_that_are_switched_on_or_off_during_a_run_are_right_at_its_end(result):
     panel, _volume, node = result
-    node.CreateClosedSurfaceRepresentation()
-    run_again(panel, node)
-    segmentation = node.GetSegmentation()
-    assert segmentation.ContainsRepresentation("Closed surface")
-    for segment_id in scenes.segment_ids(node):
-        assert segmentation.GetSegment(segment_id).GetRepresentation("Closed surface").GetNumberOfPoints() > 0
+    for shown in (True, False):
+        click(panel.ui.segmentButton)
+        job = panel.job
+        job.onProgress.append(lambda job: job.stage == "Making surfaces" and node.RemoveClosedSurfaceRepresentation())
+        if shown:
+            write = job._writer._intoOutput
+            job._writer._intoOutput = lambda *given, write=write: (
+                node.CreateClosedSurfaceRepresentation(),
+                write(*given),
+            )[1]
+        processEvents(until=lambda job=job: not job.isActive, timeout=60)
+        assert job.state == job.FINISHED, str(job.error)
+        assert node.GetSegmentation().ContainsRepresentation("Closed surface") == shown
+        if shown:
+            scenes.assert_surfaces_are_current(node)

@@ -5,6 +5,7 @@ import pytest
 import scenes
 
 from headless_slicer import click, processEvents, strokes
+from prosma.image import read_image
 from tiny_model import make_tiny_package
 
 ROWS, COLUMNS = 50, 60
@@ -53,6 +54,28 @@ def test_an_image_of_another_kind_goes_through_every_section(panel, grey, images
     refine(panel, node, segment_id, volumes[0])
     output(panel, segment_id, volumes[0])
     save_case(panel, tmp_path / "Dataset001_Corrected", len(volumes) if model == "two" else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("images", ["brats2013_mini", "kvasir_seg"])
+def test_real_images_go_through_every_section(panel, shared, images, tmp_path):
+    """Two registered MR channels, with a model of random weights; a colonoscopy picture, with the model for it."""
+    import slicer
+
+    if images == "brats2013_mini":
+        files = sorted((shared / images / "imagesTr").glob("brats_2013_pat0001_000?.nii.gz"))
+        volumes, model = [slicer.util.loadVolume(str(file)) for file in files], "two"
+    else:
+        picture = read_image(sorted((shared / images / "images").iterdir())[0]).array
+        volumes = [scenes.add_volume(np.ascontiguousarray(picture.transpose(3, 2, 1, 0)), "picture", vector=True)]
+        model = "polyp-colonoscopy"
+    node = run(panel, volumes, model)
+    segment_id = scenes.segment_ids(node)[0]
+    slide(panel, node, segment_id, volumes[0])
+    review(panel, node)
+    refine(panel, node, segment_id, volumes[0])
+    output(panel, segment_id, volumes[0])
+    save_case(panel, tmp_path / "Dataset002_Real", len(volumes))
 
 
 def run(panel, volumes, model):
@@ -137,7 +160,7 @@ def output(panel, segment_id, volume):
     new = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if n.GetID() not in before]
     assert [each.GetImageData().GetDimensions() for each in new] == [volume.GetImageData().GetDimensions()]
     assert 0 < slicer.util.arrayFromVolume(new[0]).max() <= 1
-    assert ui.measuresTable.rowCount == 2
+    assert ui.measuresTable.rowCount == ui.outputSegmentComboBox.count
 
 
 def save_case(panel, folder, files):

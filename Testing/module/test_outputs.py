@@ -154,12 +154,17 @@ def test_the_largest_part_stays_as_one_undo_step_and_still_is_prosmas(result):
     labels = islands(node, volume)
     sizes = parts(labels == 2)
     editor = panel.ui.segmentEditor
+    click(panel.ui.show3DButton)
+    untouched = scenes.surface(node, scenes.segment_ids(node)[0])
     text = largest(panel)
     assert f"{sum(sizes[1:])} voxels of 'structure 2'" in text and "structure 1" not in text
     after = scenes.label_map(node, volume)
     assert parts(after == 2) == sizes[:1]
     assert np.array_equal(after == 1, labels == 1)
     assert (labels[after == 2] == 2).all()
+    assert scenes.surface(node, scenes.segment_ids(node)[0]) is untouched, "only the changed segment's is made anew"
+    scenes.assert_surfaces_are_current(node)
+    click(panel.ui.show3DButton)
     assert "nothing to take out" in largest(panel)
     editor.undo()
     assert np.array_equal(scenes.label_map(node, volume), labels)

@@ -1,6 +1,7 @@
 """Slicer stays usable during a run: a timer of 10 ms in the event loop is never kept waiting for long."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -66,6 +67,37 @@ def test_a_timer_of_10_ms_never_waits_long_during_a_run(panel):
         job, pulse = run_under_pulse(panel, volume, timeout=60)
         assert scenes.label_map(job.segmentationNode, volume).any()
         pulse.check()
+
+
+def test_surfaces_of_a_second_result_are_made_one_at_a_time(panel):
+    """Slicer's converter cannot be divided: the longest wait is that for one surface, not for all that are shown."""
+    from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+    from ProSMASegmentationLib.ResultWriter import ResultWriter
+
+    labels = np.zeros((100, 200, 200), np.uint8)
+    grid = np.ogrid[:100, :200, :200]
+    for value, centre in enumerate(((30, 50, 50), (30, 150, 150), (70, 60, 150), (70, 150, 60), (50, 100, 100)), 1):
+        labels[sum((axis - middle) ** 2 for axis, middle in zip(grid, centre, strict=True)) < 28**2] = value
+    names = [{"value": value, "name": f"structure {value}", "color": [90, 90, 90 + value]} for value in range(1, 6)]
+    package = SimpleNamespace(id="five", name="Five", version="1", sha256="0", labels=names)
+    volume = scenes.add_volume(np.zeros(labels.shape, np.uint8))
+
+    def write(node):
+        ends, pulse = [], Pulse(panel)
+        EventLoopTask(ResultWriter(volume, package, node).write(labels, [0, 0, 0]), ends.append, ends.append).start()
+        processEvents(until=lambda: ends, timeout=60)
+        processEvents()
+        pulse.stop()
+        return ends[0], max(pulse.work)[0]
+
+    node, _work = write(None)
+    began = time.thread_time()
+    node.CreateClosedSurfaceRepresentation()
+    all_at_once = time.thread_time() - began
+    again, longest = write(node)
+    assert again is node
+    assert longest < all_at_once / 2
+    scenes.assert_surfaces_are_current(node)
 
 
 @pytest.mark.slow

@@ -277,32 +277,22 @@ def test_shown_surfaces_stay_while_the_slider_moves_and_that_of_the_segment_foll
     panel, _volume, node = result
     node.CreateClosedSurfaceRepresentation()
     first, other = scenes.segment_ids(node)
-    kept = surface(node, other)
-    before = surface(node, first)
+    kept = scenes.surface(node, other)
+    before = scenes.surface(node, first)
     slider = panel._sensitivity.slider(first)
     slider.setSliderDown(True)
     slider.setValue(-40)
-    assert surface(node, first) is before and surface(node, other) is kept
+    assert scenes.surface(node, first) is before and scenes.surface(node, other) is kept
     slider.setSliderDown(False)
     settle(panel)
-    assert surface(node, other) is kept, "only one is made anew"
-    shrunk = surface(node, first)
+    assert scenes.surface(node, other) is kept, "only one is made anew"
+    shrunk = scenes.surface(node, first)
     assert shrunk is not before
     node.RemoveClosedSurfaceRepresentation()
     node.CreateClosedSurfaceRepresentation()
-    assert np.array_equal(points(shrunk), points(surface(node, first)))
+    assert np.array_equal(scenes.points(shrunk), scenes.points(scenes.surface(node, first)))
     drag(panel, first, 1, -2)
-    assert np.array_equal(points(shrunk), points(surface(node, first))), "back to where it was"
-
-
-def surface(node, segment_id):
-    return node.GetSegmentation().GetSegment(segment_id).GetRepresentation("Closed surface")
-
-
-def points(poly_data):
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    return vtk_to_numpy(poly_data.GetPoints().GetData())
+    assert np.array_equal(scenes.points(shrunk), scenes.points(scenes.surface(node, first))), "back to where it was"
 
 
 @pytest.mark.parametrize("gone", ["segment", "node", "scene"])
@@ -403,8 +393,11 @@ def test_the_button_puts_all_sliders_back(result):
     labels = scenes.label_map(node, volume)
     for segment_id in scenes.segment_ids(node):
         drag(panel, segment_id, -2)
+    click(panel.ui.show3DButton)
     click(panel.ui.resetSensitivityButton)
+    processEvents(until=lambda: panel._sensitivity._resetting._ended)
     settle(panel)
+    scenes.assert_surfaces_are_current(node)
     assert np.array_equal(scenes.label_map(node, volume), labels)
     assert not panel.ui.resetSensitivityButton.enabled
 
