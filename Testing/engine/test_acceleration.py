@@ -24,6 +24,7 @@ CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 DATA = {  # of the bundled models
     "breast-lesion-us": "busi",
     "gland-histology": "glas",
+    "glioma-flair": "lgg_flair3d",
     "head-neck-oar-ct": "openkbp_ct_oar",
     "hippocampus-mr": "hippocampus",
     "polyp-colonoscopy": "kvasir_seg",
