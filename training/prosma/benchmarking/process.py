@@ -47,9 +47,12 @@ def measure(task: dict) -> dict:
 
 
 def measured_apart(tasks: list[dict], threads: int, python: str = sys.executable) -> list[dict]:
-    """`measure` of each task, one after the other, in one new process; where it fails, rows with a `problem`."""
+    """`measure` of each task, one after the other, in one new process; where it fails, rows with a `problem`.
+
+    How threads wait is for each to decide: what `import_torch` has set in this process does not reach others' programs.
+    """
     environment = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")},
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join([str(ENGINE), *filter(None, [os.environ.get("PYTHONPATH")])]),

@@ -135,7 +135,7 @@ def prosma(volume: np.ndarray, task: dict):
 
 def monai(volume: np.ndarray, task: dict):
     """MONAI's SlidingWindowInferer with its AttentionUnet, from a normalised float32 tensor to labels."""
-    torch = import_torch()
+    import torch  # as others do, without what `import_torch` sets
     from monai.inferers import SlidingWindowInferer
     from monai.networks.nets import AttentionUnet
 
@@ -153,7 +153,7 @@ def monai(volume: np.ndarray, task: dict):
 
 def nnunet(volume: np.ndarray, task: dict):
     """nnU-Net v2's predictor with its plain U-Net, without mirroring, from a normalised float32 tensor to labels."""
-    torch = import_torch()
+    import torch  # as others do, without what `import_torch` sets
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
