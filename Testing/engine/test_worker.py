@@ -401,6 +401,19 @@ def test_too_little_memory_is_said_in_words_and_the_engine_makes_room_for_a_new_
     assert engine.process.wait(timeout=30) == 0
 
 
+def test_a_volume_refused_for_its_size_does_not_end_the_engine(tiny, tmp_path, volume):
+    code = (
+        "import sys; from prosma import segmenter; from prosma.worker import main\n"
+        "sizes = iter([1000]); segmenter.physical_memory = lambda: next(sizes, 0); main(sys.argv[1:])"
+    )
+    engine = Engine(code=code)
+    engine.segment("a", tiny, tmp_path / "one", volume)
+    assert engine.answer("a")[0]["code"] == "out_of_memory"
+    engine.segment("b", tiny, tmp_path / "two", volume)
+    assert engine.answer("b")[0]["event"] == "result"
+    engine.close()
+
+
 # --- start ----------------------------------------------------------------------------------------------------------
 
 

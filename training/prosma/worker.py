@@ -21,6 +21,7 @@ import traceback
 from . import __version__
 from .errors import Cancelled, EngineError, bad_request
 from .jobfiles import REFINING, Job
+from .memory import means_out_of_memory
 
 NICENESS = 5  # the panel comes first
 KEPT_MODELS = 2
@@ -125,7 +126,7 @@ class Worker:
     # --- the working thread
 
     def run(self) -> None:
-        """Do jobs in order, for ever; the reading thread ends the process."""
+        """Do jobs in order, until the reading thread ends the process, or until memory did not suffice for one."""
         actions = {
             "describe": self._describe,
             "segment": self._segment,
@@ -138,9 +139,11 @@ class Worker:
                 if job.cancelled.is_set():
                     continue
                 job.started = True
+            lacked_memory = False
             try:
                 event = actions[job.request["do"]](job)
             except BaseException as error:
+                lacked_memory = means_out_of_memory(error.__cause__ or error)
                 if not isinstance(error, EngineError):
                     traceback.print_exc()
                 job.remove_made()
@@ -149,7 +152,7 @@ class Worker:
                 del self.jobs[job.id]
                 last = not self.jobs
             self.channel.send(id=job.id, **event)
-            if last and event.get("code") == "out_of_memory":
+            if last and lacked_memory:
                 # oneDNN never tries again what it once found no memory to compile. A new engine does.
                 os._exit(0)
 
