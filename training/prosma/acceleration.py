@@ -117,12 +117,12 @@ def half_pays(fast: FastNetwork, device: torch.device) -> bool:
 
     image = trial_image(fast.plain, TRIAL_SIZES[fast.plain.spatial_dims]).to(device)
     weights = zlib.crc32(b"".join(p.detach().cpu().numpy().tobytes() for p in fast.plain.parameters()))
+    place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
+    question = f"precision of network {weights:08x} on {place}, images from {max(image.shape)}"
     try:
-        return tuning.answered(f"precision of network {weights:08x}, images from {max(image.shape)}", better) == "half"
-    except (
-        RuntimeError
-    ):  # no such operation, or too little memory for the trial: nothing is known, and nothing remembered
-        return False
+        return tuning.answered(question, better) == "half"
+    except RuntimeError:
+        return False  # no such operation, or too little memory for the trial: nothing is known, and nothing remembered
 
 
 def has_fast_way(x: Tensor) -> bool:
@@ -406,10 +406,9 @@ def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
     channels, width = x.shape[1], x.shape[-1] // a.shape[-1]
     results = []
     gates = a.movedim(1, -1)
-    for axis, steps in enumerate(
-        [fine // coarse for fine, coarse in zip(x.shape[2:-1], a.shape[2:-1], strict=True)], 1
-    ):
-        gates = gates if steps == 1 else gates.repeat_interleave(steps, dim=axis)
+    for axis in range(1, x.ndim - 2):
+        if (steps := x.shape[axis + 1] // gates.shape[axis]) > 1:
+            gates = gates.repeat_interleave(steps, dim=axis)
     for number, (sample, gate) in enumerate(zip(x.split(1), gates.split(1), strict=True)):
         kernel = torch.eye(channels) if factor is None else torch.diag(factor[number])
         kernel = kernel.to(x.dtype).repeat(width, 1)[(..., *[None] * (x.ndim - 2))]

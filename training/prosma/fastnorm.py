@@ -88,6 +88,7 @@ def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[
 
 
 def is_small(x: Tensor) -> bool:
+    """Whether PyTorch's own norm serves for (B, C, S)."""
     return x[0, 0].numel() <= SMALL
 
 
