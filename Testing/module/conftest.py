@@ -64,9 +64,11 @@ def private_home(models, monkeypatch):
 
 @pytest.fixture
 def panel(widget):
-    """The panel in an empty scene, with a running engine and the model ``tiny`` chosen."""
+    """The panel in an empty scene, with a running engine, the model ``tiny`` chosen and no licence accepted yet."""
+    import qt
     import slicer
 
+    qt.QSettings().remove("ProSMASegmentation/AcceptedLicence")
     headless_slicer.newScene()
     slicer.util.selectModule("ProSMASegmentation")
     current = slicer.modules.ProSMASegmentationWidget  # another object after a reload
