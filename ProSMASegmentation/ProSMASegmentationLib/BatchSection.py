@@ -21,16 +21,18 @@ class BatchSection:
     :param ui: the panel's widgets, whose names begin with ``batch``.
     :param logic: the module's logic.
     :param choices: function that gives what is chosen in the panel: (model package, volumes, segmentation node, device).
+    :param mirror: function that gives whether the images are segmented mirrored too.
     :param mayStart: function that asks what has to be asked first; whether to go on.
     :param onShow: called with (volume node, segmentation node) of the result that was clicked.
 
     Public: ``queue``, the BatchQueue that runs or ran last, or None.
     """
 
-    def __init__(self, ui, logic, choices, mayStart, onShow):
+    def __init__(self, ui, logic, choices, mirror, mayStart, onShow):
         self._ui = ui
         self._logic = logic
         self._choices = choices
+        self._mirror = mirror
         self._mayStart = mayStart
         self._onShow = onShow
         self.queue = None
@@ -120,7 +122,7 @@ class BatchSection:
             source, folder = self._source(), self._resultsFolder()
             if not self._mayStart():
                 return
-            self.queue = self._logic.batch(source, package, folder, device, wait=False)
+            self.queue = self._logic.batch(source, package, folder, device, wait=False, mirror=self._mirror())
         except ProSMAError as error:
             showText(self._ui.batchLabel, str(error), ERROR)
             return

@@ -22,17 +22,17 @@ class BatchOptions:
     """What the items of a batch have in common.
 
     :param logic: SegmentationLogic. :param package: the model's. :param device: as for ``segment``.
-    :param folder: Path for the results; None for nodes of the scene.
+    :param folder: Path for the results; None for nodes of the scene. :param mirror: as for ``segment``.
 
     ``run``: how each image is segmented; a result that was made otherwise counts as another one.
     """
 
-    def __init__(self, logic, package, device, folder=None):
+    def __init__(self, logic, package, device, folder=None, mirror=False):
         self.logic = logic
         self.package = package
         self.device = device
         self.folder = Path(folder) if folder else None
-        self.run = {"overlap": logic.OVERLAP, "mirror": False, "roi": None}
+        self.run = {"overlap": logic.OVERLAP, "mirror": mirror, "roi": None}
 
 
 class LoadedVolumes:

@@ -94,8 +94,9 @@ class VolumeTask(_VolumesTask):
             and any(tag(segment, TAG_INPUT) and tag(segment, TAG_MODEL) == modelId for segment in segmentsOf(node))
         ]
         output = earlier[-1] if earlier else None
-        return self._batch.logic.segment(
-            self._volumes, self._batch.package, output, None, self._batch.device, wait=False
+        batch = self._batch
+        return batch.logic.segment(
+            self._volumes, batch.package, output, None, batch.device, wait=False, mirror=batch.run["mirror"]
         )
 
     def finish(self, job):

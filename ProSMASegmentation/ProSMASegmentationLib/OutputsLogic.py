@@ -29,6 +29,8 @@ class OutputsLogic:
     def gateMap(self, volumeNode, model="hippocampus-mr", roi=None, device="auto", wait=True):
         """Run a model for a volume of the share of skip features that its gates let pass, 0 to 1.
 
+        It is that of the image itself: the gates of mirrored images, which ``segment`` can average over, have no part.
+
         :param volumeNode, model, roi, device, wait: as for ``segment``.
         :return: the new volume node, or with wait=False the GateMapJob.
         :raises ProSMAError: as ``segment``, and ``no_gates``.

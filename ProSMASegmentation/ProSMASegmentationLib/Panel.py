@@ -12,6 +12,7 @@ from ProSMASegmentationLib.EditorSection import EditorSection
 from ProSMASegmentationLib.EngineClient import EngineClient
 from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.LearnSection import LearnSection
+from ProSMASegmentationLib.MirrorBox import MirrorBox
 from ProSMASegmentationLib.ModelFit import ModelFit
 from ProSMASegmentationLib.ModelPicker import ModelPicker
 from ProSMASegmentationLib.OutputsSection import OutputsSection
@@ -60,7 +61,10 @@ class Panel(VTKObservationMixin):
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._picker = ModelPicker(ui, logic.library, self._onModelChosen, self._showError)
         self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
-        self.batch = BatchSection(ui, logic, self._choices, self._askFirst, self._showCase)
+        self._mirror = MirrorBox(ui.mirrorCheckBox, self._onMirror)
+        self.batch = BatchSection(
+            ui, logic, self._choices, lambda: self._mirror.current, self._askFirst, self._showCase
+        )
         self._connect()
         self._showIdle()
         logic.engine.addObserver(self._onEngineChanged)
@@ -171,6 +175,7 @@ class Panel(VTKObservationMixin):
         self._showSegmentation(parameters.outputSegmentation)
         self._editor.show(parameters.outputSegmentation, parameters.inputVolume)
         self._showChannelSelectors()
+        self._mirror.show(self._package, parameters.mirror)
         self._watch([*self._chosenVolumes(), parameters.roi])
         self.batch.setRoi(parameters.roi)
         self._learn.update()
@@ -244,6 +249,10 @@ class Panel(VTKObservationMixin):
         if self._parameters is not None:
             self._parameters.model = modelId
         self._preload()
+
+    def _onMirror(self, checked):
+        if self._parameters is not None:
+            self._parameters.mirror = checked
 
     def _onRoiAdded(self, node):
         """A new ROI starts on the chosen volume, no larger than the model expects."""
@@ -349,6 +358,7 @@ class Panel(VTKObservationMixin):
                 parameters.roi,
                 self._devices.current,
                 wait=False,
+                mirror=self._mirror.current,
             )
         except ProSMAError as error:
             self._showError(error)

@@ -15,6 +15,7 @@ class ParameterNode:
     model: id of the chosen model.
     roi: the part of the volume to segment, or None for all of it.
     outputSegmentation: where the result goes, or None for a new segmentation.
+    mirror: whether the image is segmented mirrored too, with models that can.
     keepLargestPart: whether only the largest part of each segment is kept after a run.
     """
 
@@ -25,4 +26,5 @@ class ParameterNode:
     model: str = ""
     roi: slicer.vtkMRMLMarkupsROINode
     outputSegmentation: slicer.vtkMRMLSegmentationNode
+    mirror: bool = False
     keepLargestPart: bool = False

@@ -44,7 +44,16 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
     def activeJobs(self):
         return list(self._jobs)
 
-    def segment(self, volumeNode, model="hippocampus-mr", outputSegmentation=None, roi=None, device="auto", wait=True):
+    def segment(
+        self,
+        volumeNode,
+        model="hippocampus-mr",
+        outputSegmentation=None,
+        roi=None,
+        device="auto",
+        wait=True,
+        mirror=False,
+    ):
         """Segment a volume.
 
         :param volumeNode: a scalar or vector volume node; a list of them for a model of several channels.
@@ -54,6 +63,8 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         :param roi: markups ROI node, or None for the whole volume.
         :param device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         :param wait: process events until the result is there. Else return at once.
+        :param mirror: segment the image mirrored too, and average; 2 to 8 times the work. A model that was not trained
+          with flips leaves it out, and says so in the job's ``result["notices"]``.
         :return: the segmentation node, or with wait=False the SegmentationJob.
         :raises ProSMAError: with ``code``, ``message`` and ``remedy``; the scene is then as it was before.
         """
@@ -61,7 +72,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         size = [high - low for low, high in box] if box else readers[0].dimensions
         keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
         outputs = ["probabilities"] if keep else []
-        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": False, "outputs": outputs}
+        request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}
         options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
         writer = ResultWriter(readers[0].node, package, outputSegmentation, options)
         writer.check()
@@ -84,16 +95,16 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         self.library.checkLicence(package)
         return package, readers, box
 
-    def batch(self, source=None, model="hippocampus-mr", outputFolder=None, device="auto", wait=True):
+    def batch(self, source=None, model="hippocampus-mr", outputFolder=None, device="auto", wait=True, mirror=False):
         """Segment many images. One that fails does not stop the others; see ``failures`` of the returned batch.
 
-        What an earlier call has finished, from the same image with the same model, is not computed again. Files that
-        ProSMA did not write, and results that somebody changed since, are never replaced.
+        What an earlier call has finished, from the same image with the same model and ``mirror``, is not computed
+        again. Files that ProSMA did not write, and results that somebody changed since, are never replaced.
 
         :param source: a list of volume nodes (all loaded volumes by default), a sequence or sequence browser node, or
           the path of a folder of images.
         :param outputFolder: for ``.seg.nrrd`` files; None for nodes in the scene, which a folder of images cannot have.
-        :param model, device: as for ``segment``.
+        :param model, device, mirror: as for ``segment``.
         :param wait: process events until all is done. Else return at once.
         :return: the BatchQueue, with ``items`` and ``failures`` (each with ``name``, ``state``, ``error``,
           ``segmentationNode`` or ``output``).
@@ -101,7 +112,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         """
         package = self.library.resolve(model)
         self.library.checkLicence(package)
-        queue = BatchQueue(sourceOf(source), BatchOptions(self, package, device, outputFolder))
+        queue = BatchQueue(sourceOf(source), BatchOptions(self, package, device, outputFolder, mirror))
         self._batches.append(queue)
         queue.onEnd.append(self._batches.remove)
         queue.start()

@@ -38,6 +38,7 @@ def models(tmp_path_factory):
             intensity={"rule": "range", "low": 0, "high": 255},
         ),
         two=make_tiny_package(folder / "two", channels=2, id="two", name="Two channels"),
+        flips=make_tiny_package(folder / "flips", id="flips", name="Flips", mirror_axes=[0, 2]),
         asking=make_tiny_package(folder / "asking", id="asking", name="Asking", accept_licence=True),
         small=make_tiny_package(
             folder / "small", id="small", name="Small", field_of_view={"min_mm": [20, 20, 20], "max_mm": [40, 40, 40]}
