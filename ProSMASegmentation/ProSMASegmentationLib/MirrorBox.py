@@ -27,8 +27,8 @@ class MirrorBox:
 
 def _gain(axes):
     return _(
-        "The image is segmented mirrored too, and the answers are averaged: borders get a little better, "
-        "and Review finds more of the errors. It takes about {times} times as long."
+        "The image is segmented mirrored too, and the answers are averaged: borders get a little better. "
+        "It takes about {times} times as long."
     ).format(times=2**axes)
 
 
