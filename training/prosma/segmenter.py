@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .allocator import keep_freed_memory, release_freed_memory
+from .allocator import freed_memory_kept, let_large_blocks_go, release_freed_memory
 from .bundle import ModelPackage, PackageError, resolve
 from .devices import choose_device, core_count, import_torch
 from .errors import Cancelled, EngineError
@@ -26,6 +27,8 @@ Progress = Callable[[str, float, "float | None"], None]
 MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread,
 LEAST_MONITORED_STEP = 4  # and from every fourth at most: collecting them costs 6 % of a tile's time
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+TIDIED_EVERY = 6  # tiles, after which freed memory goes back: its pieces drift, and more and more pages are in use
 
 
 @dataclass
@@ -59,13 +62,13 @@ class Segmenter:
         package: a ModelPackage, the id of a bundled or imported model, or a package's path.
         device: `auto`, `cpu` or `cuda`; a CUDA card is used only if a kernel really runs on it.
 
-    On Linux with glibc the process's allocator is told to keep large blocks, which halves the network's time.
+    On Linux with glibc the process's allocator is told to keep the network's large blocks, which halves its time.
     Raises EngineError: no_torch, no_device, bad_model, out_of_memory.
     """
 
     def __init__(self, package: ModelPackage | str | os.PathLike, device: str = "auto") -> None:
         torch = import_torch()
-        keep_freed_memory()
+        let_large_blocks_go()
         if "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(core_count())
         self.device, self.device_notices = choose_device(device)
@@ -87,6 +90,7 @@ class Segmenter:
                 "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
             ) from error
         self.classes = len(self.package.labels) + 1
+        self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
         self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
         self._move_to(self.device)
 
@@ -332,11 +336,10 @@ class _Run:
         flat = self.model["dimension"] == 2
         every = monitored_every(tiles, "gate_map" in self.outputs)
         number = itertools.count()
+        calls = itertools.count()
 
-        def predict(tile: np.ndarray) -> np.ndarray:
-            began = time.perf_counter()
-            batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
-            batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
+        def answer(batch):
+            """The scores of a batch as an array."""
             with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.float16, enabled=self.effort.half):
                 if next(number) % every == 0:
                     with monitor:
@@ -350,11 +353,27 @@ class _Run:
                     flipped = self._probabilities(network, batch.flip(axes), layout).flip(axes)
                     scores[:, : flipped.shape[1]] += flipped
                 scores[:, : self.segmenter.classes] /= len(self.flips)
-                result = (scores.permute(1, 2, 3, 0) if flat else scores[0]).float().cpu().numpy()
+                return (scores.permute(1, 2, 3, 0) if flat else scores[0]).float().cpu().numpy()
+
+        def predict(tile: np.ndarray) -> np.ndarray:
+            began = time.perf_counter()
+            batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
+            batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
+            with self._memory_for(tuple(batch.shape)):
+                result = answer(batch)
+            if next(calls) % TIDIED_EVERY == 1:
+                release_freed_memory()
             self.seconds["network"] += time.perf_counter() - began
             return result
 
         return predict
+
+    def _memory_for(self, shape: tuple[int, ...]):
+        """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks."""
+        if shape in self.segmenter.seen_shapes:
+            return freed_memory_kept()
+        self.segmenter.seen_shapes.add(shape)
+        return contextlib.nullcontext()
 
     def _probabilities(self, network, batch, layout):
         return class_planes(network(batch.contiguous(memory_format=layout)).float()).softmax(dim=1)

@@ -6,6 +6,7 @@ The file is a help and no more: without it, or where it cannot be written, the m
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import platform
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from .allocator import freed_memory_kept
 from .bundle import user_folder
 from .writing import replaced_when_whole
 
@@ -55,8 +57,8 @@ def measure(ways: dict[str, Callable[[], object]]) -> str:
     The time is this thread's own: it does its share of every parallel loop, and does not count what other programs take.
     """
     best = dict.fromkeys(ways, float("inf"))
-    for number in range(ROUNDS + 1):
-        for name, way in ways.items():
+    with freed_memory_kept():
+        for number, (name, way) in itertools.product(range(ROUNDS + 1), ways.items()):
             began = time.thread_time()
             way()
             if number:
