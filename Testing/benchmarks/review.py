@@ -1,6 +1,6 @@
 """How many of the really wrong voxels lie in the regions that Review shows first.
 
-    python Testing/benchmarks/review.py MODEL DIR [MODEL DIR ...] [--split test] [--draws 20] [--mirror] [--json FILE] \\
+    python Testing/benchmarks/review.py MODEL DIR [MODEL DIR ...] [--split test] [--draws 20] [--json FILE] \\
         [--markdown Testing/benchmarks/REVIEW.md]
 
 For each MODEL the folder of its data; several folders in one DIR have a colon between them (a semicolon on Windows).
@@ -34,10 +34,8 @@ def main() -> int:
     reports = []
     try:
         for model, data in zip(options.pairs[::2], options.pairs[1::2], strict=True):
-            for mirror in (False, True) if options.mirror else (False,):
-                if report := measure_split(model, data.split(os.pathsep), mirror, options):
-                    reports.append(report)
-                    print(describe(report), flush=True)
+            reports.append(measure_split(model, data.split(os.pathsep), options))
+            print(describe(reports[-1]), flush=True)
     except (EngineError, DatasetError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -54,7 +52,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--split", default="test")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--draws", type=int, default=20, help="of random regions, for each case")
-    parser.add_argument("--mirror", action="store_true", help="beside it with answers averaged over flips")
     parser.add_argument("--json", metavar="FILE", help="write the report, case by case")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the tables to a page")
     options = parser.parse_args()
@@ -63,20 +60,17 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure_split(model: str, folders: list[str], mirror: bool, options: argparse.Namespace) -> dict | None:
-    """All cases of one model's split; None for mirroring with a model that does not mirror."""
+def measure_split(model: str, folders: list[str], options: argparse.Namespace) -> dict:
+    """All cases of one model's split."""
     segmenter = Segmenter(model, options.device)
-    if mirror and not segmenter.package.model.get("mirror_axes"):
-        return None
     rows = []
     for number, case in enumerate(LabelledFolder.open(folders).split(options.split)):
         image, reference = read_case(case, segmenter.package.model)
-        result = segmenter.segment(image, outputs=("probabilities",), mirror=mirror)
+        result = segmenter.segment(image, outputs=("probabilities",))
         spacing = (1.0, 1.0, 1.0) if case.is_photograph else image.spacing
         measured = measure(result.probabilities, result.labels, reference, spacing, options.draws, seed=number)
         rows.append({"case": case.id, **measured})
-    name = segmenter.package.id + (", mirrored" if mirror else "")
-    return {"model": name, "split": options.split, "regions": REGIONS, **summary(rows), "rows": rows}
+    return {"model": segmenter.package.id, "split": options.split, "regions": REGIONS, **summary(rows), "rows": rows}
 
 
 def measure(probabilities, labels, reference, spacing, draws: int, seed: int) -> dict:
@@ -229,7 +223,7 @@ def page(reports: list[dict], options: argparse.Namespace) -> str:
         f"Written by `Testing/benchmarks/review.py`, split '{options.split}', {options.draws} random draws for each case. "
         f"Of all wrong voxels of the split, the share in the first {REGIONS} regions of each case; in as many of the same "
         "size at random places of the border; and at best, where the errors are known. The tool's docstring says what places "
-        "and voxels are. Mirrored: the model's answers were averaged over flipped images, as the panel's *Mirror* does.",
+        "and voxels are.",
     ]
     for name in ("places", "voxels"):
         lines += [
