@@ -65,7 +65,10 @@ def private_home(models, monkeypatch):
 
 @pytest.fixture
 def panel(widget):
-    """The panel in an empty scene, with a running engine, the model ``tiny`` chosen and no licence accepted yet."""
+    """The panel in an empty scene, with a running engine and the model ``tiny`` chosen, whatever ran before.
+
+    The set-up section is closed, and no licence is accepted yet.
+    """
     import qt
     import slicer
 
@@ -76,6 +79,8 @@ def panel(widget):
     current.panel.logic.engine.start()
     wait(lambda: current.panel.logic.engine.state == "ready", TORCH_SECONDS)
     scenes.choose(current.panel, "tiny")
+    if not current.panel.ui.setupCollapsibleButton.collapsed:
+        headless_slicer.click(current.panel.ui.setupCollapsibleButton)
     yield current.panel
     if current.panel.job is not None:
         current.panel.job.cancel()
