@@ -217,7 +217,10 @@ def test_half_precision_is_near_and_only_used_where_the_processor_has_it(grid):
 
 
 class Work(TorchDispatchMode):
-    """Counts convolutions, those that dilate in 3D, and the bytes of new tensors."""
+    """Counts convolutions, those that dilate in 3D, and the bytes of new tensors.
+
+    The network's `empty_like` do not count: they keep addresses free and are never written to.
+    """
 
     def __init__(self):
         super().__init__()
@@ -240,7 +243,11 @@ class Work(TorchDispatchMode):
             self.dilated += len(numbers) >= 3 and len(numbers[2]) == 3 and max(numbers[2]) > 1
         known = {value.untyped_storage().data_ptr() for value in arguments if isinstance(value, torch.Tensor)}
         for value in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(value, torch.Tensor) and value.untyped_storage().data_ptr() not in known:
+            if (
+                name != "empty_like"
+                and isinstance(value, torch.Tensor)
+                and value.untyped_storage().data_ptr() not in known
+            ):
                 self.bytes += value.untyped_storage().nbytes()
         return result
 

@@ -491,12 +491,16 @@ class FastNetwork(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         shape = x.shape[2:]
         x = pad_to_multiple(x, self.plain.divisor)
-        features = []
+        features, rooms = [], []
         for block in self.encoder:
             x = block([x])
             features.append(x)
+            # Never touched: keeps smaller features from splitting memory that the decoder needs in one piece.
+            rooms.append(torch.empty_like(x))
         features.pop()
+        rooms.pop()
         for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
+            rooms.pop()
             inputs = [functools.partial(upsampling, x), features.pop()]
             if len(self.gates):
                 if self.gates[level].on_skip:

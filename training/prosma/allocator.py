@@ -44,7 +44,7 @@ def freed_memory_kept() -> Iterator[None]:
     """As `keep_freed_memory`, inside a network's call alone, so that nothing else comes to lie between its blocks.
 
     Arrays that outlive the call, allocated in between, would break up what the next one needs: with large blocks kept all
-    the time the peak of 18 tiles of 96^3 was 350 to 390 MB, like this 250 to 320.
+    the time the peak of 18 tiles of 96^3 was 350 to 390 MB, like this 250 to 340, mostly 250.
     """
     _reuse_large_blocks(True)
     try:
