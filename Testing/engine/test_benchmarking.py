@@ -99,3 +99,17 @@ def test_the_command_measures_and_writes(tmp_path):
     assert "problem" in rows["nnU-Net, as shipped"] or rows["nnU-Net, as shipped"]["tiles"] >= 1
     assert report["click"]["warm"]["network_wall"] > 0
     assert "A whole volume of 100 x 100 x 96, 2 classes" in (tmp_path / "a.md").read_text()
+
+
+def test_what_another_processor_measured_is_shown_and_never_overwritten(tmp_path, capsys):
+    machine = {**MACHINE, "python": "3.11", "torch": "2", "card": None}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({"date": "d", "machine": machine, "clock": "wall", "notes": ["A note."]}))
+    before = path.read_bytes()
+    assert main(["benchmark", "--only", "click", "--json", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert "another processor (P)" in error and "Name another file" in error
+    assert main(["benchmark", "--only", "--json", str(path)]) == 0
+    shown = capsys.readouterr().out
+    assert "A note." in shown and "\nP" in shown
+    assert path.read_bytes() == before

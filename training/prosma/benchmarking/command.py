@@ -92,8 +92,8 @@ def run_benchmark(options: argparse.Namespace) -> int:
         "click": lambda: measure_click(SHAPE if full else CLICK_SHAPE, CLASSES, threads),
     }
     if options.json:
-        earlier = earlier_parts(options.json, report["machine"])
-        report = {**earlier, **report} if options.only else {**report, **earlier}
+        earlier = earlier_parts(options.json)
+        report = {**same_processor(earlier, report, options.json), **report} if options.only else {**report, **earlier}
     for part in options.only:
         tell(f"measuring: {part}")
         report[part] = measure[part]()
@@ -106,14 +106,22 @@ def run_benchmark(options: argparse.Namespace) -> int:
     return 0
 
 
-def earlier_parts(path: Path, machine: dict) -> dict:
-    """What earlier runs with `--only` wrote to the same file on the same processor, and `notes` that a person added."""
+def earlier_parts(path: Path) -> dict:
+    """What earlier runs wrote to the same file, and `notes` that a person added."""
     try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if earlier.get("machine", {}).get("processor") != machine["processor"]:
-        return {}
+
+
+def same_processor(earlier: dict, report: dict, path: Path) -> dict:
+    """`earlier`; ValueError where it was measured on another processor than the report: tables never mix two."""
+    before, now = (each.get("machine", {}).get("processor") for each in (earlier, report))
+    if earlier and before != now:
+        raise ValueError(
+            f"{path} holds what was measured on another processor ({before or 'unknown'}), which would be lost. "
+            "Name another file, or remove this one."
+        )
     return earlier
 
 
