@@ -17,7 +17,7 @@ import numpy as np
 from .steps import finish
 
 UNCERTAIN = 48  # of 255: voxels with a smaller expected error count only in islands
-RADIUS_SHARE = 0.1  # of a region, of the radius of a ball as large as a typical label
+RADIUS_SHARE = 0.2  # of a region, of the radius of a ball as large as a typical label
 LEAST_RADIUS = 1.5  # mm where voxels have a size, and at least as many of the smallest voxel edges
 CELLS_PER_RADIUS = 2
 ISLAND_SHARE = 0.2  # an island has at most this share of its label's voxels

@@ -27,7 +27,6 @@ Progress = Callable[[str, float, "float | None"], None]
 MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread,
 LEAST_MONITORED_STEP = 4  # and from every fourth at most: collecting them costs 6 % of a tile's time
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-
 TIDIED_EVERY = 6  # tiles, after which freed memory goes back: its pieces drift, and more and more pages are in use
 
 
@@ -336,12 +335,11 @@ class _Run:
         flat = self.model["dimension"] == 2
         every = monitored_every(tiles, "gate_map" in self.outputs)
         number = itertools.count()
-        calls = itertools.count()
 
-        def answer(batch):
+        def answer(batch, monitored):
             """The scores of a batch as an array."""
             with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.float16, enabled=self.effort.half):
-                if next(number) % every == 0:
+                if monitored:
                     with monitor:
                         scores = self._probabilities(network, batch, layout)
                 else:
@@ -356,12 +354,12 @@ class _Run:
                 return (scores.permute(1, 2, 3, 0) if flat else scores[0]).float().cpu().numpy()
 
         def predict(tile: np.ndarray) -> np.ndarray:
-            began = time.perf_counter()
+            began, this = time.perf_counter(), next(number)
             batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
             batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
             with self._memory_for(tuple(batch.shape)):
-                result = answer(batch)
-            if next(calls) % TIDIED_EVERY == 1:
+                result = answer(batch, this % every == 0)
+            if this % TIDIED_EVERY == 1:
                 release_freed_memory()
             self.seconds["network"] += time.perf_counter() - began
             return result
