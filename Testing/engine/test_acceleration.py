@@ -269,8 +269,8 @@ def test_the_work_stays_small(arguments, as_large):
         work, before = Work.of(fast, x), Work.of(plain, x)
     levels = 3
     blocks, upsamplings, head = 4 * 2 + levels * 3, levels, 1
-    # Two projections and a stencil; the decoder's grid needs the average besides. Attention: three projections.
-    gate = {"plain": 0, "attention": 3}.get(arguments.get("skip"), 4 if "field_grid" in arguments else 3)
+    # Two projections and a stencil; the decoder's grid needs an average and repetition besides. Attention: three projections.
+    gate = {"plain": 0, "attention": 3}.get(arguments.get("skip"), 5 if "field_grid" in arguments else 3)
     assert work.convolutions == blocks + upsamplings + head + levels * gate
     assert work.dilated == 0
     assert work.names.isdisjoint({"cat", "native_group_norm", "_slow_conv3d_forward", "avg_pool3d"})

@@ -36,6 +36,7 @@ TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
 TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
+FEW_CHANNELS = 16  # up to which a convolution repeats voxels faster than a copy does
 CHANGED_LABELS = 1e-3  # share of a test image's labels that half precision may change
 
 
@@ -245,7 +246,9 @@ class FastUpsampling(FastModule):
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """(B, C, S) -> (B, C), float32."""
+    """(B, C, S) -> (B, C), float32. In bfloat16 PyTorch sums slowly: it gets the means of neighbours."""
+    if in_one_pass(x) and has_fast_way(x) and not any(size % 2 for size in x.shape[2:]):
+        x = pooled(x, [size // 2 for size in x.shape[2:]])
     return x.mean(dim=tuple(range(2, x.ndim)), dtype=torch.float32)
 
 
@@ -318,10 +321,11 @@ class FastGate(FastModule):
             a = a if factor is None else multiply_channels_(a.clone(), factor)
             return multiply_repeated_(x, a)
         field = gate.spatial.field.unnormalised(*evidence)
+        if on_decoder:
+            opened = opened_in_half if in_one_pass(field) else open_
+            return multiply_repeated_(x, opened(field, gate.spatial, factor))
         if in_one_pass(x):
             return product_in_half(x, opened_in_half(field, gate.spatial), factor)
-        if on_decoder:
-            return multiply_repeated_(x, open_(field, gate.spatial, factor, None))
         return open_(field, gate.spatial, factor, x)
 
     def channel_weights(self, coarse: Tensor, upsampling: FastUpsampling | None) -> Tensor:
@@ -331,7 +335,7 @@ class FastGate(FastModule):
         return torch.sigmoid(channel.excite(F.relu(channel.squeeze(context))))
 
 
-def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | None) -> Tensor:
+def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | None = None) -> Tensor:
     """The unnormalised field, in place, into the gate a, times ``factor`` (B, C) and ``x`` (B, C, S) where given."""
     weight, bias, scale = gate_parameters(gate)
     factor = scale if factor is None else factor if scale is None else factor * scale
@@ -345,16 +349,17 @@ def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | N
     return field
 
 
-def opened_in_half(field: Tensor, gate: SpatialGate) -> Tensor:
-    """The gate a of an unnormalised field in bfloat16."""
-    if is_small(field):
-        return open_(field, gate, None, None)
+def opened_in_half(field: Tensor, gate: SpatialGate, factor: Tensor | None = None) -> Tensor:
+    """The gate a of an unnormalised field in bfloat16, times ``factor`` (B, C) where given."""
     weight, bias, scale = gate_parameters(gate)
     known = {"box": ("hardtanh", [0.0, 1.0]), "sigmoid": ("sigmoid", [])}
     a = normalised_in_half(field, weight, bias, gate.field.plain.norm.eps, *known.get(gate.kind, ("none", [])))
     if gate.kind not in known:
         activate_(rows(a), gate.kind)
-    return a if scale is None else multiply_channels_(a, scale.expand(len(a), -1))
+    for each in (scale, factor):
+        if each is not None:
+            multiply_channels_(a, each.expand(len(a), -1))
+    return a
 
 
 def gate_parameters(gate: SpatialGate) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -389,7 +394,7 @@ def multiply_repeated_(x: Tensor, a: Tensor) -> Tensor:
     """x *= a, which is repeated by nearest neighbour where its grid is coarser. Channels-last both."""
     x = channels_last(x)
     steps = [fine // coarse for fine, coarse in zip(x.shape[2:], a.shape[2:], strict=True)]
-    lines = a.movedim(1, -1).repeat_interleave(steps[-1], dim=-2) if steps[-1] > 1 else a.movedim(1, -1)
+    lines = repeated_along_last(a, steps[-1])
     width = x.shape[-1] * x.shape[1]
     fine = [part for pair in zip(a.shape[2:-1], steps[:-1], strict=True) for part in pair]
     coarse = [part for size in a.shape[2:-1] for part in (size, 1)]
@@ -397,28 +402,32 @@ def multiply_repeated_(x: Tensor, a: Tensor) -> Tensor:
     return x
 
 
-def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
-    """x times a, repeated as in `multiply_repeated_`, times factor (B, C), in bfloat16.
+def repeated_along_last(a: Tensor, times: int) -> Tensor:
+    """Channels-last (B, C, S), each voxel so many times along the last axis: (B, S, C), the last axis longer.
 
-    By oneDNN, which multiplies what a convolution gives by something else at no cost. Along the last axis neighbours count
-    as channels, of which the convolution makes more; along the others ``a`` is repeated first.
+    Copied voxel by voxel, a few channels take long. There a convolution by ones writes the copies as further channels.
     """
-    channels, width = x.shape[1], x.shape[-1] // a.shape[-1]
+    lines = a.movedim(1, -1)
+    if times == 1 or a.shape[1] > FEW_CHANNELS:
+        return lines.repeat_interleave(times, dim=-2)
+    ones = torch.eye(a.shape[1], dtype=a.dtype).repeat(times, 1)[(..., *[None] * (a.ndim - 2))]
+    copies = convolve(a, channels_last(ones)).movedim(1, -1)
+    return copies.reshape(*lines.shape[:-2], times * lines.shape[-2], lines.shape[-1])
+
+
+def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
+    """x times a times factor (B, C), in bfloat16: oneDNN multiplies what a convolution gives by something else in passing."""
+    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
     results = []
-    gates = a.movedim(1, -1)
-    for axis in range(1, x.ndim - 2):
-        if (steps := x.shape[axis + 1] // gates.shape[axis]) > 1:
-            gates = gates.repeat_interleave(steps, dim=axis)
-    for number, (sample, gate) in enumerate(zip(x.split(1), gates.split(1), strict=True)):
-        kernel = torch.eye(channels) if factor is None else torch.diag(factor[number])
-        kernel = kernel.to(x.dtype).repeat(width, 1)[(..., *[None] * (x.ndim - 2))]
-        wide = sample.movedim(1, -1).view(*gate.shape[:-1], width * channels).movedim(-1, 1)
-        none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
-        product = torch.ops.mkldnn._convolution_pointwise.binary(
-            gate.movedim(-1, 1), wide, channels_last(kernel), None, none, one, one, 1, "mul", 1.0, None, [], None
+    for number, (sample, gate) in enumerate(zip(x.split(1), a.split(1), strict=True)):
+        kernel = torch.eye(x.shape[1]) if factor is None else torch.diag(factor[number])
+        kernel = channels_last(kernel.to(x.dtype)[(..., *[None] * len(one))])
+        results.append(
+            torch.ops.mkldnn._convolution_pointwise.binary(
+                gate, sample, kernel, None, none, one, one, 1, "mul", 1.0, None, [], None
+            )
         )
-        results.append(channels_last(product).movedim(1, -1).view(1, *x.shape[2:], channels).movedim(-1, 1))
-    return results[0] if len(results) == 1 else channels_last(torch.cat(results))
+    return channels_last(results[0] if len(results) == 1 else torch.cat(results))
 
 
 def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:
