@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 PIECE_BYTES = 1 << 20  # for each thread: what a core's level-2 cache holds
+FEW = 1 << 10  # voxels below which PyTorch's group norm runs through memory channel by channel, 5 to 30 times slower
 SMALL = 1 << 14  # voxels up to which PyTorch's sums are accurate (1e-5) and one call for a batch is quicker
 
 
@@ -74,7 +75,11 @@ def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[
     Yields each piece's rows while it is in the cache, with the samples and the planes (of the first spatial axis) it holds.
     """
     if is_small(x):
-        x.copy_(F.group_norm(x, x.shape[1], weight, bias, eps))
+        if x[0, 0].numel() < FEW:
+            for sample in x.split(1):
+                sample.copy_(torch.batch_norm(sample, weight, bias, None, None, True, 0.0, eps, False))
+        else:
+            x.copy_(F.group_norm(x, x.shape[1], weight, bias, eps))
         yield rows(x), slice(None), slice(None)
         return
     for number, sample in enumerate(x.split(1)):

@@ -11,14 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..devices import import_torch
+from ..segmenter import TIDIED_EVERY
 from .click import measure_click
 from .machine import describe_machine
 from .process import measured_apart
 from .report import markdown
+from .subjects import WARM_TILES
 
 SHAPE, CLASSES = (256, 256, 160), 5
 PARTS = ("forward", "whole", "growth", "click")
-TIMED_TILES = 3  # of each run, unless --full
+TIMED_TILES = WARM_TILES + TIDIED_EVERY  # of each run, unless --full: one round of what our tiles do in turn
 SIZES = ((64, 64, 64), (96, 96, 96), (128, 128, 96), (192, 192, 128), SHAPE)
 LARGE = (512, 512, 300)
 MANY_CLASSES = 25
