@@ -1,16 +1,17 @@
 """What a forward pass costs: plain, attention and ProSMA skips, as PyTorch runs them and accelerated, in 2D and 3D.
 
-All networks run in turn, round after round; times are medians, beside the best, and ratios are medians of the rounds'
-ratios. With one thread (the default) the time is that of the thread, so that other programs disturb less. "As it is" is
-the plain network in PyTorch's default layout, with the same allocator setting as the fast one. The processor's peak is
-the fastest of a large matrix product (2048^3, by the BLAS of PyTorch) and of a convolution of 128 to 128 channels by
-oneDNN, measured in the same rounds; the share of it counts the multiplications of the plain network, not the zeros
-between dilated taps. Weights are random.
+All networks run in turn, round after round; times are medians, beside the best, and ratios and shares of the peak are
+medians of those within a round. With one thread (the default) the time is that of the thread, so that other programs
+disturb less. "As it is" is the plain network in PyTorch's default layout, with the same allocator setting as the fast
+one. The processor's peak is that of the faster of a large matrix product (2048^3, by the BLAS of PyTorch) and of a
+convolution of 128 to 128 channels by oneDNN, measured in the same rounds; the share of it counts the multiplications of
+the plain network, not the zeros between dilated taps. Weights are random.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -45,22 +46,29 @@ def measure_forward(rounds: int, threads: int, shapes: dict[str, tuple[int, ...]
 def measure(shape: tuple[int, ...], rounds: int, threads: int) -> dict:
     """Median milliseconds of each network and way, ratios to the plain network the same way, share of the peak."""
     image = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    half = computes_in_half(image.device)
+    plain = {name: ProSMAUNet(len(shape) - 2, 1, CLASSES, SMALL, **more).eval() for name, more in SKIPS.items()}
+    work = {name: floating_point_operations(network, image) for name, network in plain.items()}
+    probes = peak_probes()
+    ways = {"fast": "float32", "fast, bfloat16": "half"}
+    if not computes_in_half(image.device):
+        del ways["fast, bfloat16"]
+    # What is compared runs within a second: on a shared computer the speed changes from one to the next.
     runs: dict[tuple[str, str], Callable[[], object]] = {}
-    work = {}
-    for name, arguments in SKIPS.items():
-        network = ProSMAUNet(len(shape) - 2, 1, CLASSES, SMALL, **arguments).eval()
-        work[name] = floating_point_operations(network, image)
-        runs[name, "as it is"] = bound(copy.deepcopy(network), image)
-        runs[name, "fast"] = bound(accelerate(copy.deepcopy(network), precision="float32"), image)
-        if half:
-            runs[name, "fast, bfloat16"] = bound(accelerate(network, precision="half"), image)
-    probes = {("peak", name): run for name, (run, _) in peak_probes().items()}
-    seconds = interleaved(runs | probes, rounds, time.thread_time if threads == 1 else time.perf_counter)
-    peak = max(operations / min(seconds["peak", name]) for name, (_, operations) in peak_probes().items())
+    runs |= {(name, "as it is"): bound(copy.deepcopy(network), image) for name, network in plain.items()}
+    for way, precision in ways.items():
+        for name, network in plain.items():
+            runs[name, way] = bound(accelerate(copy.deepcopy(network), precision=precision), image)
+        if way == "fast":
+            runs |= {(name, "peak"): run for name, (run, _) in probes.items()}
+    seconds = interleaved(runs, rounds, time.thread_time if threads == 1 else time.perf_counter)
+    peaks = [
+        max(operations / seconds[name, "peak"][number] for name, (_, operations) in probes.items())
+        for number in range(rounds)
+    ]
     rows = []
-    for (name, way), _ in runs.items():
+    for name, way in itertools.product(plain, ["as it is", *ways]):
         own = seconds[name, way]
+        shares = [work[name] / one / peak for one, peak in zip(own, peaks, strict=True)]
         rows.append(
             {
                 "network": name,
@@ -69,12 +77,10 @@ def measure(shape: tuple[int, ...], rounds: int, threads: int) -> dict:
                 "best_milliseconds": round(1e3 * min(own), 1),
                 "over_plain": round(median_ratio(own, seconds["plain", way]), 3),
                 "faster_than_as_it_is": round(median_ratio(seconds[name, "as it is"], own), 2),
-                "share_of_peak": round(work[name] / statistics.median(own) / peak, 3)
-                if "bfloat16" not in way
-                else None,
+                "share_of_peak": round(statistics.median(shares), 3) if "bfloat16" not in way else None,
             }
         )
-    return {"shape": list(shape), "peak_gflops": round(peak / GIGA, 1), "rows": rows}
+    return {"shape": list(shape), "peak_gflops": round(statistics.median(peaks) / GIGA, 1), "rows": rows}
 
 
 def bound(network: nn.Module, image: torch.Tensor) -> Callable[[], object]:

@@ -41,9 +41,9 @@ def markdown(report: dict) -> str:
 def forward_section(found: dict) -> list[str]:
     parts = [
         "## Forward passes",
-        f"Milliseconds of the {found['clock']} clock, {found['rounds']} rounds in turn: medians, and the best. Ratios are "
-        "medians of the rounds' ratios. As it is: plain PyTorch, with the same setting of the allocator as the fast one. The "
-        "peak is that of the fastest of a large matrix product and a convolution of 128 to 128 channels, in the same rounds.",
+        f"Milliseconds of the {found['clock']} clock, {found['rounds']} rounds in turn: medians, and the best. Ratios "
+        "and shares are medians of those within a round. As it is: plain PyTorch, with the same setting of the allocator as "
+        "the fast one. The peak is that of the faster of a large matrix product and a convolution of 128 to 128 channels.",
     ]
     for name, one in found["tables"].items():
         cells = [["network", "way", "ms", "best ms", "over plain", "faster than as it is", "share of the peak"]]
