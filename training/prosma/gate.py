@@ -310,8 +310,11 @@ class GateMonitor:
                 "sum": a.sum(axes, dtype=torch.float32),
                 "count": torch.tensor(a.numel() // a.shape[1]),
             }
-            old = self._sums[level]
-            self._sums[level] = new if old is None else {key: old[key] + new[key] for key in new}
+            if self._sums[level] is None:
+                with torch.inference_mode(False):  # can be added to in either mode
+                    self._sums[level] = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in new.items()}
+            for key, value in new.items():
+                self._sums[level][key] += value.cpu()  # in place: nothing new stays between the network's blocks
 
         return collect
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .allocator import freed_memory_kept, let_large_blocks_go, release_freed_memory
+from .allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
 from .bundle import ModelPackage, PackageError, resolve
 from .devices import choose_device, core_count, import_torch
 from .errors import Cancelled, EngineError
@@ -89,7 +88,7 @@ class Segmenter:
                 "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
             ) from error
         self.classes = len(self.package.labels) + 1
-        self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
+        self.seen_kinds: set[tuple[int, ...]] = set()  # of batches that the network has computed
         self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
         self._move_to(self.device)
 
@@ -355,23 +354,24 @@ class _Run:
 
         def predict(tile: np.ndarray) -> np.ndarray:
             began, this = time.perf_counter(), next(number)
+            monitored = this % every == 0
             batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
             batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
-            with self._memory_for(tuple(batch.shape)):
-                result = answer(batch, this % every == 0)
-            if this % TIDIED_EVERY == 1:
+            if this % TIDIED_EVERY == 2:
                 release_freed_memory()
+            with self._memory_for(monitored, *batch.shape):
+                result = answer(batch, monitored)
             self.seconds["network"] += time.perf_counter() - began
             return result
 
         return predict
 
-    def _memory_for(self, shape: tuple[int, ...]):
-        """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks."""
-        if shape in self.segmenter.seen_shapes:
+    def _memory_for(self, *kind: int):
+        """How a batch of this kind gets its memory: what its first one makes for good shall not lie between kept blocks."""
+        if kind in self.segmenter.seen_kinds:
             return freed_memory_kept()
-        self.segmenter.seen_shapes.add(shape)
-        return contextlib.nullcontext()
+        self.segmenter.seen_kinds.add(kind)
+        return memory_mapped()
 
     def _probabilities(self, network, batch, layout):
         return class_planes(network(batch.contiguous(memory_format=layout)).float()).softmax(dim=1)
