@@ -73,7 +73,8 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
         outputs = ["probabilities"] if keep else []
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}
-        options = {key: request[key] for key in ("device", "roi", "overlap", "mirror")}
+        options = {key: request[key] for key in ("device", "roi", "overlap")}
+        options["mirror"] = mirror and bool(package.model.get("mirror_axes"))
         writer = ResultWriter(readers[0].node, package, outputSegmentation, options)
         writer.check()
 

@@ -65,7 +65,9 @@ def test_python_is_told_where_a_model_cannot_mirror(panel):
     volume = scenes.add_volume(scenes.texture((24, 24, 24)))
     expected = scenes.label_map(panel.logic.segment(volume, model="tiny"), volume)
     job = panel.logic.segment(volume, model="tiny", mirror=True, wait=False)
-    assert np.array_equal(scenes.label_map(job.wait(), volume), expected)
+    node = job.wait()
+    assert np.array_equal(scenes.label_map(node, volume), expected)
+    assert options_of(node)["mirror"] is False
     assert "mirroring was left out" in " ".join(job.result["notices"])
 
 

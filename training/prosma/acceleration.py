@@ -265,15 +265,7 @@ class FastField(FastModule):
         return *weights, decoder.bias.detach().to(dtype), Stencil(self.plain.scales, dtype)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        if not has_fast_way(x):
-            return self.plain(x, g)
-        field = self.unnormalised(x, g)
-        norm = torch.ones(field.shape[1]), torch.zeros(field.shape[1]), self.plain.norm.eps
-        if in_one_pass(field):
-            return normalised_in_half(field, *norm, "none", [])
-        for _ in normalise_(field, *norm):
-            pass
-        return field
+        return self.plain(x, g)
 
     def unnormalised(self, x: Tensor, g: Tensor) -> Tensor:
         skip, decoder, bias, stencil = self.derived(x.dtype)
@@ -316,17 +308,17 @@ class FastGate(FastModule):
         if gate.spatial is None:
             return x if factor is None else multiply_channels_(x, factor)
         evidence = (pooled(x, coarse.shape[2:]), coarse) if on_decoder else (x, g)
-        if gate.spatial._forward_hooks:  # someone looks at the gate itself
-            a = channels_last(gate.spatial(*evidence))
-            a = a if factor is None else multiply_channels_(a.clone(), factor)
-            return multiply_repeated_(x, a)
-        field = gate.spatial.field.unnormalised(*evidence)
-        if on_decoder:
-            opened = opened_in_half if in_one_pass(field) else open_
-            return multiply_repeated_(x, opened(field, gate.spatial, factor))
-        if in_one_pass(x):
-            return product_in_half(x, opened_in_half(field, gate.spatial), factor)
-        return open_(field, gate.spatial, factor, x)
+        field, watched = gate.spatial.field.unnormalised(*evidence), gate.spatial._forward_hooks
+        if self.on_skip and not watched and not in_one_pass(x):
+            return open_(field, gate.spatial, factor, x)
+        a = opened_in_half(field, gate.spatial) if in_one_pass(field) else open_(field, gate.spatial)
+        for hook in watched.values():
+            hook(gate.spatial, evidence, a)
+        if self.on_skip and in_one_pass(x):
+            return product_in_half(x, a, factor)
+        if factor is not None:
+            a = multiply_channels_(a.clone() if watched else a, factor)
+        return multiply_repeated_(x, a)
 
     def channel_weights(self, coarse: Tensor, upsampling: FastUpsampling | None) -> Tensor:
         """c, (B, C), float32."""
@@ -335,7 +327,7 @@ class FastGate(FastModule):
         return torch.sigmoid(channel.excite(F.relu(channel.squeeze(context))))
 
 
-def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | None = None) -> Tensor:
+def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None = None, x: Tensor | None = None) -> Tensor:
     """The unnormalised field, in place, into the gate a, times ``factor`` (B, C) and ``x`` (B, C, S) where given."""
     weight, bias, scale = gate_parameters(gate)
     factor = scale if factor is None else factor if scale is None else factor * scale
@@ -349,17 +341,14 @@ def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None, x: Tensor | N
     return field
 
 
-def opened_in_half(field: Tensor, gate: SpatialGate, factor: Tensor | None = None) -> Tensor:
-    """The gate a of an unnormalised field in bfloat16, times ``factor`` (B, C) where given."""
+def opened_in_half(field: Tensor, gate: SpatialGate) -> Tensor:
+    """The gate a of an unnormalised field in bfloat16."""
     weight, bias, scale = gate_parameters(gate)
     known = {"box": ("hardtanh", [0.0, 1.0]), "sigmoid": ("sigmoid", [])}
     a = normalised_in_half(field, weight, bias, gate.field.plain.norm.eps, *known.get(gate.kind, ("none", [])))
     if gate.kind not in known:
         activate_(rows(a), gate.kind)
-    for each in (scale, factor):
-        if each is not None:
-            multiply_channels_(a, each.expand(len(a), -1))
-    return a
+    return a if scale is None else multiply_channels_(a, scale.expand(len(a), -1))
 
 
 def gate_parameters(gate: SpatialGate) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -88,7 +88,7 @@ class Segmenter:
                 "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
             ) from error
         self.classes = len(self.package.labels) + 1
-        self.seen_kinds: set[tuple[int, ...]] = set()  # of batches that the network has computed
+        self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
         self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
         self._move_to(self.device)
 
@@ -354,23 +354,22 @@ class _Run:
 
         def predict(tile: np.ndarray) -> np.ndarray:
             began, this = time.perf_counter(), next(number)
-            monitored = this % every == 0
             batch = torch.from_numpy(np.ascontiguousarray(tile)).to(device)
             batch = batch.permute(3, 0, 1, 2) if flat else batch[None]
-            if this % TIDIED_EVERY == 2:
+            if this % TIDIED_EVERY == 1:
                 release_freed_memory()
-            with self._memory_for(monitored, *batch.shape):
-                result = answer(batch, monitored)
+            with self._memory_for(tuple(batch.shape)):
+                result = answer(batch, this % every == 0)
             self.seconds["network"] += time.perf_counter() - began
             return result
 
         return predict
 
-    def _memory_for(self, *kind: int):
-        """How a batch of this kind gets its memory: what its first one makes for good shall not lie between kept blocks."""
-        if kind in self.segmenter.seen_kinds:
+    def _memory_for(self, shape: tuple[int, ...]):
+        """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks."""
+        if shape in self.segmenter.seen_shapes:
             return freed_memory_kept()
-        self.segmenter.seen_kinds.add(kind)
+        self.segmenter.seen_shapes.add(shape)
         return memory_mapped()
 
     def _probabilities(self, network, batch, layout):
