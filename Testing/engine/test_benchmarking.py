@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from prosma.benchmarking.command import median_row
+from prosma.benchmarking.command import median_row, ratios
 from prosma.benchmarking.forward import measure_forward
 from prosma.benchmarking.process import measure
 from prosma.benchmarking.report import markdown
@@ -34,6 +34,7 @@ def row(name: str, seconds: float) -> dict:
         "processor_network": seconds - 1,
         "processor_rest": 1.0,
         "processor_seconds": seconds,
+        "wall_seconds": seconds,
         "peak_bytes": 2**28,
         "process_bytes": 2**29,
     }
@@ -66,7 +67,7 @@ def test_the_report_compares_with_ours_and_says_what_is_missing():
         "rounds": 1,
         "whole": [
             row("ProSMA, defaults", 20.0),
-            row("MONAI, as shipped", 170.0),
+            {**row("MONAI, as shipped", 170.0), **ratios(row("", 170.0), row("", 20.0))},
             {**row("nnU-Net, as shipped", 1.0), "problem": "'nnunetv2' is not installed here"},
         ],
         "growth": [row("", 20.0)],
@@ -85,6 +86,9 @@ def test_rounds_are_put_together_by_their_medians():
     rows = [row("a", seconds) for seconds in (5.0, 3.0, 40.0)]
     assert median_row(rows)["processor_seconds"] == 5.0
     assert median_row([rows[0], {**rows[1], "problem": "no"}])["problem"] == "no"
+    together = [{**each, **ratios(each, {**each, "processor_seconds": 2.0})} for each in rows]
+    assert median_row(together)["processor_ratio"] == 2.5
+    assert ratios(rows[0], {"problem": "no"}) == {}
 
 
 @pytest.mark.slow

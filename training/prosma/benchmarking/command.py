@@ -139,29 +139,44 @@ def measure_whole(
 ) -> list[dict]:
     """Each of ROWS, with `full` of MORE_ROWS too, in turn for each round; medians over the rounds.
 
-    `extra` goes into every task. Half precision is left out where the processor does not compute in it.
+    The first of ROWS runs again before each other tool: `..._ratio` is how many times as long as just before that a row
+    took. `extra` goes into every task. Half precision is left out where the processor does not compute in it.
     """
     from ..acceleration import computes_in_half
 
     half = computes_in_half(import_torch().device("cpu"))
     chosen = [row for row in ((*ROWS, *MORE_ROWS) if full else ROWS) if half or "half" not in row[1]]
+    common = {"shape": shape, "classes": classes, "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
+
+    def measured(name: str, task: dict) -> dict:
+        tell(f"whole volume: {name}")
+        interpreter = sys.executable if task["subject"] == "prosma" else python
+        return {"name": name, **measured_apart([{**task, **common}], threads, interpreter)[0]}
+
     found = []
     for _ in range(rounds):
         rows = []
         for name, task in chosen:
-            tell(f"whole volume: {name}")
-            common = {"shape": shape, "classes": classes, "timed_tiles": None if full else TIMED_TILES, **(extra or {})}
-            interpreter = sys.executable if task["subject"] == "prosma" else python
-            rows.append({"name": name, **measured_apart([{**task, **common}], threads, interpreter)[0]})
+            if not rows or task["subject"] != "prosma":
+                ours = measured(*ROWS[0])
+            row = measured(name, task) if rows else ours
+            rows.append({**row, **ratios(row, ours)})
         found.append(rows)
     return [median_row(rows) for rows in zip(*found, strict=True)]
+
+
+def ratios(row: dict, ours: dict) -> dict:
+    """How many times as long as ours a row took, for both clocks; nothing where one has no result."""
+    if "problem" in row or "problem" in ours:
+        return {}
+    return {f"{clock}_ratio": row[f"{clock}_seconds"] / ours[f"{clock}_seconds"] for clock in ("processor", "wall")}
 
 
 def median_row(rows) -> dict:
     """The medians of what differs between rows of one name; the problem where one has any."""
     if problems := [row for row in rows if "problem" in row]:
         return problems[0]
-    varying = [name for name in rows[0] if name.endswith(("_seconds", "_network", "_rest", "_bytes"))]
+    varying = [name for name in rows[0] if name.endswith(("_seconds", "_network", "_rest", "_bytes", "_ratio"))]
     return {**rows[0], **{name: statistics.median(row[name] for row in rows) for name in varying}}
 
 
