@@ -240,7 +240,8 @@ class Work(TorchDispatchMode):
         if "conv" in name:
             self.convolutions += 1
             numbers = [value for value in arguments if isinstance(value, (list, tuple)) and value]
-            self.dilated += len(numbers) >= 3 and len(numbers[2]) == 3 and max(numbers[2]) > 1
+            usual = "transpose" not in name  # whose third numbers are strides
+            self.dilated += usual and len(numbers) >= 3 and len(numbers[2]) == 3 and max(numbers[2]) > 1
         known = {value.untyped_storage().data_ptr() for value in arguments if isinstance(value, torch.Tensor)}
         for value in result if isinstance(result, (list, tuple)) else [result]:
             if (

@@ -32,7 +32,6 @@ from .gate import CompatibilityField, ProximalSkipGate, SpatialGate
 from .stencils import Stencil
 from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
 
-TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
 TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
@@ -259,7 +258,12 @@ class FastUpsampling(FastModule):
     def forward(self, x: Tensor) -> Tensor:
         if not has_fast_way(x):
             return self.plain(x)
-        return channels_last(TRANSPOSED[x.ndim - 2](x, *self.derived(x.dtype), self.plain.stride))
+        none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
+        return channels_last(
+            torch.ops.mkldnn._convolution_transpose_pointwise(
+                x, *self.derived(x.dtype), none, none, self.plain.stride, one, 1, "none", [], ""
+            )
+        )
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of the result over its voxels, (B, C), from that of ``x``: the kernels tile the result."""
