@@ -34,6 +34,7 @@ from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
 
 TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
 TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
+FEW_WEIGHTS = 100_000  # of a network that takes milliseconds: measuring such times is tossing a coin
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
 FEW_CHANNELS = 16  # up to which a convolution repeats voxels faster than a copy does
 CHANGED_LABELS = (
@@ -101,8 +102,8 @@ def computes_in_half(device: torch.device) -> bool:
 
 
 def half_pays(fast: FastNetwork, device: torch.device) -> bool:
-    """Whether half precision is there, keeps the labels of a trial image and is faster."""
-    if not computes_in_half(device):
+    """Whether half precision is there, keeps the labels of a trial image and is faster; small networks do without."""
+    if not computes_in_half(device) or sum(weight.numel() for weight in fast.plain.parameters()) < FEW_WEIGHTS:
         return False
 
     def run(half: bool) -> Tensor:
