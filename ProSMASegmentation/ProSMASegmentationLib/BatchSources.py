@@ -22,7 +22,8 @@ class BatchOptions:
     """What the items of a batch have in common.
 
     :param logic: SegmentationLogic. :param package: the model's. :param device: as for ``segment``.
-    :param folder: Path for the results; None for nodes of the scene. :param mirror: as for ``segment``.
+    :param folder: Path for the results; None for nodes of the scene. :param mirror: as for ``segment``;
+      left out where the model cannot.
 
     ``run``: how each image is segmented; a result that was made otherwise counts as another one.
     """
@@ -32,7 +33,7 @@ class BatchOptions:
         self.package = package
         self.device = device
         self.folder = Path(folder) if folder else None
-        self.run = {"overlap": logic.OVERLAP, "mirror": mirror, "roi": None}
+        self.run = {"overlap": logic.OVERLAP, "mirror": mirror and bool(package.mirror_axes), "roi": None}
 
 
 class LoadedVolumes:

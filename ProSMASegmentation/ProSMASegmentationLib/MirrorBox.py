@@ -19,7 +19,7 @@ class MirrorBox:
 
     def show(self, package, wanted):
         """Offer the choice for the model ``package`` (or None). It is off where the model cannot, wanted or not."""
-        axes = (package.model.get("mirror_axes") or []) if package is not None else []
+        axes = package.mirror_axes if package is not None else []
         self._box.enabled = bool(axes)
         self._box.checked = wanted and bool(axes)
         self._box.toolTip = _gain(len(axes)) if axes else _whyNot(package)

@@ -74,7 +74,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         outputs = ["probabilities"] if keep else []
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}
         options = {key: request[key] for key in ("device", "roi", "overlap")}
-        options["mirror"] = mirror and bool(package.model.get("mirror_axes"))
+        options["mirror"] = mirror and bool(package.mirror_axes)
         writer = ResultWriter(readers[0].node, package, outputSegmentation, options)
         writer.check()
 

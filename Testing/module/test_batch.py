@@ -441,6 +441,14 @@ def test_frames_and_a_folder_of_images_are_mirrored_too(panel, batch, tmp_path):
             assert [states(queue) for queue in queues] == [["finished"], ["there already"]]
 
 
+@pytest.mark.parametrize("to_files", [False, True])
+def test_what_a_model_that_cannot_mirror_made_is_there_already(panel, tmp_path, to_files):
+    add_volumes(1)
+    folder = tmp_path if to_files else None
+    queues = [panel.logic.batch(model="tiny", outputFolder=folder, mirror=True) for _ in range(2)]
+    assert [states(queue) for queue in queues] == [["finished"], ["there already"]]
+
+
 def test_volumes_named_as_channels_are_one_case(panel):
     for number in (1, 0):
         scenes.add_volume(small(number), name=f"patient_000{number}")

@@ -100,6 +100,11 @@ class ModelPackage:
         return self.model["dimension"]
 
     @property
+    def mirror_axes(self) -> list[int]:
+        """The axes along which the model was trained with flips; empty where it cannot segment mirrored images."""
+        return self.model.get("mirror_axes") or []
+
+    @property
     def channels(self) -> list[dict]:
         return self.model["channels"]
 

@@ -46,10 +46,11 @@ def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     The places along the last axis count as further channels at first: rows as long as vector units like them, short sums.
     """
     counts, means, variances = [], [], []
+    length = sample.shape[1] * sample.shape[-1]
+    # Running moments, here of no use, make those of bfloat16 single precision.
+    running = torch.zeros(length), torch.ones(length)
     for piece in pieces(sample):
         lines = rows(piece)[0]
-        # Running moments, here of no use, make those of bfloat16 single precision.
-        running = torch.zeros(lines.shape[1]), torch.ones(lines.shape[1])
         mean, variance = torch.batch_norm_update_stats(lines, *running, 0.0)
         counts.append(len(lines))
         means.append(mean.double().view(-1, sample.shape[1]))

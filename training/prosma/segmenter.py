@@ -193,7 +193,7 @@ class _Run:
         self.allocate = allocate
         self.notices = list(segmenter.device_notices)
         self.seconds = {"total": 0.0, "preparing": 0.0, "network": 0.0}
-        axes = [axis for axis in self.model.get("mirror_axes") or [] if mirror]
+        axes = segmenter.package.mirror_axes if mirror else []
         if mirror and not axes:
             self.notices.append("The model was not trained with flips, so mirroring was left out.")
         self.flips = [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
