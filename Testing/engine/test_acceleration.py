@@ -3,6 +3,7 @@
 import copy
 import json
 import weakref
+from unittest import mock
 
 import pytest
 import torch
@@ -70,15 +71,15 @@ def cases(draw):
 
 @needs_onednn
 @settings(derandomize=True, max_examples=12)
-@given(cases())
-def test_every_variant_gives_the_same_up_to_rounding(case):
+@given(cases(), st.sampled_from((0, 0, acceleration.FEW)))
+def test_every_variant_gives_the_same_up_to_rounding(case, few):
     arguments, shape, batch = case
     torch.manual_seed(0)
     plain = trained(ProSMAUNet(**arguments))
     fast = accelerate(copy.deepcopy(plain), precision="float32")
     assert isinstance(fast, FastNetwork)
     x = torch.randn(batch, arguments["in_channels"], *shape)
-    with torch.inference_mode():
+    with torch.inference_mode(), mock.patch.object(acceleration, "FEW", few):
         found, expected = fast(x), plain(x)
         exact = copy.deepcopy(plain).double()(x.double())
     scale, rounding = exact.abs().max(), (expected - exact).abs().max()
@@ -103,19 +104,32 @@ def test_each_way_to_compute_the_stencil_is_the_sum_of_its_convolutions(dims, di
     ]
     q = torch.randn(2, channels, *shape[:dims])
     with torch.inference_mode():
-        expected = sum(scale.double()(q.double()) for scale in scales)
+        activated = nn.functional.leaky_relu(q.double(), 0.01)
+        expected = sum(scale.double()(activated) for scale in scales)
         stencil = Stencil(scales, torch.float32)
-        for way in stencil.ways.values():
-            assert torch.allclose(way(channels_last(q)).double(), expected, atol=1e-5)
+        for way in stencil.ways(q.shape[2:]).values():
+            assert torch.allclose(way(channels_last(q.clone())).double(), expected, atol=1e-5)
+
+
+@needs_onednn
+def test_measuring_the_ways_changes_no_result(monkeypatch, tmp_path):
+    plain, fast = networks()
+    x = torch.randn(1, 1, 8, 8, 8)
+    monkeypatch.setattr(acceleration, "TUNED_SIZE", 0)
+    monkeypatch.setattr(tuning, "_known", {})
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
+    with torch.inference_mode():
+        assert torch.allclose(fast(x), plain(x), atol=1e-4)
+    assert len(tuning.read_answers()) == 2
 
 
 @needs_onednn
 def test_no_way_dilates_in_3d():
     scales = networks()[0].gates[-1].spatial.field.scales
     with torch.inference_mode():
-        ways = Stencil(scales, torch.float32).ways
+        ways = Stencil(scales, torch.float32).ways((10, 10, 10))
         for way in ways.values():
-            assert Work.of(way, channels_last(torch.ones(1, 8, 9, 9, 9))).dilated == 0
+            assert Work.of(way, channels_last(torch.ones(1, 8, 10, 10, 10))).dilated == 0
     assert set(ways) == {"merged", "planes", "folded"}
 
 
@@ -257,6 +271,7 @@ class Work(TorchDispatchMode):
 def as_large(monkeypatch):
     """Small images are computed in the way of large ones, and nothing is measured."""
     monkeypatch.setattr(fastnorm, "SMALL", 0)
+    monkeypatch.setattr(acceleration, "FEW", 0)
     monkeypatch.setattr(acceleration, "TUNED_SIZE", float("inf"))
 
 
@@ -269,10 +284,10 @@ def test_the_work_stays_small(arguments, as_large):
     with torch.inference_mode():
         work, before = Work.of(fast, x), Work.of(plain, x)
     levels = 3
-    blocks, upsamplings, head = 4 * 2 + levels * 3, levels, 1
+    blocks, head = 4 * 2 + levels * 3, 1  # of a decoder's block one is the upsampling at the same time
     # Two projections and a stencil; the decoder's grid needs an average and repetition besides. Attention: three projections.
     gate = {"plain": 0, "attention": 3}.get(arguments.get("skip"), 5 if "field_grid" in arguments else 3)
-    assert work.convolutions == blocks + upsamplings + head + levels * gate
+    assert work.convolutions == blocks + head + levels * gate
     assert work.dilated == 0
     assert work.names.isdisjoint({"cat", "native_group_norm", "_slow_conv3d_forward", "avg_pool3d"})
     assert work.bytes < 0.65 * before.bytes
@@ -296,19 +311,24 @@ def test_the_exact_gate_costs_little_more_memory_than_none(as_large):
 
 @needs_onednn
 @pytest.mark.parametrize("arguments", [{"skip": "plain"}, {"field_grid": "decoder"}])
-def test_the_skip_is_gone_before_the_decoder_feature_is_made(arguments, monkeypatch):
-    """At the finest level that is a third of the memory."""
+@pytest.mark.parametrize(("few", "steps"), [(0, 2), (float("inf"), 3)])
+def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, steps, monkeypatch):
+    """A third of the memory at the finest level. Steps: norms, and the upsampling where it is one."""
     _, fast = networks(**arguments)
+    monkeypatch.setattr(acceleration, "FEW", few)
     skips, alive = [], []
     keep = fast.encoder[0].register_forward_hook(lambda _module, _inputs, x: skips.append(weakref.ref(x)))
-    original = fast.upsamplings[-1].forward
-    monkeypatch.setattr(
-        fast.upsamplings[-1], "forward", lambda x: (alive.append(skips[-1]() is not None), original(x))[1]
-    )
+
+    def noting(function):
+        return lambda *given: (alive.append(any(skip() is not None for skip in skips)), function(*given))[1]
+
+    upsampling = fast.decoder[-1].upsampling
+    monkeypatch.setattr(upsampling, "forward", noting(upsampling.forward))
+    monkeypatch.setattr(acceleration, "norm_and_activation", noting(acceleration.norm_and_activation))
     with torch.inference_mode():
         fast(torch.randn(1, 1, 16, 16, 16))
     keep.remove()
-    assert alive == [False]
+    assert alive[-steps - 1 :] == [True] + [False] * steps
 
 
 @pytest.fixture

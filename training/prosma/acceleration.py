@@ -4,7 +4,8 @@ On a CPU, with oneDNN, in 2D and 3D:
 
 - The channels lie last in memory throughout, and every convolution calls oneDNN. (PyTorch itself takes unfolded patches
   and a matrix product for small volumes.) A single channel becomes three: each voxel with its neighbours along one axis.
-- The skip and the decoder feature are never concatenated: the second convolution adds to the result of the first.
+- The skip and the decoder feature are never concatenated: the second convolution adds to the result of the first. The
+  decoder feature's upsampling and convolution are one transposed convolution, of fewer multiplications.
 - Norm, activation and gate work in place, a piece in the cache at a time (`fastnorm`). A convolution before a norm needs
   no bias. The box gate clip(1 + gamma z - lambda, 0, 1) is one scale and shift of the unnormalised field, and a clamp; the
   signed and the shrinking gate are divided by their thresholds, which leaves one threshold 1 for all channels.
@@ -19,6 +20,7 @@ On CUDA the plain network runs with its channels last and in half precision, wit
 from __future__ import annotations
 
 import functools
+import itertools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -27,12 +29,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import tuning
-from .fastnorm import channels_last, is_small, normalise_, normalised_in_half, row_of, rows, scaled
+from .fastnorm import FEW, channels_last, is_small, normalise_, normalised_in_half, row_of, rows
 from .gate import CompatibilityField, ProximalSkipGate, SpatialGate
 from .stencils import Stencil
 from .unet import AttentionSkip, ConvolutionBlock, ProSMAUNet, pad_to_multiple
 
+CONVOLVE = {2: F.conv2d, 3: F.conv3d}
+CONVOLVE_TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it are measured
+CHECK_SIZES = {2: 64, 3: 32}  # voxels along each axis of the image on which the fast ways are checked: all of them
 TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
 FEW_WEIGHTS = 100_000  # of a network that takes milliseconds: measuring such times is tossing a coin
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
@@ -57,7 +62,7 @@ def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto")
     if type(network) is not ProSMAUNet or not all(map(is_usual, network.modules())):
         return network.to(device)
     network = network.to(device, memory_format=layout).eval()
-    image = trial_image(network).to(device)
+    image = trial_image(network, CHECK_SIZES[network.spatial_dims]).to(device)
     with torch.inference_mode():
         expected = network(image)
         fast = FastNetwork(network)
@@ -82,7 +87,7 @@ def is_usual(module: nn.Module) -> bool:
     return getattr(module, "padding_mode", "zeros") == "zeros" and not isinstance(getattr(module, "padding", 0), str)
 
 
-def trial_image(network: ProSMAUNet, size: int = 0) -> Tensor:
+def trial_image(network: ProSMAUNet, size: int) -> Tensor:
     """A smooth random image, the same each time, that the network takes without padding; ``size`` is its least side."""
     generator = torch.Generator().manual_seed(0)
     sizes = [max(2, -(-size // divisor)) * divisor for divisor in network.divisor]
@@ -168,6 +173,16 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride=None,
     return channels_last(y)
 
 
+def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding=None) -> Tensor:
+    """Transposed convolution by oneDNN, weight (in, out, sizes), channels-last in and out."""
+    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
+    return channels_last(
+        torch.ops.mkldnn._convolution_transpose_pointwise(
+            x, weight, bias, padding or none, none, stride, one, 1, "none", [], ""
+        )
+    )
+
+
 def convolve_onto(
     total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, padding=None, relu: bool = False
 ) -> None:
@@ -180,41 +195,113 @@ def convolve_onto(
 
 
 class FastBlock(FastModule):
-    """`ConvolutionBlock`; a list of inputs stands for their concatenation.
+    """`ConvolutionBlock` of the encoder."""
 
-    An input may be a function without arguments that makes it. The last one is taken first; each is made, used and freed
-    before the next: at the finest level that leaves two large features at a time in memory instead of three.
-    """
-
-    def __init__(self, plain: ConvolutionBlock, inputs: int = 1) -> None:
+    def __init__(self, plain: ConvolutionBlock) -> None:
         super().__init__(plain)
-        self.inputs = inputs
         first = plain[0]
         keeps_length = first.stride[0] == 1 and 2 * first.padding[0] + 1 == first.kernel_size[0]
         self.stacked = first.in_channels == 1 and keeps_length
 
     def derive(self, dtype: torch.dtype):
-        weight = self.plain[0].weight
-        parts = [weight.transpose(1, 2)] if self.stacked else weight.chunk(self.inputs, dim=1)
-        return [convolution_weights(part, dtype) for part in parts], convolution_weights(self.plain[3].weight, dtype)
+        weight = self.plain[0].weight.transpose(1, 2) if self.stacked else self.plain[0].weight
+        return convolution_weights(weight, dtype), convolution_weights(self.plain[3].weight, dtype)
 
-    def forward(self, inputs: list[Tensor | Callable[[], Tensor]]) -> Tensor:
-        """The inputs, the last of which is a tensor -> (B, out, S / stride). The list is emptied."""
-        if not has_fast_way(inputs[-1]):
-            parts = [made(part) for part in inputs]
-            inputs.clear()
-            return self.plain(torch.cat(parts, dim=1) if len(parts) > 1 else parts[0])
-        convolution, norm, activation, second, second_norm, second_activation = self.plain
-        weights, second_weight = self.derived(inputs[-1].dtype)
-        x, padding = channels_last(inputs.pop()), convolution.padding
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, S) -> (B, out, S / stride)."""
+        if not has_fast_way(x):
+            return self.plain(x)
+        weight, second_weight = self.derived(x.dtype)
+        x, first = channels_last(x), self.plain[0]
         if self.stacked:
-            x, padding = with_neighbours(x, convolution.kernel_size[0]), (0, *padding[1:])
-        x = convolve(x, weights[-1], None, convolution.stride, padding)
-        for weight in reversed(weights[:-1]):
-            convolve_onto(x, channels_last(made(inputs.pop())), weight, None, convolution.padding)
-        x = norm_and_activation(x, norm, activation.negative_slope)
-        x = convolve(x, second_weight, None, second.stride, second.padding)
-        return norm_and_activation(x, second_norm, second_activation.negative_slope)
+            x = convolve(with_neighbours(x, first.kernel_size[0]), weight, None, None, (0, *first.padding[1:]))
+        else:
+            x = convolve(x, weight, None, first.stride, first.padding)
+        return rest_of_block(x, self.plain, second_weight)
+
+
+def rest_of_block(x: Tensor, block: ConvolutionBlock, weight: Tensor) -> Tensor:
+    """What a block does after its first convolution, which has had no bias; ``weight`` is the second's."""
+    _, norm, activation, second, second_norm, second_activation = block
+    x = norm_and_activation(x, norm, activation.negative_slope)
+    x = convolve(x, weight, None, second.stride, second.padding)
+    return norm_and_activation(x, second_norm, second_activation.negative_slope)
+
+
+class FastDecoderBlock(FastModule):
+    """Upsampling, concatenation with the skip and `ConvolutionBlock`.
+
+    A transposed convolution and the convolution after it are one transposed convolution with a larger kernel, of fewer
+    multiplications than the two: 8 x 2C x C for a voxel instead of 27 x C x C, and the upsampled feature is never made.
+    """
+
+    def __init__(self, plain: ConvolutionBlock, upsampling: nn.Module) -> None:
+        super().__init__(plain)
+        self.upsampling = FastUpsampling(upsampling)
+
+    def derive(self, dtype: torch.dtype):
+        up, skip = self.plain[0].weight.chunk(2, dim=1)
+        weights = [convolution_weights(weight, dtype) for weight in (up, skip, self.plain[3].weight)]
+        kernel, edge = convolved_upsampling(self.upsampling.plain, up.detach().double(), self.plain[0].padding)
+        return *weights, convolution_weights(kernel, dtype), edge.to(dtype)
+
+    def forward(self, inputs: list[Tensor]) -> Tensor:
+        """[decoder feature (B, 2 C, S / stride), skip (B, C, S)] -> (B, C, S). The list is emptied, to free them early."""
+        if not has_fast_way(inputs[0]):
+            coarse, skip = inputs
+            inputs.clear()
+            return self.plain(torch.cat([self.upsampling(coarse), skip], dim=1))
+        up, skip, second, kernel, edge = self.derived(inputs[0].dtype)
+        padding = self.plain[0].padding
+        if self.takes_one_kernel(inputs[0], inputs[1]):
+            x = transposed(inputs.pop(0), kernel, None, self.upsampling.plain.stride, padding)
+            add_at_borders(x, edge)
+            convolve_onto(x, inputs.pop(), skip, None, padding)
+        else:
+            x = convolve(inputs.pop(), skip, None, None, padding)
+            convolve_onto(x, self.upsampling(inputs.pop()), up, None, padding)
+        return rest_of_block(x, self.plain, second)
+
+    def takes_one_kernel(self, coarse: Tensor, skip: Tensor) -> bool:
+        """Whether one kernel is quicker than two (with few voxels AVX-512 takes longer), and no border meets the other."""
+        wide = all(size >= kernel for size, kernel in zip(skip.shape[2:], self.plain[0].kernel_size, strict=True))
+        return wide and coarse.numel() // coarse.shape[1] >= FEW
+
+
+def convolved_upsampling(upsampling: nn.Module, weight: Tensor, padding: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """A transposed convolution followed by a convolution, as one.
+
+    Args:
+        upsampling: its stride is its kernel.
+        weight: (out, C, odd sizes), float64, of the convolution, which keeps the shape and has no bias.
+        padding: of the convolution.
+
+    Returns the kernel (in, out, sizes) of the transposed convolution, padded alike; and what the bias of ``upsampling``
+    adds near the borders, where zeros take its place, beyond what it adds everywhere, which a norm takes away again:
+    (1, out, sizes), voxel by voxel at both ends of each axis, with one voxel, 0, for all in the middle.
+    """
+    axes = weight.ndim - 2
+    kernel = CONVOLVE_TRANSPOSED[axes](
+        upsampling.weight.detach().double(), weight.flip(*range(2, 2 + axes)).transpose(0, 1)
+    )
+    bias = upsampling.bias.detach().double().view(1, -1, *[1] * axes).expand(-1, -1, *weight.shape[2:])
+    edge = CONVOLVE[axes](bias, weight, padding=tuple(padding))
+    return kernel, edge - edge[(..., *(slice(p, p + 1) for p in padding))]
+
+
+def add_at_borders(x: Tensor, edge: Tensor) -> None:
+    """x += edge, (1, C, odd sizes), whose middle voxel, 0, stands for all but the first and last few of an axis."""
+    parts = []
+    for size, length in zip(edge.shape[2:], x.shape[2:], strict=True):
+        reach = size // 2
+        of = slice(0, reach), slice(reach, reach + 1), slice(reach + 1, size)
+        to = slice(0, reach), slice(reach, length - reach), slice(length - reach, length)
+        parts.append(list(zip(to, of, strict=True)))
+    places = list(itertools.product(*parts))
+    del places[len(places) // 2]  # the middle
+    for place in places:
+        to, of = zip(*place, strict=True)
+        x[(..., *to)] += edge[(..., *of)]
 
 
 def with_neighbours(x: Tensor, size: int) -> Tensor:
@@ -228,10 +315,6 @@ def with_neighbours(x: Tensor, size: int) -> Tensor:
         to = slice(max(0, -away), length - max(0, away))
         result[:, to, ..., number] = x[:, 0, max(0, away) : length + min(0, away)]
     return result.movedim(-1, 1)
-
-
-def made(part: Tensor | Callable[[], Tensor]) -> Tensor:
-    return part() if callable(part) else part
 
 
 def norm_and_activation(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
@@ -249,20 +332,13 @@ def in_one_pass(x: Tensor) -> bool:
 
 
 class FastUpsampling(FastModule):
-    """Transposed convolution."""
+    """Transposed convolution whose stride is its kernel."""
 
     def derive(self, dtype: torch.dtype):
         return convolution_weights(self.plain.weight, dtype), self.plain.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not has_fast_way(x):
-            return self.plain(x)
-        none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
-        return channels_last(
-            torch.ops.mkldnn._convolution_transpose_pointwise(
-                x, *self.derived(x.dtype), none, none, self.plain.stride, one, 1, "none", [], ""
-            )
-        )
+        return transposed(x, *self.derived(x.dtype), self.plain.stride) if has_fast_way(x) else self.plain(x)
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of the result over its voxels, (B, C), from that of ``x``: the kernels tile the result."""
@@ -278,77 +354,94 @@ def spatial_mean(x: Tensor) -> Tensor:
 
 
 class FastField(FastModule):
-    """`CompatibilityField`."""
+    """`CompatibilityField`. With an ``upsampling`` it takes the decoder feature before it: their product is one kernel."""
 
-    def __init__(self, plain: CompatibilityField) -> None:
+    def __init__(self, plain: CompatibilityField, upsampling: FastUpsampling | None = None) -> None:
         super().__init__(plain)
+        self.upsampling = upsampling
         self.ways: dict[tuple, str] = {}
 
     def derive(self, dtype: torch.dtype):
-        skip, decoder = self.plain.project_skip, self.plain.project_decoder
-        weights = [convolution_weights(layer.weight, dtype) for layer in (skip, decoder)]
-        return *weights, decoder.bias.detach().to(dtype), Stencil(self.plain.scales, dtype)
+        skip = convolution_weights(self.plain.project_skip.weight, dtype)
+        return skip, *projection(self.plain.project_decoder, self.upsampling, dtype), Stencil(self.plain.scales, dtype)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         return self.plain(x, g)
 
-    def unnormalised(self, x: Tensor, g: Tensor) -> Tensor:
+    def unnormalised(self, x: Tensor, coarse: Tensor) -> Tensor:
         skip, decoder, bias, stencil = self.derived(x.dtype)
-        q = convolve(x, skip)
-        convolve_onto(q, g, decoder, bias)
-        q = scaled(q, torch.ones(q.shape[1]), None, "leaky_relu", [0.01]) if in_one_pass(q) else F.leaky_relu_(q, 0.01)
-        return stencil.ways[self.way(q, stencil)](q)
+        q = projected(coarse, decoder, bias, self.upsampling)
+        convolve_onto(q, x, skip)
+        return stencil.ways(q.shape[2:])[self.way(q, stencil)](q)
 
     def way(self, q: Tensor, stencil: Stencil) -> str:
         """The fastest way to compute the stencil for this shape, measured where it matters."""
         case = (tuple(q.shape), q.dtype)
         if case not in self.ways:
-            ways = {name: lambda way=way: way(q) for name, way in stencil.ways.items()}
-            sizes = "x".join(map(str, q.shape))
-            kernel = list(self.plain.scales[0].kernel_size)
-            question = f"stencil {sizes} {q.dtype} dilations {stencil.dilations} kernel {kernel}"
-            self.ways[case] = tuning.fastest(question, ways) if q.numel() >= TUNED_SIZE else next(iter(ways))
+            ways = stencil.ways(q.shape[2:])
+            self.ways[case] = (
+                next(iter(ways)) if q.numel() < TUNED_SIZE else self.measured_way(q.clone(), stencil, ways)
+            )
         return self.ways[case]
+
+    def measured_way(self, q: Tensor, stencil: Stencil, ways: dict[str, Callable]) -> str:
+        """`way`, whose answer is remembered. The ways use up ``q``."""
+        sizes, kernel = "x".join(map(str, q.shape)), list(self.plain.scales[0].kernel_size)
+        question = f"activated stencil {sizes} {q.dtype} dilations {stencil.dilations} kernel {kernel}"
+        return tuning.fastest(question, {name: functools.partial(way, q) for name, way in ways.items()})
+
+
+def projection(layer: nn.Module, upsampling: FastUpsampling | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution of one voxel, or of the upsampling before it and it as one."""
+    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
+    if upsampling is not None:
+        matrix = weight.flatten(1)
+        bias = bias + matrix @ upsampling.plain.bias.detach().double()
+        weight = torch.einsum("oc,ic...->io...", matrix, upsampling.plain.weight.detach().double())
+    return convolution_weights(weight, dtype), bias.to(dtype)
+
+
+def projected(coarse: Tensor, weight: Tensor, bias: Tensor, upsampling: FastUpsampling | None) -> Tensor:
+    """What `projection` is for."""
+    if upsampling is None:
+        return convolve(coarse, weight, bias)
+    return transposed(coarse, weight, bias, upsampling.plain.stride)
 
 
 class FastGate(FastModule):
     """`ProximalSkipGate`; the result takes the place of the skip feature or of the field in memory."""
 
-    def __init__(self, plain: ProximalSkipGate) -> None:
+    def __init__(self, plain: ProximalSkipGate, upsampling: FastUpsampling) -> None:
         super().__init__(plain)
+        self.upsampling = upsampling if plain.field_grid == "skip" else None
         if plain.spatial is not None:
-            plain.spatial.field = FastField(plain.spatial.field)
-        self.on_skip = plain.field_grid == "skip"
+            plain.spatial.field = FastField(plain.spatial.field, self.upsampling)
 
-    def forward(self, x: Tensor, coarse: Tensor, g: Tensor, upsampling: FastUpsampling) -> Tensor:
-        """Skip (B, C, S), decoder feature before and after its upsampling -> gated skip (B, C, S).
-
-        The upsampled one is needed, and looked at, only where the field lies on the skip's grid (`on_skip`).
-        """
-        gate = self.plain
-        on_decoder = not self.on_skip
+    def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """Skip (B, C, S), decoder feature before its upsampling -> gated skip (B, C, S)."""
+        gate, on_skip = self.plain, self.upsampling is not None
         if not has_fast_way(x):
-            return gate(x, coarse if on_decoder else g)
-        factor = None if gate.channel is None else self.channel_weights(coarse, None if on_decoder else upsampling)
+            return gate(x, self.upsampling(coarse) if on_skip else coarse)
+        factor = None if gate.channel is None else self.channel_weights(coarse)
         if gate.spatial is None:
             return x if factor is None else multiply_channels_(x, factor)
-        evidence = (pooled(x, coarse.shape[2:]), coarse) if on_decoder else (x, g)
+        evidence = (x if on_skip else pooled(x, coarse.shape[2:]), coarse)
         field, watched = gate.spatial.field.unnormalised(*evidence), gate.spatial._forward_hooks
-        if self.on_skip and not watched and not in_one_pass(x):
+        if on_skip and not watched and not in_one_pass(x):
             return open_(field, gate.spatial, factor, x)
         a = opened_in_half(field, gate.spatial) if in_one_pass(field) else open_(field, gate.spatial)
         for hook in watched.values():
             hook(gate.spatial, evidence, a)
-        if self.on_skip and in_one_pass(x):
+        if on_skip and in_one_pass(x):
             return product_in_half(x, a, factor)
         if factor is not None:
             a = multiply_channels_(a.clone() if watched else a, factor)
         return multiply_repeated_(x, a)
 
-    def channel_weights(self, coarse: Tensor, upsampling: FastUpsampling | None) -> Tensor:
+    def channel_weights(self, coarse: Tensor) -> Tensor:
         """c, (B, C), float32."""
         channel = self.plain.channel
-        context = spatial_mean(coarse) if upsampling is None else upsampling.mean(coarse)
+        context = spatial_mean(coarse) if self.upsampling is None else self.upsampling.mean(coarse)
         return torch.sigmoid(channel.excite(F.relu(channel.squeeze(context))))
 
 
@@ -457,19 +550,25 @@ def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:
 class FastAttention(FastModule):
     """`AttentionSkip`; the result takes the place of the skip feature."""
 
-    on_skip = True
+    def __init__(self, plain: AttentionSkip, upsampling: FastUpsampling) -> None:
+        super().__init__(plain)
+        self.upsampling = upsampling
 
     def derive(self, dtype: torch.dtype):
-        skip, decoder, attention = self.plain.project_skip, self.plain.project_decoder, self.plain.attention
-        weights = [convolution_weights(layer.weight, dtype) for layer in (skip, decoder, attention)]
-        return weights, [layer.bias.detach().to(dtype) for layer in (decoder, attention)]
+        skip, attention = self.plain.project_skip, self.plain.attention
+        weights = [convolution_weights(layer.weight, dtype) for layer in (skip, attention)]
+        return (
+            *weights,
+            attention.bias.detach().to(dtype),
+            *projection(self.plain.project_decoder, self.upsampling, dtype),
+        )
 
-    def forward(self, x: Tensor, coarse: Tensor, g: Tensor, upsampling: FastUpsampling) -> Tensor:
+    def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
         if not has_fast_way(x):
-            return self.plain(x, g)
-        (skip, decoder, attention), (bias, attention_bias) = self.derived(x.dtype)
-        hidden = convolve(x, skip)
-        convolve_onto(hidden, g, decoder, bias, relu=True)
+            return self.plain(x, self.upsampling(coarse))
+        skip, attention, attention_bias, decoder, bias = self.derived(x.dtype)
+        hidden = projected(coarse, decoder, bias, self.upsampling)
+        convolve_onto(hidden, x, skip, relu=True)
         return x.mul_(convolve(hidden, attention, attention_bias).sigmoid_())
 
 
@@ -491,10 +590,11 @@ class FastNetwork(nn.Module):
         self.plain = plain
         self.half_on = ""
         self.encoder = nn.ModuleList(FastBlock(block) for block in plain.encoder)
-        self.upsamplings = nn.ModuleList(FastUpsampling(layer) for layer in plain.upsamplings)
-        self.decoder = nn.ModuleList(FastBlock(block, inputs=2) for block in plain.decoder)
+        self.decoder = nn.ModuleList(map(FastDecoderBlock, plain.decoder, plain.upsamplings))
         kinds = {ProximalSkipGate: FastGate, AttentionSkip: FastAttention}
-        self.gates = nn.ModuleList(kinds[type(gate)](gate) for gate in plain.gates)
+        self.gates = nn.ModuleList(
+            kinds[type(gate)](gate, block.upsampling) for gate, block in zip(plain.gates, self.decoder, strict=False)
+        )
         self.head = FastHead(plain.head)
         self.eval()
 
@@ -516,19 +616,17 @@ class FastNetwork(nn.Module):
         x = pad_to_multiple(x, self.plain.divisor)
         features, rooms = [], []
         for block in self.encoder:
-            x = block([x])
+            x = block(x)
             features.append(x)
             # Never touched: keeps smaller features from splitting memory that the decoder needs in one piece.
             rooms.append(torch.empty_like(x))
         features.pop()
         rooms.pop()
-        for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
+        for level, block in enumerate(self.decoder):
             rooms.pop()
-            inputs = [functools.partial(upsampling, x), features.pop()]
+            inputs = [x, features.pop()]
             if len(self.gates):
-                if self.gates[level].on_skip:
-                    inputs[0] = inputs[0]()
-                inputs[1] = self.gates[level](inputs[1], x, inputs[0], upsampling)
+                inputs[1] = self.gates[level](inputs[1], x)
             del x  # the block then frees it
             x = block(inputs)
         return self.head(x)[(..., *(slice(size) for size in shape))]
