@@ -20,7 +20,6 @@ On CUDA the plain network runs with its channels last and in half precision, wit
 from __future__ import annotations
 
 import functools
-import itertools
 import zlib
 from collections.abc import Callable, Sequence
 
@@ -290,18 +289,28 @@ def convolved_upsampling(upsampling: nn.Module, weight: Tensor, padding: Sequenc
 
 
 def add_at_borders(x: Tensor, edge: Tensor) -> None:
-    """x += edge, (1, C, odd sizes), whose middle voxel, 0, stands for all but the first and last few of an axis."""
-    parts = []
-    for size, length in zip(edge.shape[2:], x.shape[2:], strict=True):
-        reach = size // 2
-        of = slice(0, reach), slice(reach, reach + 1), slice(reach + 1, size)
-        to = slice(0, reach), slice(reach, length - reach), slice(length - reach, length)
-        parts.append(list(zip(to, of, strict=True)))
-    places = list(itertools.product(*parts))
-    del places[len(places) // 2]  # the middle
-    for place in places:
-        to, of = zip(*place, strict=True)
-        x[(..., *to)] += edge[(..., *of)]
+    """x += edge, (1, C, odd sizes), whose middle voxel, 0, stands for all but the first and last few of an axis.
+
+    Axis by axis: the ends of each get what differs from its middle, as whole faces, which are contiguous for the first.
+    """
+    x, edge = x.movedim(1, -1), edge.movedim(1, -1)
+    for axis in range(1, x.ndim - 1):
+        reach = edge.shape[axis] // 2
+        middle = edge.narrow(axis, reach, 1)
+        faces = edge - middle
+        for later in range(axis + 1, x.ndim - 1):
+            faces = stretched(faces, later, x.shape[later])
+        for start in (0, x.shape[axis] - reach):
+            x.narrow(axis, start, reach).add_(faces.narrow(axis, reach + 1 if start else 0, reach))
+        edge = middle
+
+
+def stretched(x: Tensor, axis: int, length: int) -> Tensor:
+    """``x`` with the middle of an axis of odd size repeated up to ``length``."""
+    reach = x.shape[axis] // 2
+    repeats = torch.ones(2 * reach + 1, dtype=torch.int64)
+    repeats[reach] = length - 2 * reach
+    return x.repeat_interleave(repeats, dim=axis)
 
 
 def with_neighbours(x: Tensor, size: int) -> Tensor:
