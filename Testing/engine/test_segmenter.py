@@ -373,10 +373,29 @@ def test_too_little_memory_means_smaller_tiles_and_a_notice(tiny, tmp_path, volu
     lack_memory_beyond(segmenter, 8 * 16 * 16, monkeypatch)
     result = segmenter.segment(volume, EVERYTHING, shortcuts=False)
     small = Segmenter(make_tiny_package(tmp_path / "m", spacing=None, patch_size=[8, 16, 16]), "cpu")
+    if segmenter.network.can_halve_on_cpu():  # which is tried before, and kept
+        small.network.half_on = "cpu"
     np.testing.assert_array_equal(result.labels, small.segment(volume, EVERYTHING, shortcuts=False).labels)
-    assert len(result.notices) == 1
-    assert "8 x 16 x 16" in result.notices[0]
+    assert len(result.notices) == 1 + segmenter.network.can_halve_on_cpu()
+    assert "8 x 16 x 16" in result.notices[-1]
     assert Segmenter(tiny, "cpu").segment(volume).notices == []
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 here")
+def test_half_precision_comes_before_smaller_tiles(tiny, volume, monkeypatch):
+    segmenter, expected = Segmenter(tiny, "cpu"), Segmenter(tiny, "cpu").segment(volume).labels
+    forward = segmenter.network.logits
+
+    def limited(x):
+        if x.dtype == torch.float32:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+        return forward(x)
+
+    monkeypatch.setattr(segmenter.network, "logits", limited)
+    result = segmenter.segment(volume)
+    assert len(result.notices) == 1 and "half precision" in result.notices[0]
+    assert (result.labels == expected).mean() > 0.99
+    assert segmenter.network.half_on == ""  # the next run tries as usual
 
 
 def test_too_little_memory_for_many_slices_means_one_at_a_time_and_the_same_labels(tiny_flat, monkeypatch):
@@ -446,7 +465,10 @@ def test_a_process_that_gets_no_more_memory_finishes_in_smaller_tiles(tmp_path):
     assert "smaller tiles" in notices
     tile = [int(n) for n in re.search(r"\((\d+) x (\d+) x (\d+) voxels\)[^(]*$", notices).groups()]
     small = make_tiny_package(tmp_path / "small", spacing=None, patch_size=tile, network=network)
-    expected = Segmenter(small, "cpu").segment(Image(image.array, np.eye(4)), shortcuts=False).labels
+    segmenter = Segmenter(small, "cpu")
+    if segmenter.network.can_halve_on_cpu():  # which is tried before, and kept
+        segmenter.network.half_on = "cpu"
+    expected = segmenter.segment(Image(image.array, np.eye(4)), shortcuts=False).labels
     assert (np.load(files[2]) == expected).mean() > 0.999
 
 

@@ -640,6 +640,10 @@ class FastNetwork(nn.Module):
             x = block(inputs)
         return self.head(x)[(..., *(slice(size) for size in shape))]
 
+    def can_halve_on_cpu(self) -> bool:
+        """Whether the CPU could compute in bfloat16, quickly or not, and does not."""
+        return self.half_on != "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
     def undone(self) -> ProSMAUNet:
         """The plain network as it was; this one is of no use afterwards."""
         for gate in self.plain.gates:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 
 LARGEST_BATCH = 8  # slices that a 2D model sees at once
 MOST_HALVINGS = 3  # of a tile's longest side
-# The last two are oneDNN's, for its arrays and for its code.
+# Those of C++, of PyTorch on Linux and Windows and on a card, and of oneDNN, for its arrays and for its code.
 SIGNS = (
     "bad_alloc",
     "can't allocate memory",
+    "not enough memory",
     "out of memory",
     "could not create a memory object",
     "could not create a primitive",
@@ -20,17 +21,21 @@ SIGNS = (
 
 @dataclass(frozen=True)
 class Effort:
-    """How a run uses memory: device, half precision (on a card), slices at once (2D), halvings of the tile (3D)."""
+    """How a run uses memory: device, half precision, slices at once (2D), halvings of the tile (3D)."""
 
     device: str
     half: bool = False
     batch: int = LARGEST_BATCH
     halvings: int = 0
 
-    def lighter(self, patch: Sequence[int], multiple: Sequence[int]) -> tuple[Effort, str] | None:
+    def lighter(
+        self, patch: Sequence[int], multiple: Sequence[int], cpu_can_halve: bool = False
+    ) -> tuple[Effort, str] | None:
         """The next best way that needs less memory and what to tell people about it; None where there is none.
 
-        Fewer slices at once and the CPU instead of a card give the same labels up to rounding. Smaller tiles do not, as
+        ``cpu_can_halve``: whether the CPU has half precision and does not use it anyway.
+
+        Fewer slices at once, half precision and the CPU give the same labels up to rounding. Smaller tiles do not, as
         instance norm depends on what a tile holds, so they come last: with one side halved the bundled models lost 0.01 to
         0.17 of Dice on validation cases, with two sides 0.07 to 0.43.
         """
@@ -40,7 +45,7 @@ class Effort:
             return replace(
                 self, batch=1
             ), f"{place} did not suffice for several slices at once: they were taken singly."
-        if on_card and not self.half:
+        if not self.half and (on_card or cpu_can_halve):
             return replace(self, half=True), f"{place} did not suffice: half precision was used."
         if on_card:
             return Effort("cpu"), f"{place} did not suffice: this run was done on the CPU."

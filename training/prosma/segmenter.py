@@ -190,6 +190,7 @@ class _Run:
         self.overlap = overlap
         self.shortcuts = shortcuts
         self.effort = Effort(segmenter.device)
+        self.scarce = False  # whether memory has not sufficed
         self.allocate = allocate
         self.notices = list(segmenter.device_notices)
         self.seconds = {"total": 0.0, "preparing": 0.0, "network": 0.0}
@@ -262,7 +263,9 @@ class _Run:
 
     def _segment_with_less_and_less(self, image: Image) -> Segmentation:
         """`_segment_box`, again with less memory as long as it does not suffice."""
-        home = self.segmenter.device
+        home, network = self.segmenter.device, self.segmenter.network
+        half_on = getattr(network, "half_on", None)
+        can_halve = half_on is not None and network.can_halve_on_cpu()
         try:
             while True:
                 try:
@@ -270,7 +273,7 @@ class _Run:
                 except (MemoryError, RuntimeError) as error:
                     if not means_out_of_memory(error):
                         raise
-                    lighter = self.effort.lighter(self.model["patch_size"], self.segmenter.multiple)
+                    lighter = self.effort.lighter(self.model["patch_size"], self.segmenter.multiple, can_halve)
                     if lighter is None:
                         raise EngineError(
                             "out_of_memory",
@@ -280,11 +283,15 @@ class _Run:
                 self._take_up(*lighter)  # not among the exceptions, which keep the arrays of the failed run alive
         finally:
             self.segmenter._move_to(home)
+            if can_halve:
+                network.half_on = half_on
 
     def _take_up(self, effort: Effort, notice: str) -> None:
-        self.effort = effort
+        self.effort, self.scarce = effort, True
         self.notices.append(notice)
         self.segmenter._move_to(effort.device)
+        if effort.half and effort.device == "cpu":
+            self.segmenter.network.half_on = "cpu"
         release_freed_memory()
         torch = import_torch()
         if torch.cuda.is_initialized():
@@ -331,13 +338,13 @@ class _Run:
         """The function that turns a tile (C, *patch) into class probabilities and, if asked for, the gate map."""
         torch = import_torch()
         network, device, layout = self.segmenter.network, self.segmenter.device, self.segmenter._layout
-        flat = self.model["dimension"] == 2
+        flat, on_card = self.model["dimension"] == 2, device != "cpu"
         every = monitored_every(tiles, "gate_map" in self.outputs)
         number = itertools.count()
 
         def answer(batch, monitored):
             """The scores of a batch as an array."""
-            with torch.inference_mode(), torch.autocast(device.split(":")[0], torch.float16, enabled=self.effort.half):
+            with torch.inference_mode(), torch.autocast("cuda", torch.float16, enabled=self.effort.half and on_card):
                 if monitored:
                     with monitor:
                         scores = self._probabilities(network, batch, layout)
@@ -366,8 +373,11 @@ class _Run:
         return predict
 
     def _memory_for(self, shape: tuple[int, ...]):
-        """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks."""
-        if shape in self.segmenter.seen_shapes:
+        """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks.
+
+        Where memory is scarce nothing is kept at all.
+        """
+        if shape in self.segmenter.seen_shapes and not self.scarce:
             return freed_memory_kept()
         self.segmenter.seen_shapes.add(shape)
         return memory_mapped()
