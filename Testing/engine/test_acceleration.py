@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prosma import acceleration, fastnorm, tuning
+from prosma import acceleration, fastblocks, fastgates, fastnorm, tuning
 from prosma.acceleration import FastNetwork, accelerate
 from prosma.bundle import bundled_models_folder, resolve
-from prosma.fastnorm import channels_last
 from prosma.gate import GATES, GateMonitor
+from prosma.onednn import channels_last
 from prosma.stencils import Stencil
 from prosma.unet import ProSMAUNet, load_network
 
@@ -71,7 +71,7 @@ def cases(draw):
 
 @needs_onednn
 @settings(derandomize=True, max_examples=12)
-@given(cases(), st.sampled_from((0, 0, acceleration.FEW)))
+@given(cases(), st.sampled_from((0, 0, fastblocks.FEW)))
 def test_every_variant_gives_the_same_up_to_rounding(case, few):
     arguments, shape, batch = case
     torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_every_variant_gives_the_same_up_to_rounding(case, few):
     fast = accelerate(copy.deepcopy(plain), precision="float32")
     assert isinstance(fast, FastNetwork)
     x = torch.randn(batch, arguments["in_channels"], *shape)
-    with torch.inference_mode(), mock.patch.object(acceleration, "FEW", few):
+    with torch.inference_mode(), mock.patch.object(fastblocks, "FEW", few):
         found, expected = fast(x), plain(x)
         exact = copy.deepcopy(plain).double()(x.double())
     scale, rounding = exact.abs().max(), (expected - exact).abs().max()
@@ -115,7 +115,7 @@ def test_each_way_to_compute_the_stencil_is_the_sum_of_its_convolutions(dims, di
 def test_measuring_the_ways_changes_no_result(monkeypatch, tmp_path):
     plain, fast = networks()
     x = torch.randn(1, 1, 8, 8, 8)
-    monkeypatch.setattr(acceleration, "TUNED_SIZE", 0)
+    monkeypatch.setattr(fastgates, "TUNED_SIZE", 0)
     monkeypatch.setattr(tuning, "_known", {})
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
     with torch.inference_mode():
@@ -209,7 +209,7 @@ def test_an_operator_that_fails_or_gives_a_wrong_answer_is_not_used(monkeypatch)
         return total
 
     for broken in (missing, wrong):
-        monkeypatch.setattr(acceleration, "convolve_onto", broken)
+        monkeypatch.setattr(fastblocks, "convolve_onto", broken)
         undone = accelerate(copy.deepcopy(plain))
         assert type(undone) is ProSMAUNet
         with torch.inference_mode():
@@ -271,8 +271,8 @@ class Work(TorchDispatchMode):
 def as_large(monkeypatch):
     """Small images are computed in the way of large ones, and nothing is measured."""
     monkeypatch.setattr(fastnorm, "SMALL", 0)
-    monkeypatch.setattr(acceleration, "FEW", 0)
-    monkeypatch.setattr(acceleration, "TUNED_SIZE", float("inf"))
+    monkeypatch.setattr(fastblocks, "FEW", 0)
+    monkeypatch.setattr(fastgates, "TUNED_SIZE", float("inf"))
 
 
 @needs_onednn
@@ -315,7 +315,7 @@ def test_the_exact_gate_costs_little_more_memory_than_none(as_large):
 def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, steps, monkeypatch):
     """A third of the memory at the finest level. Steps: norms, and the upsampling where it is one."""
     _, fast = networks(**arguments)
-    monkeypatch.setattr(acceleration, "FEW", few)
+    monkeypatch.setattr(fastblocks, "FEW", few)
     skips, alive = [], []
     keep = fast.encoder[0].register_forward_hook(lambda _module, _inputs, x: skips.append(weakref.ref(x)))
 
@@ -324,7 +324,7 @@ def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, s
 
     upsampling = fast.decoder[-1].upsampling
     monkeypatch.setattr(upsampling, "forward", noting(upsampling.forward))
-    monkeypatch.setattr(acceleration, "norm_and_activation", noting(acceleration.norm_and_activation))
+    monkeypatch.setattr(fastblocks, "norm_and_activation", noting(fastblocks.norm_and_activation))
     with torch.inference_mode():
         fast(torch.randn(1, 1, 16, 16, 16))
     keep.remove()

@@ -8,21 +8,18 @@ numbers' conversion than on memory; there oneDNN scales, shifts and applies the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .onednn import channels_last, scaled
+
 PIECE_BYTES = 1 << 20  # for each thread: what a core's level-2 cache holds
 LONGEST_SUM = 1 << 12  # values added in single precision; in cache-sized pieces moments took half as long again
 FEW = 1 << 10  # voxels below which PyTorch's group norm runs through memory channel by channel, 5 to 30 times slower
 SMALL = 1 << 14  # voxels up to which PyTorch's sums are accurate (1e-5) and one call for a batch is quicker
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """(B, C, S) with the channels last in memory; itself where they are."""
-    return x.contiguous(memory_format=torch.channels_last_3d if x.ndim == 5 else torch.channels_last)
 
 
 def pieces(sample: Tensor) -> Iterator[Tensor]:
@@ -109,20 +106,3 @@ def normalised_in_half(x: Tensor, weight: Tensor, bias: Tensor, eps: float, acti
         scale, shift = scale_and_shift(sample, weight, bias, eps, x.dtype)
         results.append(scaled(sample, scale, shift, activation, numbers))
     return results[0] if len(results) == 1 else channels_last(torch.cat(results))
-
-
-def scaled(
-    x: Tensor, scale: Tensor, shift: Tensor | None, activation: str, numbers: list, margin: Sequence[int] | None = None
-) -> Tensor:
-    """activation(scale (C,) x + shift (C,)) of a channels-last (B, C, S), as a depthwise convolution of one voxel by oneDNN.
-
-    It computes in single precision, but with a scale of the type of ``x``. Outside, ``margin`` voxels of x = 0 are added at
-    both ends of each spatial axis.
-    """
-    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
-    kernel = channels_last(scale.to(x.dtype).view(-1, 1, *one))
-    return channels_last(
-        torch.ops.mkldnn._convolution_pointwise(
-            x, kernel, shift, margin or none, one, one, len(kernel), activation, numbers, ""
-        )
-    )

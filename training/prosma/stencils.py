@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .fastnorm import channels_last, scaled
+from .onednn import add_depthwise, channels_last, depthwise, scaled
 
 SLOPE = 0.01  # of the LeakyReLU
 
@@ -123,22 +123,6 @@ def activated(q: Tensor, margin: Sequence[int] | None = None) -> Tensor:
     if margin is None and q.dtype == torch.float32:
         return F.leaky_relu_(q, SLOPE)
     return scaled(q, torch.ones(q.shape[1]), None, "leaky_relu", [SLOPE], margin)
-
-
-def depthwise(q: Tensor, kernel: Tensor, dilation: int = 1) -> Tensor:
-    """Depthwise convolution that keeps the shape; kernel (C, 1, odd sizes)."""
-    sizes = kernel.shape[2:]
-    padding = [dilation * (size // 2) for size in sizes]
-    return torch.mkldnn_convolution(q, kernel, None, padding, [1] * len(sizes), [dilation] * len(sizes), len(kernel))
-
-
-def add_depthwise(total: Tensor, q: Tensor, kernel: Tensor, dilation: int = 1) -> None:
-    """total += `depthwise`, in one pass."""
-    sizes = kernel.shape[2:]
-    padding, one, dilations = [dilation * (size // 2) for size in sizes], [1] * len(sizes), [dilation] * len(sizes)
-    torch.ops.mkldnn._convolution_pointwise_.binary(
-        total, q, channels_last(kernel), None, padding, one, dilations, len(kernel), "add", 1.0, None, [], None
-    )
 
 
 def folded_view(padded: Tensor, step: Sequence[int]) -> Tensor:
