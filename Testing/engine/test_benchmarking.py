@@ -83,11 +83,11 @@ def test_the_report_compares_with_ours_and_says_what_is_missing():
 
 
 def test_multiplications_are_counted_as_the_network_has_them_and_as_they_are_done():
-    rows = measure_forward(1, torch.get_num_threads(), {"2d": (1, 1, 128, 128)})["tables"]["2d"]["rows"]
+    rows = measure_forward(1, torch.get_num_threads(), {"2d": (4, 1, 128, 128)})["tables"]["2d"]["rows"]
     rows = [row for row in rows if row["network"] == "plain" and "bfloat16" not in row["way"]]
     done = {row["way"]: row["done_share_of_peak"] / row["share_of_peak"] for row in rows}
     assert done["as it is"] == 1
-    assert 0.8 < done["fast"] < 0.95  # the decoder's upsampling and the convolution after it are one
+    assert 0.85 < done["fast"] < 0.96  # the decoder's upsampling and the convolution after it are one
 
 
 def test_rounds_are_put_together_by_their_medians():

@@ -85,8 +85,8 @@ def measure(shape: tuple[int, ...], rounds: int, threads: int) -> dict:
                 "best_milliseconds": round(1e3 * min(own), 1),
                 "over_plain": round(median_ratio(own, seconds["plain", way]), 3),
                 "faster_than_as_it_is": round(median_ratio(seconds[name, "as it is"], own), 2),
-                "share_of_peak": round(work[name] * speed, 3) if in_float32 else None,
-                "done_share_of_peak": round(done[name, way] * speed, 3) if in_float32 else None,
+                "share_of_peak": round(work[name] * speed, 5) if in_float32 else None,
+                "done_share_of_peak": round(done[name, way] * speed, 5) if in_float32 else None,
             }
         )
     return {"shape": list(shape), "peak_gflops": round(statistics.median(peaks) / GIGA, 1), "rows": rows}
