@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ..devices import import_torch
+from ..devices import core_count, import_torch
 from ..segmenter import TIDIED_EVERY
 from .click import measure_click
 from .machine import describe_machine
@@ -54,7 +54,12 @@ def add_benchmark_parser(commands) -> None:
     )
     parser.add_argument("--shape", nargs=3, type=int, default=SHAPE, help="of the whole volume (256 256 160)")
     parser.add_argument("--classes", type=int, default=CLASSES, help="with background (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of each process; with 1 processor time is compared")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=core_count(),
+        help="of each process (all cores); with 1 processor time is compared",
+    )
     parser.add_argument("--python", default=sys.executable, help="interpreter that has MONAI and nnU-Net (this one)")
     parser.add_argument(
         "--json", type=Path, help="write everything there, beside parts that an earlier --only left in it"

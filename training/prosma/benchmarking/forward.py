@@ -1,12 +1,12 @@
 """What a forward pass costs: plain, attention and ProSMA skips, as PyTorch runs them and accelerated, in 2D and 3D.
 
 All networks run in turn, round after round; times are medians, beside the best, and ratios and shares of the peak are
-medians of those within a round. With one thread (the default) the time is that of the thread, so that other programs
-disturb less. "As it is" is the plain network in PyTorch's default layout, with the same allocator setting as the fast
-one. The processor's peak is that of the faster of a large matrix product (2048^3, by the BLAS of PyTorch) and of a
-convolution of 128 to 128 channels by oneDNN, measured in the same rounds. The share of it counts the multiplications of
-the plain network, not the zeros between dilated taps; beside it stands that of the multiplications really done, as the
-fast network gets by with fewer. Weights are random.
+medians of those within a round. With one thread the time is that of the thread, so that other programs disturb less.
+"As it is" is the plain network in PyTorch's default layout, with the same allocator setting as the fast one. The
+processor's peak is that of the faster of a large matrix product (2048^3, by the BLAS of PyTorch) and of a convolution of
+128 to 128 channels by oneDNN, measured in the same rounds. The share of it counts the multiplications of the plain
+network, not the zeros between dilated taps; beside it stands that of the multiplications really done, as the fast network
+gets by with fewer. Weights are random.
 """
 
 from __future__ import annotations
