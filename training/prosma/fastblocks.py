@@ -5,8 +5,6 @@ Each holds the plain module that it stands for, and calls it where there is no f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -87,22 +85,48 @@ class FastUpsampling(FastModule):
         return spatial_mean(x) @ kernel + self.plain.bias.float()
 
 
-class FastDecoderBlock(FastModule):
-    """Upsampling, concatenation with the skip and `ConvolutionBlock`.
+class ConvolvedUpsampling(FastModule):
+    """The transposed convolution of an upsampling and the convolution after it as one, but for a constant in each channel.
 
-    A transposed convolution and the convolution after it are one transposed convolution with a larger kernel, of fewer
-    multiplications than the two: 8 x 2C x C for a voxel instead of 27 x C x C, and the upsampled feature is never made.
+    Its kernel is larger, but it takes fewer multiplications than the two, 8 x 2C x C for a voxel instead of 27 x C x C and
+    those of the upsampling, and the upsampled feature is never made. The constant, of the bias, goes in the norm that
+    follows; near the borders, where zeros take the bias's place, the difference remains.
     """
+
+    def __init__(self, upsampling: nn.Module, convolution: nn.Module) -> None:
+        super().__init__(upsampling)
+        self.convolution = convolution
+
+    def derive(self, dtype: torch.dtype):
+        """The kernel (in, out, sizes), and the difference, (1, out, odd sizes), as `add_at_borders` takes it."""
+        axes, padding = self.convolution.weight.ndim - 2, self.convolution.padding
+        weight = self.convolution.weight.detach().chunk(2, dim=1)[0].double()  # those for the upsampled feature
+        mirrored = weight.flip(*range(2, 2 + axes)).transpose(0, 1)
+        kernel = CONVOLVE_TRANSPOSED[axes](self.plain.weight.detach().double(), mirrored)
+        bias = self.plain.bias.detach().double().view(1, -1, *[1] * axes).expand(-1, -1, *weight.shape[2:])
+        edge = CONVOLVE[axes](bias, weight, padding=padding)
+        middle = edge[(..., *(slice(p, p + 1) for p in padding))]
+        return convolution_weights(kernel, dtype), (edge - middle).to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, S / stride) -> (B, out, S); only for tensors with a fast way."""
+        kernel, edge = self.derived(x.dtype)
+        y = transposed(x, kernel, None, self.plain.stride, self.convolution.padding)
+        add_at_borders(y, edge)
+        return y
+
+
+class FastDecoderBlock(FastModule):
+    """Upsampling, concatenation with the skip and `ConvolutionBlock`."""
 
     def __init__(self, plain: ConvolutionBlock, upsampling: nn.Module) -> None:
         super().__init__(plain)
         self.upsampling = FastUpsampling(upsampling)
+        self.convolved_upsampling = ConvolvedUpsampling(upsampling, plain[0])
 
     def derive(self, dtype: torch.dtype):
         up, skip = self.plain[0].weight.chunk(2, dim=1)
-        weights = [convolution_weights(weight, dtype) for weight in (up, skip, self.plain[3].weight)]
-        kernel, edge = convolved_upsampling(self.upsampling.plain, up.detach().double(), self.plain[0].padding)
-        return *weights, convolution_weights(kernel, dtype), edge.to(dtype)
+        return [convolution_weights(weight, dtype) for weight in (up, skip, self.plain[3].weight)]
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         """[decoder feature (B, 2 C, S / stride), skip (B, C, S)] -> (B, C, S). The list is emptied, to free them early."""
@@ -110,11 +134,10 @@ class FastDecoderBlock(FastModule):
             coarse, skip = inputs
             inputs.clear()
             return self.plain(torch.cat([self.upsampling(coarse), skip], dim=1))
-        up, skip, second, kernel, edge = self.derived(inputs[0].dtype)
+        up, skip, second = self.derived(inputs[0].dtype)
         padding = self.plain[0].padding
         if self.takes_one_kernel(inputs[0], inputs[1]):
-            x = transposed(inputs.pop(0), kernel, None, self.upsampling.plain.stride, padding)
-            add_at_borders(x, edge)
+            x = self.convolved_upsampling(inputs.pop(0))
             convolve_onto(x, inputs.pop(), skip, None, padding)
         else:
             x = convolve(inputs.pop(), skip, None, None, padding)
@@ -154,27 +177,6 @@ def spatial_mean(x: Tensor) -> Tensor:
     if in_one_pass(x) and has_fast_way(x) and not any(size % 2 for size in x.shape[2:]):
         x = pooled(x, [size // 2 for size in x.shape[2:]])
     return x.mean(dim=tuple(range(2, x.ndim)), dtype=torch.float32)
-
-
-def convolved_upsampling(upsampling: nn.Module, weight: Tensor, padding: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """A transposed convolution followed by a convolution, as one.
-
-    Args:
-        upsampling: its stride is its kernel.
-        weight: (out, C, odd sizes), float64, of the convolution, which keeps the shape and has no bias.
-        padding: of the convolution.
-
-    Returns the kernel (in, out, sizes) of the transposed convolution, padded alike; and what the bias of ``upsampling``
-    adds near the borders, where zeros take its place, beyond what it adds everywhere, which a norm takes away again:
-    (1, out, sizes), voxel by voxel at both ends of each axis, with one voxel, 0, for all in the middle.
-    """
-    axes = weight.ndim - 2
-    kernel = CONVOLVE_TRANSPOSED[axes](
-        upsampling.weight.detach().double(), weight.flip(*range(2, 2 + axes)).transpose(0, 1)
-    )
-    bias = upsampling.bias.detach().double().view(1, -1, *[1] * axes).expand(-1, -1, *weight.shape[2:])
-    edge = CONVOLVE[axes](bias, weight, padding=tuple(padding))
-    return kernel, edge - edge[(..., *(slice(p, p + 1) for p in padding))]
 
 
 def add_at_borders(x: Tensor, edge: Tensor) -> None:

@@ -34,24 +34,45 @@ TUNED_SIZE = 1 << 18  # values of a field from which on the ways to compute it a
 FEW_CHANNELS = 16  # up to which a convolution repeats voxels faster than a copy does
 
 
+class FastProjection(FastModule):
+    """A convolution of one voxel; with an ``upsampling`` before it, both as one transposed convolution."""
+
+    def __init__(self, plain: nn.Module, upsampling: FastUpsampling | None = None) -> None:
+        super().__init__(plain)
+        self.upsampling = upsampling
+
+    def derive(self, dtype: torch.dtype):
+        weight, bias = self.plain.weight.detach().double(), self.plain.bias.detach().double()
+        if self.upsampling is not None:
+            matrix, before = weight.flatten(1), self.upsampling.plain
+            bias = bias + matrix @ before.bias.detach().double()
+            weight = torch.einsum("oc,ic...->io...", matrix, before.weight.detach().double())
+        return convolution_weights(weight, dtype), bias.to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in, S / stride), or (B, in, S) without upsampling -> (B, out, S); only for tensors with a fast way."""
+        if self.upsampling is None:
+            return convolve(x, *self.derived(x.dtype))
+        return transposed(x, *self.derived(x.dtype), self.upsampling.plain.stride)
+
+
 class FastField(FastModule):
     """`CompatibilityField`. With an ``upsampling`` it takes the decoder feature before it: their product is one kernel."""
 
     def __init__(self, plain: CompatibilityField, upsampling: FastUpsampling | None = None) -> None:
         super().__init__(plain)
-        self.upsampling = upsampling
+        self.project_decoder = FastProjection(plain.project_decoder, upsampling)
         self.ways: dict[tuple, str] = {}
 
     def derive(self, dtype: torch.dtype):
-        skip = convolution_weights(self.plain.project_skip.weight, dtype)
-        return skip, *projection(self.plain.project_decoder, self.upsampling, dtype), Stencil(self.plain.scales, dtype)
+        return convolution_weights(self.plain.project_skip.weight, dtype), Stencil(self.plain.scales, dtype)
 
     def forward(self, x: Tensor, g: Tensor) -> Tensor:
         return self.plain(x, g)
 
     def unnormalised(self, x: Tensor, coarse: Tensor) -> Tensor:
-        skip, decoder, bias, stencil = self.derived(x.dtype)
-        q = projected(coarse, decoder, bias, self.upsampling)
+        skip, stencil = self.derived(x.dtype)
+        q = self.project_decoder(coarse)
         convolve_onto(q, x, skip)
         return stencil.ways(q.shape[2:])[self.way(q, stencil)](q)
 
@@ -60,9 +81,8 @@ class FastField(FastModule):
         case = (tuple(q.shape), q.dtype)
         if case not in self.ways:
             ways = stencil.ways(q.shape[2:])
-            self.ways[case] = (
-                next(iter(ways)) if q.numel() < TUNED_SIZE else self.measured_way(q.clone(), stencil, ways)
-            )
+            measured = q.numel() >= TUNED_SIZE
+            self.ways[case] = self.measured_way(q.clone(), stencil, ways) if measured else next(iter(ways))
         return self.ways[case]
 
     def measured_way(self, q: Tensor, stencil: Stencil, ways: dict[str, Callable]) -> str:
@@ -70,23 +90,6 @@ class FastField(FastModule):
         sizes, kernel = "x".join(map(str, q.shape)), list(self.plain.scales[0].kernel_size)
         question = f"activated stencil {sizes} {q.dtype} dilations {stencil.dilations} kernel {kernel}"
         return tuning.fastest(question, {name: functools.partial(way, q) for name, way in ways.items()})
-
-
-def projection(layer: nn.Module, upsampling: FastUpsampling | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution of one voxel, or of the upsampling before it and it as one."""
-    weight, bias = layer.weight.detach().double(), layer.bias.detach().double()
-    if upsampling is not None:
-        matrix = weight.flatten(1)
-        bias = bias + matrix @ upsampling.plain.bias.detach().double()
-        weight = torch.einsum("oc,ic...->io...", matrix, upsampling.plain.weight.detach().double())
-    return convolution_weights(weight, dtype), bias.to(dtype)
-
-
-def projected(coarse: Tensor, weight: Tensor, bias: Tensor, upsampling: FastUpsampling | None) -> Tensor:
-    """What `projection` is for."""
-    if upsampling is None:
-        return convolve(coarse, weight, bias)
-    return transposed(coarse, weight, bias, upsampling.plain.stride)
 
 
 class FastGate(FastModule):
@@ -132,23 +135,20 @@ class FastAttention(FastModule):
     def __init__(self, plain: AttentionSkip, upsampling: FastUpsampling) -> None:
         super().__init__(plain)
         self.upsampling = upsampling
+        self.project_decoder = FastProjection(plain.project_decoder, upsampling)
 
     def derive(self, dtype: torch.dtype):
         skip, attention = self.plain.project_skip, self.plain.attention
         weights = [convolution_weights(layer.weight, dtype) for layer in (skip, attention)]
-        return (
-            *weights,
-            attention.bias.detach().to(dtype),
-            *projection(self.plain.project_decoder, self.upsampling, dtype),
-        )
+        return *weights, attention.bias.detach().to(dtype)
 
     def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
         if not has_fast_way(x):
             return self.plain(x, self.upsampling(coarse))
-        skip, attention, attention_bias, decoder, bias = self.derived(x.dtype)
-        hidden = projected(coarse, decoder, bias, self.upsampling)
+        skip, attention, bias = self.derived(x.dtype)
+        hidden = self.project_decoder(coarse)
         convolve_onto(hidden, x, skip, relu=True)
-        return x.mul_(convolve(hidden, attention, attention_bias).sigmoid_())
+        return x.mul_(convolve(hidden, attention, bias).sigmoid_())
 
 
 def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None = None, x: Tensor | None = None) -> Tensor:

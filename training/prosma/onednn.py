@@ -37,12 +37,14 @@ def convolution_weights(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return channels_last(weight.detach().to(dtype))
 
 
-def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, stride=None, padding=None) -> Tensor:
+def convolve(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, stride=None, padding=None, dilation: int = 1, groups: int = 1
+) -> Tensor:
     """Convolution by oneDNN, channels-last in and out."""
-    axes = x.ndim - 2
-    one = [1] * axes
-    y = torch.mkldnn_convolution(x, weight, bias, padding or [0] * axes, stride or one, one, 1)
-    return channels_last(y)
+    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
+    return channels_last(
+        torch.mkldnn_convolution(x, weight, bias, padding or none, stride or one, [dilation] * len(one), groups)
+    )
 
 
 def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int], padding=None) -> Tensor:
@@ -56,13 +58,20 @@ def transposed(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[
 
 
 def convolve_onto(
-    total: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None = None, padding=None, relu: bool = False
+    total: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    padding=None,
+    dilation: int = 1,
+    groups: int = 1,
+    relu: bool = False,
 ) -> None:
     """total += convolution, then ReLU if asked for, in one pass."""
-    one = [1] * (x.ndim - 2)
+    none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
     activation = ("relu", [], None) if relu else (None, [], None)
     torch.ops.mkldnn._convolution_pointwise_.binary(
-        total, x, weight, bias, padding or [0] * len(one), one, one, 1, "add", 1.0, *activation
+        total, x, weight, bias, padding or none, one, [dilation] * len(one), groups, "add", 1.0, *activation
     )
 
 
@@ -78,18 +87,18 @@ def convolve_times(x: Tensor, weight: Tensor, factor: Tensor) -> Tensor:
 
 def depthwise(q: Tensor, kernel: Tensor, dilation: int = 1) -> Tensor:
     """Depthwise convolution that keeps the shape; kernel (C, 1, odd sizes)."""
-    sizes = kernel.shape[2:]
-    padding = [dilation * (size // 2) for size in sizes]
-    return torch.mkldnn_convolution(q, kernel, None, padding, [1] * len(sizes), [dilation] * len(sizes), len(kernel))
+    return convolve(q, kernel, padding=reach(kernel, dilation), dilation=dilation, groups=len(kernel))
 
 
 def add_depthwise(total: Tensor, q: Tensor, kernel: Tensor, dilation: int = 1) -> None:
     """total += `depthwise`, in one pass."""
-    sizes = kernel.shape[2:]
-    padding, one, dilations = [dilation * (size // 2) for size in sizes], [1] * len(sizes), [dilation] * len(sizes)
-    torch.ops.mkldnn._convolution_pointwise_.binary(
-        total, q, channels_last(kernel), None, padding, one, dilations, len(kernel), "add", 1.0, None, [], None
-    )
+    padding = reach(kernel, dilation)
+    convolve_onto(total, q, channels_last(kernel), padding=padding, dilation=dilation, groups=len(kernel))
+
+
+def reach(kernel: Tensor, dilation: int) -> list[int]:
+    """Voxels along each axis that a kernel of odd sizes looks at on either side."""
+    return [dilation * (size // 2) for size in kernel.shape[2:]]
 
 
 def scaled(
@@ -112,11 +121,9 @@ def scaled(
 def pooled(x: Tensor, shape: Sequence[int]) -> Tensor:
     """Average of (B, C, S) on a coarser grid, as a depthwise convolution: PyTorch's pooling has no fast way in 3D."""
     window = [fine // coarse for fine, coarse in zip(x.shape[2:], shape, strict=True)]
-    channels = x.shape[1]
-    kernel = torch.full((channels, 1, *window), 1.0, dtype=x.dtype)
+    kernel = torch.full((x.shape[1], 1, *window), 1.0, dtype=x.dtype)
     kernel /= kernel[0].numel()
-    none = [0] * len(window)
-    return channels_last(torch.mkldnn_convolution(x, kernel, None, none, window, [1] * len(window), channels))
+    return convolve(x, kernel, stride=window, groups=len(kernel))
 
 
 def with_neighbours(x: Tensor, size: int) -> Tensor:

@@ -38,6 +38,9 @@ class Stencil:
         self.dilated_pairs = [pair for pair in pairs if pair[1] > 1]
         undilated = [kernel for kernel, dilation in pairs if dilation == 1]
         self.undilated = sum(undilated) if undilated else None
+        if self.dilates and self.one.ndim == 5:  # for `planes`
+            middle = [kernel[:, :, kernel.shape[2] // 2] for kernel, _ in self.dilated_pairs]
+            self.middle_planes = merged(middle, [dilation for _, dilation in self.dilated_pairs])
 
     def ways(self, shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
         """The ways, by name, to compute it for q of such a spatial shape."""
@@ -50,12 +53,12 @@ class Stencil:
 
     def merged(self, q: Tensor) -> Tensor:
         """All scales as one larger kernel, zero between the taps."""
-        return channels_last(depthwise(activated(q), self.one))
+        return depthwise(activated(q), self.one)
 
     def dilated(self, q: Tensor) -> Tensor:
         """One dilated convolution after the other. In 2D oneDNN dilates at no cost in float32."""
         q = activated(q)
-        total = channels_last(depthwise(q, self.kernels[0], self.dilations[0]))
+        total = depthwise(q, self.kernels[0], self.dilations[0])
         for kernel, dilation in zip(self.kernels[1:], self.dilations[1:], strict=True):
             add_depthwise(total, q, kernel, dilation)
         return total
@@ -71,14 +74,11 @@ class Stencil:
     def _planes_of(self, sample: Tensor) -> Tensor:
         """`planes` of one sample."""
         planes = sample.movedim(2, 1)[0]
-        middle = merged(
-            [kernel[:, :, kernel.shape[2] // 2] for kernel, _ in self.dilated_pairs], [d for _, d in self.dilated_pairs]
-        )
         if self.undilated is None:
-            total = channels_last(depthwise(planes, middle))
+            total = depthwise(planes, self.middle_planes)
         else:
-            total = channels_last(depthwise(sample, self.undilated)).movedim(2, 1)[0]
-            add_depthwise(total, planes, middle)
+            total = depthwise(sample, self.undilated).movedim(2, 1)[0]
+            add_depthwise(total, planes, self.middle_planes)
         for kernel, dilation in self.dilated_pairs:
             for number in range(kernel.shape[2]):
                 away = (number - kernel.shape[2] // 2) * dilation
@@ -99,7 +99,7 @@ class Stencil:
         for kernel, step in zip(self.kernels, self.steps, strict=True):
             wide = kernel.repeat(step[-1], *[1] * (kernel.ndim - 1))
             if total is None:
-                result = channels_last(depthwise(folded_view(padded, step), wide))
+                result = depthwise(folded_view(padded, step), wide)
                 total = result.movedim(1, -1).view(padded.movedim(1, -1).shape).movedim(-1, 1)
             else:
                 add_depthwise(folded_view(total, step), folded_view(padded, step), wide)
