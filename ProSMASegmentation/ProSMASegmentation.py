@@ -11,11 +11,11 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 
-from ProSMASegmentationLib.Panel import Panel
-from ProSMASegmentationLib.ParameterNode import ParameterNode
-from ProSMASegmentationLib.ProSMAError import ProSMAError
-from ProSMASegmentationLib.SampleVolumes import SampleVolumes
-from ProSMASegmentationLib.SegmentationLogic import SegmentationLogic
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Logic.ParameterNode import ParameterNode
+from ProSMASegmentationLib.Logic.SegmentationLogic import SegmentationLogic
+from ProSMASegmentationLib.Panel.Panel import Panel
+from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 
 
 class ProSMASegmentation(ScriptedLoadableModule):
@@ -49,7 +49,7 @@ def registerSampleData():
 
 
 class ProSMASegmentationWidget(ScriptedLoadableModuleWidget):
-    """Loads the panel from its .ui file; ProSMASegmentationLib.Panel does the rest."""
+    """Loads the panel from its .ui file; ProSMASegmentationLib.Panel.Panel does the rest."""
 
     def __init__(self, parent=None):
         self.logic = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from prosma.image import Image
+from prosma.image.geometry import Image
 
 
 def smooth_volume(shape=(24, 20, 18), channels=1, seed=0, matrix=None) -> Image:

@@ -1,22 +1,24 @@
 import slicer
 
-from ProSMASegmentationLib import Places
-from ProSMASegmentationLib.ProSMAError import ProSMAError
-from ProSMASegmentationLib.ResultWriter import TAG_LABEL, tag
+from ProSMASegmentationLib.Base import Places
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL, tag
 from SegmentEditorProSMARefineLib.Boxes import grown, overlap, relative, shapeOf
 
 SAME_GRID_MM = 1e-3
 
 
 class RefineEngine:
-    """Refines a mask around a stroke with ``prosma.refine``, and with the network's probabilities where they are kept.
+    """Refines a mask around a stroke with ``prosma.correct.refine``, and the network's probabilities where they are kept.
 
     :param node: the segmentation node. :param segment: its segment to refine.
     :param matrix: vtkMatrix4x4 from i, j, k to mm of the grid. :param extent: of the grid, six integers.
     """
 
     def __init__(self, node, segment, matrix, extent):
-        from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities  # the panel's, also after its reload
+        from ProSMASegmentationLib.Results.KeptProbabilities import (
+            KeptProbabilities,  # the panel's, also after its reload
+        )
 
         self._refine = Places.engineRefine()
         self._extent = extent

@@ -1,7 +1,7 @@
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.SegmentLabelmap import BINARY_LABELMAP
+from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP
 
 COLORS = {"added": (0.2, 0.85, 0.3), "removed": (0.95, 0.25, 0.2)}
 OPACITY = 0.6

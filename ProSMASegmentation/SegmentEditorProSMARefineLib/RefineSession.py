@@ -2,9 +2,9 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.ProSMAError import ProSMAError
-from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
-from ProSMASegmentationLib.SegmentStatus import whyProtected
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
+from ProSMASegmentationLib.Results.SegmentStatus import whyProtected
 from SegmentEditorProSMARefineLib.Boxes import overlap, shapeOf, union
 from SegmentEditorProSMARefineLib.RefineEngine import RefineEngine, sameMatrix
 from SegmentEditorProSMARefineLib.StrokeVoxels import strokeVoxels

@@ -7,8 +7,8 @@ import vtk
 from SegmentEditorEffects import AbstractScriptedSegmentEditorEffect
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.PanelText import ERROR, NORMAL
-from ProSMASegmentationLib.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL
 from SegmentEditorProSMARefineLib.BrushOutline import BrushOutline
 from SegmentEditorProSMARefineLib.RefinePreview import RefinePreview
 from SegmentEditorProSMARefineLib.RefineSession import RefineSession

@@ -25,8 +25,8 @@ import simulated_user as user
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from prosma import refine as engine
-from prosma import refine_weights
+from prosma.correct import refine as engine
+from prosma.correct import refine_weights
 
 STROKES = 16  # of each segment, in each round
 SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from prosma.learning.files import write_json
-from prosma.refine import REACH, refine
+from prosma.correct.refine import REACH, refine
+from prosma.files import write_json
 
 SHAPE = (160, 256, 256)
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
+from prosma.correct.review import find_regions
 from prosma.errors import EngineError
-from prosma.learning.dataset import IGNORED, DatasetError, LabelledFolder, read_case
-from prosma.learning.files import write_json
-from prosma.review import find_regions
-from prosma.segmenter import Segmenter
+from prosma.files import write_json
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.dataset import IGNORED, DatasetError, LabelledFolder, read_case
 
 REGIONS = 10
 

@@ -63,7 +63,7 @@ def parse() -> argparse.Namespace:
 
 def measure(size, steps: int, moves: int) -> dict:
     """Moves of a press, `steps` steps over the whole way of the slider, and a release; seconds of each."""
-    from ProSMASegmentationLib.SensitivityMove import SensitivityMove
+    from ProSMASegmentationLib.Correct.SensitivityMove import SensitivityMove
 
     node = segmentation(size)
     segment_id = node.GetSegmentation().GetNthSegmentID(0)
@@ -101,9 +101,9 @@ def segmentation(size):
     import slicer
 
     from prosma.steps import finish
-    from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
-    from ProSMASegmentationLib.ResultWriter import ResultWriter
-    from ProSMASegmentationLib.VolumeReader import ijkToRasOf
+    from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
+    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
+    from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf
 
     volume = slicer.util.addVolumeFromArray(np.zeros(size[::-1], np.uint8), name="benchmark")
     folder = Path(tempfile.mkdtemp(dir=slicer.app.temporaryPath))

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prosma.bundle import resolve
-from prosma.learning.dataset import LabelledFolder, read_case
-from prosma.learning.evaluation import overlap_metrics
-from prosma.learning.files import write_json
-from prosma.segmenter import Segmenter
+from prosma.files import write_json
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.dataset import LabelledFolder, read_case
+from prosma.learning.judge.evaluation import overlap_metrics
+from prosma.package.model_package import resolve
 
 
 def mean_dice(labels: np.ndarray, reference: np.ndarray, values: list[int]) -> float:

@@ -36,11 +36,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from prosma.learning.dataset import LabelledFolder, read_case
-from prosma.learning.evaluation import bootstrap_interval
-from prosma.learning.files import write_json
-from prosma.refine import REACH, distance_to, refine, smallest_box
-from prosma.segmenter import Segmenter
+from prosma.correct.refine import REACH, distance_to, refine, smallest_box
+from prosma.files import write_json
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.dataset import LabelledFolder, read_case
+from prosma.learning.judge.evaluation import bootstrap_interval
 
 ENOUGH = 0.95
 MOST_STROKES = 20

@@ -6,7 +6,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch loads: spinn
 
 import pytest
 
-from prosma.image import Image
+from prosma.image.geometry import Image
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 

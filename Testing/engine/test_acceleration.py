@@ -1,4 +1,4 @@
-"""The fast network computes what the plain one computes, with little work (training/prosma/acceleration.py)."""
+"""The fast network computes what the plain one computes, with little work (training/prosma/fast/network.py)."""
 
 import copy
 import json
@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prosma import acceleration, fastblocks, fastgates, fastnorm, tuning
-from prosma.acceleration import FastNetwork, accelerate
-from prosma.bundle import bundled_models_folder, resolve
-from prosma.gate import GATES, GateMonitor
-from prosma.onednn import channels_last
-from prosma.stencils import Stencil
-from prosma.unet import ProSMAUNet, load_network
+from prosma.fast import autotune, blocks, gates, norm
+from prosma.fast import network as fast_network
+from prosma.fast.network import FastNetwork, accelerate
+from prosma.fast.onednn import channels_last
+from prosma.fast.stencils import Stencil
+from prosma.network.gate import GATES
+from prosma.network.gate_monitor import GateMonitor
+from prosma.network.unet import ProSMAUNet
+from prosma.package.model_package import bundled_models_folder, resolve
+from prosma.package.weights import load_network
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
@@ -71,7 +74,7 @@ def cases(draw):
 
 @needs_onednn
 @settings(derandomize=True, max_examples=12)
-@given(cases(), st.sampled_from((0, 0, fastblocks.FEW)))
+@given(cases(), st.sampled_from((0, 0, blocks.FEW)))
 def test_every_variant_gives_the_same_up_to_rounding(case, few):
     arguments, shape, batch = case
     torch.manual_seed(0)
@@ -79,7 +82,7 @@ def test_every_variant_gives_the_same_up_to_rounding(case, few):
     fast = accelerate(copy.deepcopy(plain), precision="float32")
     assert isinstance(fast, FastNetwork)
     x = torch.randn(batch, arguments["in_channels"], *shape)
-    with torch.inference_mode(), mock.patch.object(fastblocks, "FEW", few):
+    with torch.inference_mode(), mock.patch.object(blocks, "FEW", few):
         found, expected = fast(x), plain(x)
         exact = copy.deepcopy(plain).double()(x.double())
     scale, rounding = exact.abs().max(), (expected - exact).abs().max()
@@ -115,12 +118,12 @@ def test_each_way_to_compute_the_stencil_is_the_sum_of_its_convolutions(dims, di
 def test_measuring_the_ways_changes_no_result(monkeypatch, tmp_path):
     plain, fast = networks()
     x = torch.randn(1, 1, 8, 8, 8)
-    monkeypatch.setattr(fastgates, "TUNED_SIZE", 0)
-    monkeypatch.setattr(tuning, "_known", {})
+    monkeypatch.setattr(gates, "TUNED_SIZE", 0)
+    monkeypatch.setattr(autotune, "_known", {})
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
     with torch.inference_mode():
         assert torch.allclose(fast(x), plain(x), atol=1e-4)
-    assert len(tuning.read_answers()) == 2
+    assert len(autotune.read_answers()) == 2
 
 
 @needs_onednn
@@ -136,9 +139,9 @@ def test_no_way_dilates_in_3d():
 def test_moments_of_a_large_sample_far_from_zero_are_exact(monkeypatch):
     x = channels_last(1.3 * torch.randn(1, 8, 40, 41, 42) + 5)
     variance, mean = torch.var_mean(x.double(), dim=(0, 2, 3, 4), correction=0)
-    monkeypatch.setattr(fastnorm, "PIECE_BYTES", 200_000)
-    assert len(list(fastnorm.pieces(x))) > 5
-    found_mean, found_variance = fastnorm.moments(x)
+    monkeypatch.setattr(norm, "PIECE_BYTES", 200_000)
+    assert len(list(norm.pieces(x))) > 5
+    found_mean, found_variance = norm.moments(x)
     assert ((found_mean - mean).abs() / variance.sqrt()).max() < 1e-5
     assert (found_variance / variance - 1).abs().max() < 2e-5
 
@@ -148,8 +151,8 @@ def test_pieces_do_not_change_the_result(monkeypatch):
     x = torch.randn(1, 1, 16, 12, 20)
     with torch.inference_mode():
         whole = fast(x)
-        monkeypatch.setattr(fastnorm, "PIECE_BYTES", 3000)
-        monkeypatch.setattr(fastnorm, "SMALL", 100)
+        monkeypatch.setattr(norm, "PIECE_BYTES", 3000)
+        monkeypatch.setattr(norm, "SMALL", 100)
         assert torch.allclose(fast(x), whole, atol=1e-5 * whole.abs().max().item())
 
 
@@ -209,7 +212,7 @@ def test_an_operator_that_fails_or_gives_a_wrong_answer_is_not_used(monkeypatch)
         return total
 
     for broken in (missing, wrong):
-        monkeypatch.setattr(fastblocks, "convolve_onto", broken)
+        monkeypatch.setattr(blocks, "convolve_onto", broken)
         undone = accelerate(copy.deepcopy(plain))
         assert type(undone) is ProSMAUNet
         with torch.inference_mode():
@@ -226,7 +229,7 @@ def test_half_precision_is_near_and_only_used_where_the_processor_has_it(grid):
         found, expected = fast(x), plain(x)
     assert found.dtype == torch.float32
     assert 0 < (found - expected).pow(2).mean().sqrt() < 0.03 * expected.pow(2).mean().sqrt()
-    if not acceleration.computes_in_half(torch.device("cpu")):
+    if not fast_network.computes_in_half(torch.device("cpu")):
         assert not accelerate(plain).half_on
 
 
@@ -270,9 +273,9 @@ class Work(TorchDispatchMode):
 @pytest.fixture
 def as_large(monkeypatch):
     """Small images are computed in the way of large ones, and nothing is measured."""
-    monkeypatch.setattr(fastnorm, "SMALL", 0)
-    monkeypatch.setattr(fastblocks, "FEW", 0)
-    monkeypatch.setattr(fastgates, "TUNED_SIZE", float("inf"))
+    monkeypatch.setattr(norm, "SMALL", 0)
+    monkeypatch.setattr(blocks, "FEW", 0)
+    monkeypatch.setattr(gates, "TUNED_SIZE", float("inf"))
 
 
 @needs_onednn
@@ -315,7 +318,7 @@ def test_the_exact_gate_costs_little_more_memory_than_none(as_large):
 def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, steps, monkeypatch):
     """A third of the memory at the finest level. Steps: norms, and the upsampling where it is one."""
     _, fast = networks(**arguments)
-    monkeypatch.setattr(fastblocks, "FEW", few)
+    monkeypatch.setattr(blocks, "FEW", few)
     skips, alive = [], []
     keep = fast.encoder[0].register_forward_hook(lambda _module, _inputs, x: skips.append(weakref.ref(x)))
 
@@ -324,7 +327,7 @@ def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, s
 
     upsampling = fast.decoder[-1].upsampling
     monkeypatch.setattr(upsampling, "forward", noting(upsampling.forward))
-    monkeypatch.setattr(fastblocks, "norm_and_activation", noting(fastblocks.norm_and_activation))
+    monkeypatch.setattr(blocks, "norm_and_activation", noting(blocks.norm_and_activation))
     with torch.inference_mode():
         fast(torch.randn(1, 1, 16, 16, 16))
     keep.remove()
@@ -335,7 +338,7 @@ def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, s
 def counted(monkeypatch):
     """Three ways that say when they run, with nothing remembered yet; the second takes the least time by far."""
     calls = []
-    monkeypatch.setattr(tuning, "_known", {})
+    monkeypatch.setattr(autotune, "_known", {})
     cost = {"first": 300_000, "second": 1000, "third": 200_000}
     return calls, {
         name: lambda name=name, cost=cost: (calls.append(name), sum(range(cost))) for name, cost in cost.items()
@@ -345,41 +348,41 @@ def counted(monkeypatch):
 def test_the_fastest_way_is_measured_once_and_remembered(counted, tmp_path, monkeypatch):
     calls, ways = counted
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path / "home"))
-    assert tuning.fastest("a sum", ways) == "second"
+    assert autotune.fastest("a sum", ways) == "second"
     assert set(calls) == set(ways)
     calls.clear()
-    assert tuning.fastest("a sum", ways) == "second"
-    monkeypatch.setattr(tuning, "_known", {})  # as in the next process
-    assert tuning.fastest("a sum", ways) == "second"
+    assert autotune.fastest("a sum", ways) == "second"
+    monkeypatch.setattr(autotune, "_known", {})  # as in the next process
+    assert autotune.fastest("a sum", ways) == "second"
     assert not calls
-    (question,) = json.loads((tmp_path / "home" / tuning.FILE_NAME).read_text())
+    (question,) = json.loads((tmp_path / "home" / autotune.FILE_NAME).read_text())
     assert "a sum" in question and torch.__version__ in question
-    assert tuning.fastest("another sum", ways) == "second"
+    assert autotune.fastest("another sum", ways) == "second"
     assert calls
 
 
 def test_a_way_that_is_hardly_faster_is_not_taken():
-    assert tuning.best_of({"first": 1.0, "second": 0.95}) == "first"
-    assert tuning.best_of({"first": 1.0, "second": 0.85}) == "second"
+    assert autotune.best_of({"first": 1.0, "second": 0.95}) == "first"
+    assert autotune.best_of({"first": 1.0, "second": 0.85}) == "second"
 
 
 @pytest.mark.parametrize("content", ["not JSON", "[]", '{"a sum": 7}'])
 def test_a_damaged_or_unwritable_file_does_no_harm(content, counted, tmp_path, monkeypatch):
     _, ways = counted
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
-    (tmp_path / tuning.FILE_NAME).write_text(content)
-    assert tuning.fastest("a sum", ways) == "second"
-    monkeypatch.setattr(tuning, "_known", {})
-    monkeypatch.setenv("PROSMA_HOME", str(tmp_path / tuning.FILE_NAME / "below a file"))
-    assert tuning.fastest("a sum", ways) == "second"
+    (tmp_path / autotune.FILE_NAME).write_text(content)
+    assert autotune.fastest("a sum", ways) == "second"
+    monkeypatch.setattr(autotune, "_known", {})
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path / autotune.FILE_NAME / "below a file"))
+    assert autotune.fastest("a sum", ways) == "second"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", DATA)
 def test_bundled_models_keep_their_labels(model, shared):
     """At most one voxel in 10000 gets another label in float32, counted over test images."""
-    from prosma.image import read_image
-    from prosma.segmenter import Segmenter
+    from prosma.image.reading import read_image
+    from prosma.inference.segmenter import Segmenter
 
     package = resolve(bundled_models_folder() / model)
     plain, fast = Segmenter(package, "cpu"), Segmenter(package, "cpu")
@@ -396,7 +399,7 @@ def test_bundled_models_keep_their_labels(model, shared):
 
 def images_of(model, shared):
     """Paths of the first test images of a bundled model's data."""
-    from prosma.learning.dataset import LabelledFolder
+    from prosma.learning.data.dataset import LabelledFolder
 
     data = LabelledFolder.open(shared / DATA[model])
     return [data.cases[case].images for case in data.splits["test"][:2]]

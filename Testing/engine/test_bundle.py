@@ -1,4 +1,4 @@
-"""Model packages: what opens, what is refused and with which words (training/prosma/bundle.py)."""
+"""Model packages: what opens, what is refused and with which words (training/prosma/package/model_package.py)."""
 
 import json
 import pickle
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prosma import bundle
-from prosma.bundle import BrokenPackage, ModelPackage, PackageError
+from prosma.package import model_package
+from prosma.package.model_package import BrokenPackage, ModelPackage, PackageError
 from tiny_model import make_tiny_package
 
 
@@ -151,7 +151,7 @@ def test_a_zip_that_would_write_elsewhere_is_refused(tmp_path):
 def test_writing_a_package_that_would_not_open_leaves_the_old_one(package):
     before = (package.folder / "model.json").read_bytes()
     with pytest.raises(PackageError):
-        bundle.write_package(package.folder, {**package.model, "labels": []}, b"nothing", "")
+        model_package.write_package(package.folder, {**package.model, "labels": []}, b"nothing", "")
     assert (package.folder / "model.json").read_bytes() == before
     assert [path.name for path in package.folder.parent.iterdir()] == [package.folder.name]
 
@@ -159,21 +159,21 @@ def test_writing_a_package_that_would_not_open_leaves_the_old_one(package):
 def test_listing_names_the_broken_ones_with_the_reason(package, tmp_path):
     broken = make_tiny_package(tmp_path / "zz")
     broken.weights_path.unlink()
-    good, bad = bundle.find_packages([tmp_path])
+    good, bad = model_package.find_packages([tmp_path])
     assert isinstance(good, ModelPackage)
     assert isinstance(bad, BrokenPackage) and "weights.safetensors" in bad.reason
 
 
 def test_an_imported_package_is_found_by_its_id(package):
     with pytest.raises(PackageError, match="tiny"):
-        bundle.resolve("tiny")
-    imported = bundle.import_package(package.folder)
+        model_package.resolve("tiny")
+    imported = model_package.import_package(package.folder)
     assert imported.folder != package.folder
-    assert bundle.resolve("tiny").sha256 == package.sha256
-    assert bundle.resolve(package.folder).folder == package.folder
+    assert model_package.resolve("tiny").sha256 == package.sha256
+    assert model_package.resolve(package.folder).folder == package.folder
 
 
 def test_listing_packages_needs_the_standard_library_alone():
-    program = "import sys; import prosma.bundle; print(*sys.modules)"
+    program = "import sys; import prosma.package.model_package; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "safetensors", "SimpleITK"} & set(loaded)

@@ -15,12 +15,14 @@ import pytest
 from test_worker import Engine
 
 import prosma.image
-from prosma.cases import find_cases
+from prosma.batch.cases import find_cases
 from prosma.cli import main
-from prosma.image import Image, ImageError, read_image, read_labels, write_labels
-from prosma.labels import label_extents
-from prosma.segmenter import Segmenter
-from prosma.writing import LABEL_SUFFIXES, nrrd_bytes, provenance, replaced_when_whole
+from prosma.files import replaced_when_whole
+from prosma.image.geometry import Image, ImageError
+from prosma.image.labels import label_extents
+from prosma.image.reading import read_image, read_labels
+from prosma.image.writing import LABEL_SUFFIXES, nrrd_bytes, provenance, write_labels
+from prosma.inference.segmenter import Segmenter
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -208,7 +210,7 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
     read, done, seen = [], [], []
     second_is_read = threading.Event()
 
-    def reading(paths, original=prosma.image.read_image):
+    def reading(paths, original=prosma.image.reading.read_image):
         read.append(Path(paths[0]).stem)
         if len(read) == 2:
             second_is_read.set()
@@ -221,7 +223,7 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
         done.append(result)
         return result
 
-    monkeypatch.setattr(prosma.image, "read_image", reading)
+    monkeypatch.setattr(prosma.image.reading, "read_image", reading)
     monkeypatch.setattr(Segmenter, "segment", segmenting)
     assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
     assert read == ["a", "b", "c"]
@@ -420,7 +422,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, suffix):
     output.write_text("old")
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
-        "import numpy as np; from prosma.image import Image, write_labels\n"
+        "import numpy as np; from prosma import Image, write_labels\n"
         "labels = np.random.default_rng(0).integers(0, 2, (30, 30, 30)).astype(np.uint8)\n"
         "label = {'value': 1, 'name': 'x', 'color': [1, 2, 3]}\n"
         "try: write_labels(sys.argv[1], labels, Image(labels[None], np.eye(4)), [label])\n"

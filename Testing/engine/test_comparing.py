@@ -18,13 +18,14 @@ import yaml
 from PIL import Image as Picture
 
 from prosma.cli import main
-from prosma.image import Image, normalise
-from prosma.learning.comparing import overlaps
-from prosma.learning.dataset import IGNORED
-from prosma.learning.degrading import KINDS, degrade
-from prosma.learning.grid import Grid, GridError
-from prosma.learning.paired import estimate, paired
-from prosma.unet import ProSMAUNet
+from prosma.image.geometry import Image
+from prosma.image.intensity import normalise
+from prosma.learning.data.dataset import IGNORED
+from prosma.learning.judge.comparing import overlaps
+from prosma.learning.judge.degrading import KINDS, degrade
+from prosma.learning.judge.grid import Grid, GridError
+from prosma.learning.judge.paired import estimate, paired
+from prosma.network.unet import ProSMAUNet
 from small_volumes import smooth_volume
 
 ROOT = Path(__file__).resolve().parents[2]

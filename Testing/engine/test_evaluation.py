@@ -12,12 +12,13 @@ from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from PIL import Image as Picture
 
 from prosma.cli import main
-from prosma.image import Image, read_image, read_labels
-from prosma.learning.evaluation import evaluate
-from prosma.learning.pictures import SliceView
-from prosma.learning.sheet import chosen_cases
-from prosma.learning.surfaces import surface_metrics
-from prosma.segmenter import Segmenter
+from prosma.image.geometry import Image
+from prosma.image.reading import read_image, read_labels
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.judge.evaluation import evaluate
+from prosma.learning.judge.surfaces import surface_metrics
+from prosma.learning.report.pictures import SliceView
+from prosma.learning.report.sheet import chosen_cases
 from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[2]

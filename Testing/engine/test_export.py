@@ -11,11 +11,11 @@ import SimpleITK
 import yaml
 from PIL import Image as Picture
 
-from prosma.bundle import ModelPackage
 from prosma.cli import main
-from prosma.learning.card import results
-from prosma.learning.evaluation import describe, evaluate
-from prosma.learning.icon import icon
+from prosma.learning.judge.evaluation import describe, evaluate
+from prosma.learning.report.card import results
+from prosma.learning.report.icon import icon
+from prosma.package.model_package import ModelPackage
 from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,10 +16,10 @@ from PIL import Image as Picture
 from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter, zoom
 
-from prosma.bundle import ModelPackage, resolve
 from prosma.cli import main
-from prosma.learning.evaluation import evaluate
-from prosma.learning.finetuning import Tuning, fine_tune, free_id, mixture
+from prosma.learning.fit.finetuning import Tuning, fine_tune, free_id, mixture
+from prosma.learning.judge.evaluation import evaluate
+from prosma.package.model_package import ModelPackage, resolve
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 

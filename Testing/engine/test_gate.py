@@ -1,4 +1,4 @@
-"""The gate's mathematics, property by property (training/prosma/gate.py)."""
+"""The gate's mathematics, property by property (training/prosma/network/gate.py)."""
 
 import copy
 
@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from prosma.gate import (
+from prosma.network.gate import (
     GATES,
-    GateMonitor,
     ProximalSkipGate,
     box_soft_threshold,
     inverse_softplus,
     selection_parameters,
     soft_threshold,
 )
+from prosma.network.gate_monitor import GateMonitor
 
 DIMENSIONS = (2, 3)
 SPATIAL_GATES = tuple(gate for gate in GATES if gate != "none")

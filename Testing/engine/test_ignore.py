@@ -9,13 +9,13 @@ import SimpleITK
 import torch
 
 from prosma.cli import main
-from prosma.image import read_image, read_labels
-from prosma.learning.dataset import IGNORED, DatasetError, LabelledFolder, read_case
-from prosma.learning.evaluation import evaluate
-from prosma.learning.fitting import DeepSupervisionLoss, label_dice
-from prosma.learning.patches import Patches, cached, training_transforms
-from prosma.learning.planning import plan_folder
-from prosma.segmenter import Segmenter
+from prosma.image.reading import read_image, read_labels
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.dataset import IGNORED, DatasetError, LabelledFolder, read_case
+from prosma.learning.data.patches import Patches, cached, training_transforms
+from prosma.learning.fit.fitting import DeepSupervisionLoss, label_dice
+from prosma.learning.fit.planning import plan_folder
+from prosma.learning.judge.evaluation import evaluate
 from tiny_model import make_tiny_package
 
 SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "Samples"

@@ -9,17 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.image import (
-    Image,
-    ImageError,
-    checked_image,
-    normalise,
-    plan_canonical,
-    read_image,
-    read_labels,
-    to_canonical,
-)
-from prosma.resampling import resample, resample_nearest, winners
+from prosma.image.geometry import Image, ImageError, checked_image, plan_canonical, to_canonical
+from prosma.image.intensity import normalise
+from prosma.image.reading import read_image, read_labels
+from prosma.image.resampling import resample, resample_nearest, winners
 
 MODEL = {"dimension": 3, "orientation": "RAS", "spacing": [2.0, 2.0, 2.0]}
 AS_IT_IS = {"dimension": 3, "orientation": "RAS", "spacing": None}

@@ -20,13 +20,20 @@ from monai.data import set_track_meta
 from PIL import Image as Picture
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from prosma.bundle import ModelPackage
 from prosma.cli import main
-from prosma.learning.dataset import DatasetError, LabelledFolder
-from prosma.learning.evaluation import bootstrap_interval, overlap_metrics
-from prosma.learning.fitting import DeepSupervisionLoss, SegmentationTask, WholeCheckpoints, rate_factor, shrunk, train
-from prosma.learning.patches import ChannelDropout, Patches, PatchNumbers, Shading, cached, training_transforms
-from prosma.learning.recipe import Recipe, RecipeError
+from prosma.learning.data.dataset import DatasetError, LabelledFolder
+from prosma.learning.data.patches import ChannelDropout, Patches, PatchNumbers, Shading, cached, training_transforms
+from prosma.learning.fit.fitting import (
+    DeepSupervisionLoss,
+    SegmentationTask,
+    WholeCheckpoints,
+    rate_factor,
+    shrunk,
+    train,
+)
+from prosma.learning.fit.recipe import Recipe, RecipeError
+from prosma.learning.judge.evaluation import bootstrap_interval, overlap_metrics
+from prosma.package.model_package import ModelPackage
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "Resources" / "Samples"

@@ -143,7 +143,7 @@ def trained(request, planned):
 def test_training_lowers_the_loss_and_the_checkpoint_predicts_an_unseen_case(trained, nnunet, tmp_path):
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    from prosma.image import read_image
+    from prosma.image.reading import read_image
 
     losses = trained.logger.get_value("train_losses", step=None)
     assert losses[-1] < losses[0]
@@ -189,7 +189,7 @@ def test_nnunets_own_validation_gives_what_the_checkpoint_predicts(planned, tmp_
     """The last part of nnUNetv2_train, with deep supervision switched off, against nnUNetv2_predict's predictor."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    from prosma.image import read_image
+    from prosma.image.reading import read_image
 
     trainer = trainer_for("2d", "nnUNetTrainerProSMA")
     trainer.num_epochs = 1

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from prosma.learning.norm import TrainedInstanceNorm, use_fast_norm
-from prosma.unet import ProSMAUNet
+from prosma.learning.fit.norm import TrainedInstanceNorm, use_fast_norm
+from prosma.network.unet import ProSMAUNet
 
 
 @pytest.mark.parametrize("affine", [True, False])

@@ -11,12 +11,12 @@ import torch
 import yaml
 from PIL import Image as Picture
 
-from prosma.bundle import ModelPackage
 from prosma.cli import main
-from prosma.learning.dataset import DatasetError
-from prosma.learning.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
-from prosma.learning.recipe import Recipe
-from prosma.unet import ProSMAUNet
+from prosma.learning.data.dataset import DatasetError
+from prosma.learning.fit.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
+from prosma.learning.fit.recipe import Recipe
+from prosma.network.unet import ProSMAUNet
+from prosma.package.model_package import ModelPackage
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "Resources" / "Samples"

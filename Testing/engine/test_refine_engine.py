@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.bundle import resolve
+from prosma.correct.refine import refine
 from prosma.errors import EngineError
-from prosma.learning.dataset import LabelledFolder, read_case
-from prosma.refine import refine
-from prosma.segmenter import Segmenter
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.dataset import LabelledFolder, read_case
+from prosma.package.model_package import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -194,7 +194,7 @@ def test_what_cannot_be_is_refused_in_words(change, reason):
 
 
 def test_slicer_can_import_it_without_torch():
-    code = "import sys, prosma.refine; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
+    code = "import sys, prosma.correct.refine; sys.exit('torch' in sys.modules or 'scipy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "training", check=False).returncode == 0
 
 

@@ -12,7 +12,7 @@ import pytest
 from test_cli import names_in, run, write_image
 from test_worker import Engine
 
-from prosma.records import RECORDS
+from prosma.batch.records import RECORDS
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 

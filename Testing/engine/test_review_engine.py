@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from prosma.review import find_regions, find_regions_in_steps
-from prosma.sensitivity import ALWAYS, LARGEST_SHIFT, NEVER, STEPS_PER_UNIT, entry_levels, level_of
+from prosma.correct.review import find_regions, find_regions_in_steps
+from prosma.correct.sensitivity import ALWAYS, LARGEST_SHIFT, NEVER, STEPS_PER_UNIT, entry_levels, level_of
 
 
 def ball_case(size=40):

@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 
-from prosma import devices, tiling
 from prosma.errors import Cancelled, EngineError
-from prosma.image import Image, read_image
-from prosma.intensity import foreground
-from prosma.memory import Effort
-from prosma.restoring import Restorer, normalised_entropy
-from prosma.segmenter import Segmenter
-from prosma.unet import load_network
+from prosma.image.geometry import Image
+from prosma.image.intensity import foreground
+from prosma.image.reading import read_image
+from prosma.inference import devices, sliding_window
+from prosma.inference.back_to_image import Restorer, normalised_entropy
+from prosma.inference.memory_ladder import Effort
+from prosma.inference.segmenter import Segmenter
+from prosma.package.weights import load_network
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -433,8 +434,8 @@ def test_a_card_gives_way_to_half_precision_then_to_the_cpu_then_to_smaller_tile
 LIMITED = """
 import resource, sys
 import numpy as np
-from prosma.image import Image
-from prosma.segmenter import Segmenter
+from prosma import Image
+from prosma.inference.segmenter import Segmenter
 segmenter = Segmenter(sys.argv[1], "cpu")
 image = Image(np.load(sys.argv[2]), np.eye(4))
 pages = int(open("/proc/self/statm").read().split()[0])
@@ -483,7 +484,7 @@ def test_only_the_box_of_what_is_not_empty_is_looked_at(tiny):
     array[:, 30:50, 20:38, 10:27] = inner
     result = segmenter.segment(Image(array, np.eye(4)), ("probabilities",), overlap=0)
     assert result.statistics["of_tiles"] == 8
-    assert tiling.TilePlan.make(array.shape[1:], (16, 16, 16), 0).count == 80
+    assert sliding_window.TilePlan.make(array.shape[1:], (16, 16, 16), 0).count == 80
     outside = np.ones(result.labels.shape, bool)
     outside[28:52, 18:40, 8:29] = False
     assert not result.labels[outside].any()
@@ -524,8 +525,8 @@ def test_the_cpu_is_always_listed():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing", [None, [2.0, 1.0, 0.7]])
 def test_rows_restored_as_they_come_equal_the_whole_at_once(axis, spacing):
-    from prosma.image import plan_canonical
-    from prosma.resampling import UNIT, resample
+    from prosma.image.geometry import plan_canonical
+    from prosma.image.resampling import UNIT, resample
 
     matrix = np.array([[0, -1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]])
     image = Image(np.zeros((1, 13, 11, 9), np.uint8), matrix)
@@ -558,15 +559,15 @@ def test_memory_stays_bounded_by_the_band(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     scores = 12 * 4 * image.array.size
-    assert tiling.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
+    assert sliding_window.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
     assert peak < 0.5 * scores
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("spacing", [None, [2.0, 1.0, 0.7]])
 def test_scores_of_a_part_are_restored_as_if_all_else_were_background(axis, spacing):
-    from prosma.image import plan_canonical
-    from prosma.resampling import UNIT
+    from prosma.image.geometry import plan_canonical
+    from prosma.image.resampling import UNIT
 
     matrix = np.array([[0, -1.3, 0, 0], [0.7, 0, 0, 0], [0, 0, -1.5, 0], [0, 0, 0, 1]])
     image = Image(np.zeros((1, 23, 21, 19), np.uint8), matrix)
@@ -592,7 +593,9 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
     """Through the whole engine: read, canonical grid, tiles, back, written, read again."""
     import json
 
-    from prosma.image import ImageError, read_labels, write_labels
+    from prosma.image.geometry import ImageError
+    from prosma.image.reading import read_labels
+    from prosma.image.writing import write_labels
 
     package = make_tiny_package(tmp_path / "m", spacing=[8.0, 8.0, 8.0], patch_size=[32, 32, 32])
     segmenter = Segmenter(package, "cpu")
@@ -616,8 +619,8 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
 @pytest.mark.parametrize("spacing", [None, [1.0, 1.0, 1.0]])
 def test_probabilities_are_exact_where_labels_reach_and_background_elsewhere(axis, spacing):
     """Labels in a corner of the grid: the rest is not computed, and nobody can tell."""
-    from prosma.image import plan_canonical
-    from prosma.resampling import UNIT, resample
+    from prosma.image.geometry import plan_canonical
+    from prosma.image.resampling import UNIT, resample
 
     matrix = np.array([[0, -1.3, 0, 0], [0.7, 0, 0, 0], [0, 0, -1.5, 0], [0, 0, 0, 1]])
     image = Image(np.zeros((1, 23, 21, 19), np.uint8), matrix)

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prosma.errors import Cancelled
-from prosma.intensity import pad_to_patch
-from prosma.resampling import UNIT
-from prosma.tiling import TilePlan, gaussian_window, slide, tile_starts
+from prosma.image.intensity import pad_to_patch
+from prosma.image.resampling import UNIT
+from prosma.inference.sliding_window import TilePlan, gaussian_window, slide, tile_starts
 
 
 def scores_of(tile: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The networks: shapes, baselines, any input size, weights there and back (training/prosma/unet.py)."""
+"""The networks: shapes, baselines, any input size, weights there and back (training/prosma/network/unet.py)."""
 
 import itertools
 
@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from prosma.bundle import PackageError, write_package
-from prosma.unet import ProSMAUNet, load_network
+from prosma.network.unet import ProSMAUNet
+from prosma.package.model_package import PackageError, write_package
+from prosma.package.weights import load_network
 from tiny_model import make_tiny_package
 
 TINY = {"in_channels": 2, "out_channels": 3, "features": (4, 6, 8)}

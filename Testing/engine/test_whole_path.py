@@ -15,9 +15,9 @@ import SimpleITK
 import torch
 from PIL import Image as Picture
 
-from prosma.bundle import ModelPackage
 from prosma.cli import main
-from prosma.learning.recipe import Recipe
+from prosma.learning.fit.recipe import Recipe
+from prosma.package.model_package import ModelPackage
 
 ENGINE = Path(__file__).resolve().parents[2] / "training"
 SIDE = 12  # voxels

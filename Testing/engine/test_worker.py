@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prosma.segmenter import Segmenter
+from prosma.inference.segmenter import Segmenter
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -23,7 +23,7 @@ TIMEOUT = 120  # seconds; the machine may be busy
 class Engine:
     """A worker process and its events."""
 
-    def __init__(self, *arguments, code="import sys; from prosma.worker import main; main(sys.argv[1:])"):
+    def __init__(self, *arguments, code="import sys; from prosma.door.worker import main; main(sys.argv[1:])"):
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "training")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
@@ -195,7 +195,7 @@ def test_nothing_found_gives_no_file(engine, tmp_path, volume):
     import torch
     from safetensors.torch import load_file, save
 
-    from prosma.bundle import write_package
+    from prosma.package.model_package import write_package
 
     package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[16, 16, 16])
     weights = load_file(package.weights_path)
@@ -373,7 +373,7 @@ def is_running(pid: int) -> bool:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="file size limits as on Linux")
 def test_a_full_disk_is_said_in_words_and_the_engine_lives_on(tiny, tmp_path, volume):
     code = (
-        "import sys, resource; from prosma.worker import main\n"
+        "import sys, resource; from prosma.door.worker import main\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); main(sys.argv[1:])"
     )
     engine = Engine("--preload", tiny.folder, code=code)
@@ -389,7 +389,7 @@ def test_a_full_disk_is_said_in_words_and_the_engine_lives_on(tiny, tmp_path, vo
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory limits as on Linux")
 def test_too_little_memory_is_said_in_words_and_the_engine_makes_room_for_a_new_one(slow_package, tmp_path):
     code = (
-        "import sys, resource, torch; from prosma.worker import main\n"
+        "import sys, resource, torch; from prosma.door.worker import main\n"
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (size + 300_000_000,) * 2); main(sys.argv[1:])"
     )
@@ -403,7 +403,7 @@ def test_too_little_memory_is_said_in_words_and_the_engine_makes_room_for_a_new_
 
 def test_a_volume_refused_for_its_size_does_not_end_the_engine(tiny, tmp_path, volume):
     code = (
-        "import sys; from prosma import segmenter; from prosma.worker import main\n"
+        "import sys; from prosma.inference import segmenter; from prosma.door.worker import main\n"
         "sizes = iter([1000]); segmenter.physical_memory = lambda: next(sizes, 0); main(sys.argv[1:])"
     )
     engine = Engine(code=code)
@@ -418,7 +418,7 @@ def test_a_volume_refused_for_its_size_does_not_end_the_engine(tiny, tmp_path, v
 
 
 def test_without_torch_it_starts_and_says_so(tiny, tmp_path, volume):
-    code = "import sys; sys.modules['torch'] = None; from prosma.worker import main; main(sys.argv[1:])"
+    code = "import sys; sys.modules['torch'] = None; from prosma.door.worker import main; main(sys.argv[1:])"
     engine = Engine("--preload", tiny.folder, code=code)
     assert engine.ready["torch"] is None
     assert engine.ready["devices"] == []
@@ -442,7 +442,7 @@ def test_a_bad_package_to_preload_is_a_problem_not_an_end(tmp_path, tiny, volume
 def test_it_starts_light_and_humble_and_keeps_prints_off_stdout(tiny):
     """Imports are what the start costs; SimpleITK, scipy and MONAI would double it."""
     code = (
-        "import os, sys; from prosma import worker\n"
+        "import os, sys; from prosma.door import worker\n"
         "introduce = worker.introduce\n"
         "heavy = ('SimpleITK', 'scipy', 'monai', 'lightning', 'rich', 'torch._dynamo')\n"
         "def report(*arguments):\n"

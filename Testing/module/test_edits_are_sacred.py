@@ -116,7 +116,7 @@ def test_segments_from_elsewhere_and_from_other_models_are_left_alone(panel):
 def test_a_segmentation_of_another_place_is_refused_in_words(result):
     import slicer
 
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, volume, node = result
     node.SetAndObserveTransformNodeID(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode").GetID())

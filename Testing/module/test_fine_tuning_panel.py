@@ -10,7 +10,7 @@ import scenes
 
 import headless_slicer
 from headless_slicer import click, processEvents
-from prosma.bundle import ModelPackage
+from prosma.package.model_package import ModelPackage
 
 TRAINING_SECONDS = 600  # lightning and monai are imported; on a busy machine that takes its time
 
@@ -134,7 +134,7 @@ def kill(tuning):
 
 
 def test_what_cannot_work_is_said_before_anything_starts(saved, models, tmp_path):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, _volume, folder = saved
     panel.ui.trainingFolderPath.currentPath = str(tmp_path / "empty")
@@ -166,8 +166,9 @@ def removed(models):
 
 @pytest.mark.slow
 def test_a_case_that_does_not_fit_is_named(saved, models):
-    from prosma.image import Image, write_labels
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from prosma.image.geometry import Image
+    from prosma.image.writing import write_labels
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, _volume, folder = saved
     wrong = np.full((24, 24, 24), 9, np.uint8)
@@ -180,8 +181,8 @@ def test_a_case_that_does_not_fit_is_named(saved, models):
 @pytest.mark.slow
 def test_a_bundled_model_learns_from_a_corrected_sample(panel, models, tmp_path):
     """A person corrects the sample with its reference labels, fine-tunes and compares, all from Python."""
-    from prosma.image import read_labels
-    from ProSMASegmentationLib import Places
+    from prosma.image.reading import read_labels
+    from ProSMASegmentationLib.Base import Places
 
     scenes.choose(panel, "hippocampus-mr")
     click(panel.ui.sampleButton)

@@ -202,7 +202,7 @@ BAD_VOLUMES = {
 
 @pytest.mark.parametrize("make", BAD_VOLUMES, ids=lambda make: make.__name__)
 def test_a_volume_that_cannot_be_segmented_is_refused_in_words(panel, make):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     volume = make()
     before = scenes.serialised()
@@ -249,7 +249,7 @@ BAD_PACKAGES = {changed_byte: "sha256", missing_label: "out_channels", pickle: "
 
 @pytest.mark.parametrize("spoil", BAD_PACKAGES, ids=lambda spoil: spoil.__name__)
 def test_a_broken_package_is_refused_by_python_and_by_the_picker(panel, models, tmp_path, spoil):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     folder = tmp_path / "package"
     shutil.copytree(models.tiny.folder, folder)

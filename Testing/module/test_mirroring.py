@@ -12,7 +12,7 @@ from headless_slicer import click, processEvents
 
 @pytest.fixture(scope="module")
 def segmenter(models):
-    from prosma.segmenter import Segmenter
+    from prosma.inference.segmenter import Segmenter
 
     return Segmenter(models.flips, "cpu")
 
@@ -41,7 +41,7 @@ def test_the_box_is_off_for_a_model_that_cannot_and_comes_back_with_one_that_can
 
 
 def test_with_the_box_on_the_voxels_are_those_of_the_mirroring_engine(panel, segmenter):
-    from prosma.image import Image
+    from prosma.image.geometry import Image
 
     array, matrix = scenes.texture((26, 28, 30)), scenes.oblique()
     volume = scenes.add_volume(array, ijk_to_ras=matrix)

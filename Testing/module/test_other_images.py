@@ -7,8 +7,8 @@ import scenes
 import headless_slicer
 from headless_slicer import click, processEvents, qt, strokes
 from prosma.cli import main
-from prosma.image import read_image
-from prosma.learning.dataset import LabelledFolder, read_case
+from prosma.image.reading import read_image
+from prosma.learning.data.dataset import LabelledFolder, read_case
 from tiny_model import make_tiny_package
 
 ROWS, COLUMNS = 50, 60

@@ -30,8 +30,8 @@ def result(more):
 
 def direct(models, output):
     """What the engine itself says of the volume of ``result``: (..., K, J, I), 0 to 1."""
-    from prosma.image import Image
-    from prosma.segmenter import Segmenter
+    from prosma.image.geometry import Image
+    from prosma.inference.segmenter import Segmenter
 
     image = Image(scenes.texture(SIZE).transpose(2, 1, 0)[None], scenes.oblique())
     found = getattr(Segmenter(models.tiny, "cpu").segment(image, (output,)), output)
@@ -95,7 +95,7 @@ def test_volumes_of_probability_and_uncertainty_are_those_of_the_run(result, mod
 def test_the_gate_map_comes_from_a_run_that_writes_no_segmentation(result, models, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, volume, _node = result
     output = create(panel, "gate")
@@ -176,9 +176,9 @@ def test_the_largest_part_stays_as_one_undo_step_and_still_is_prosmas(result):
 
 
 def test_edits_and_protected_segments_keep_their_islands(result):
-    from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
-    from ProSMASegmentationLib.SegmentStatus import setLocked
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
+    from ProSMASegmentationLib.Results.SegmentStatus import setLocked
 
     panel, volume, node = result
     first, second = scenes.segment_ids(node)
@@ -288,8 +288,8 @@ def test_a_table_of_volume_surface_and_agreement(more):
 def test_what_is_not_there_is_said_in_words(more, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.KeptProbabilities import KeptProbabilities
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
 
     for kind in ("entropy", "probability"):
         assert "Segment a volume first" in create(more, kind)

@@ -26,7 +26,7 @@ def test_the_search_box_finds_models_by_name_organ_and_modality(panel):
 
 
 def test_the_card_says_what_a_person_wants_to_know(panel, models):
-    from ProSMASegmentationLib.ModelPicker import cardText
+    from ProSMASegmentationLib.Panel.ModelPicker import cardText
 
     text = cardText(models.tiny)
     for part in ("Tiny test model", "structure 1", "MR", "CC0-1.0", "Random weights"):
@@ -35,7 +35,7 @@ def test_the_card_says_what_a_person_wants_to_know(panel, models):
 
 
 def test_the_card_shows_measured_accuracy_and_time(models, tmp_path):
-    from ProSMASegmentationLib.ModelPicker import cardText
+    from ProSMASegmentationLib.Panel.ModelPicker import cardText
     from tiny_model import make_tiny_package
 
     package = make_tiny_package(
@@ -98,7 +98,7 @@ def test_a_licence_is_asked_for_once(panel):
 
 
 def test_python_is_told_that_a_licence_was_not_accepted(panel, models):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
     from tiny_model import make_tiny_package
 
     package = make_tiny_package(models.home / "elsewhere", id="strict", accept_licence=True)

@@ -23,7 +23,7 @@ def sample(panel):
     """(volume, segmentation node, {segment id: truth}) of the bundled sample, segmented by the bundled model."""
     import slicer
 
-    from ProSMASegmentationLib.SampleVolumes import SampleVolumes
+    from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 
     scenes.choose(panel, "hippocampus-mr")
     click(panel.ui.sampleButton)

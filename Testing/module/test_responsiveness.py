@@ -71,8 +71,8 @@ def test_a_timer_of_10_ms_never_waits_long_during_a_run(panel):
 
 def test_surfaces_of_a_second_result_are_made_one_at_a_time(panel):
     """Slicer's converter cannot be divided: the longest wait is that for one surface, not for all that are shown."""
-    from ProSMASegmentationLib.EventLoopTask import EventLoopTask
-    from ProSMASegmentationLib.ResultWriter import ResultWriter
+    from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
+    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
 
     labels = np.zeros((100, 200, 200), np.uint8)
     grid = np.ogrid[:100, :200, :200]

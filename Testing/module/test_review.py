@@ -180,7 +180,7 @@ def test_the_list_is_saved_with_the_scene(result, tmp_path):
 def test_nothing_to_look_at_is_said_in_words(panel):
     import slicer
 
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     scenes.open_correct(panel)
     assert "Segment a volume first" in panel.ui.reviewLabel.text

@@ -16,7 +16,7 @@ def dice(one, other):
 def test_the_sample_button_and_segment_give_a_good_segmentation(panel):
     import slicer
 
-    from ProSMASegmentationLib.SampleVolumes import SampleVolumes
+    from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 
     scenes.choose(panel, "hippocampus-mr")
     click(panel.ui.sampleButton)
@@ -56,7 +56,7 @@ def test_slicers_reload_and_test_passes(panel):
 def test_the_sample_stored_in_any_axis_order_gives_the_same_segmentation(panel, orientation):
     import slicer
 
-    from ProSMASegmentationLib.SampleVolumes import SampleVolumes
+    from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 
     volume = SampleVolumes.load("hippocampus-mr")
     expected = scenes.label_map(panel.logic.segment(volume, model="tiny"), volume)

@@ -20,7 +20,7 @@ def test_a_click_makes_a_segmentation_with_names_colours_and_terminology(panel, 
 
 
 def test_the_terms_of_a_label_become_slicers_terminology_entry(panel):
-    from ProSMASegmentationLib.ResultWriter import terminologyEntry
+    from ProSMASegmentationLib.Results.ResultWriter import terminologyEntry
 
     entry = terminologyEntry(
         {
@@ -34,8 +34,8 @@ def test_the_terms_of_a_label_become_slicers_terminology_entry(panel):
 
 
 def test_the_voxels_are_those_that_the_engine_computes_without_slicer(panel, models):
-    from prosma.image import Image
-    from prosma.segmenter import Segmenter
+    from prosma.image.geometry import Image
+    from prosma.inference.segmenter import Segmenter
 
     array = scenes.texture((26, 28, 30))
     matrix = scenes.oblique()
@@ -159,9 +159,9 @@ def test_the_result_can_be_shown_in_3d_with_one_click(panel):
 def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.Fingerprint import Fingerprint
-    from ProSMASegmentationLib.ResultWriter import fingerprintsOf
-    from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
+    from ProSMASegmentationLib.Results.Fingerprint import Fingerprint
+    from ProSMASegmentationLib.Results.ResultWriter import fingerprintsOf
+    from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
     volume = scenes.add_volume(scenes.texture((24, 26, 28)), ijk_to_ras=scenes.oblique())
     node = scenes.segmented(panel, volume)

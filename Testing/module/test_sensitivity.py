@@ -97,9 +97,9 @@ def test_a_real_structure_grows_into_the_background_only_and_comes_back(panel):
 
 
 def test_the_voxels_are_those_of_the_shifted_odds_and_the_middle_is_the_run_itself(result, models):
-    from prosma.image import Image
-    from prosma.segmenter import Segmenter
-    from prosma.sensitivity import entry_levels, level_of
+    from prosma.correct.sensitivity import entry_levels, level_of
+    from prosma.image.geometry import Image
+    from prosma.inference.segmenter import Segmenter
 
     panel, volume, node = result
     array = scenes.texture((26, 28, 30))
@@ -179,7 +179,7 @@ def test_a_segment_does_not_grow_into_one_on_a_coarser_grid(result):
     import slicer
     import vtk
 
-    from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
+    from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
     panel, volume, node = result
     first = scenes.segment_ids(node)[0]
@@ -264,7 +264,7 @@ def test_the_sensitivity_is_saved_with_the_scene_and_the_slider_says_that_probab
 
 
 def assert_refused(panel, node, segment_id, code, text):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     before = scenes.serialised()
     with pytest.raises(ProSMAError, match=text) as refused:
@@ -343,7 +343,7 @@ def test_python_moves_segments_as_the_slider_does(result):
 def test_locked_and_completed_segments_and_those_of_others_are_left_alone(result):
     import slicer
 
-    from ProSMASegmentationLib.SegmentStatus import setLocked
+    from ProSMASegmentationLib.Results.SegmentStatus import setLocked
 
     panel, _volume, node = result
     first, second = scenes.segment_ids(node)

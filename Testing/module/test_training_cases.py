@@ -9,8 +9,8 @@ import scenes
 
 import headless_slicer
 from headless_slicer import click, processEvents, qt
-from prosma.image import read_image, read_labels
-from prosma.learning.dataset import LabelledFolder, read_case
+from prosma.image.reading import read_image, read_labels
+from prosma.learning.data.dataset import LabelledFolder, read_case
 
 SIZE = (18, 20, 22)
 
@@ -28,8 +28,8 @@ def result(panel):
 
 def written(panel, volume, model):
     """A segmentation with the tags of a run, without the run."""
-    from ProSMASegmentationLib.EventLoopTask import finished
-    from ProSMASegmentationLib.ResultWriter import ResultWriter
+    from ProSMASegmentationLib.Base.EventLoopTask import finished
+    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
 
     package = panel.logic.library.package(model)
     shape = volume.GetImageData().GetDimensions()[::-1]
@@ -76,7 +76,7 @@ def paint(node, segment_id, volume, value=1):
 
 
 def refused(panel, node, folder, words, code, **arguments):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     before = files(folder) if folder.is_dir() else None
     with pytest.raises(ProSMAError, match=words) as error:
@@ -142,7 +142,7 @@ def test_no_case_is_written_over(result, cases):
 
 
 def test_wherever_it_is_interrupted_there_is_a_whole_case_or_none(result, cases):
-    from ProSMASegmentationLib.TrainingFolder import TrainingFolder
+    from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder
 
     panel, _volume, node = result
     folder, taken = TrainingFolder(cases), 0
@@ -235,8 +235,8 @@ def test_segments_are_known_by_tags_terminology_or_name(result, cases):
 
 
 def test_terminology_tells_labels_apart_whatever_their_names(panel):
-    from ProSMASegmentationLib.LabelMatch import LabelMatch
-    from ProSMASegmentationLib.ResultWriter import terminologyEntry
+    from ProSMASegmentationLib.Learn.LabelMatch import LabelMatch
+    from ProSMASegmentationLib.Results.ResultWriter import terminologyEntry
 
     node = written(panel, scenes.add_volume(scenes.texture(SIZE)), "tiny")
     package = panel.logic.library.package("head-neck-oar-ct")
@@ -252,7 +252,7 @@ def test_segments_on_another_grid_come_onto_the_images(result, cases):
     import slicer
     import vtk
 
-    from ProSMASegmentationLib.SegmentLabelmap import SegmentLabelmap
+    from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
     panel, volume, node = result
     matrix, double = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
@@ -356,8 +356,8 @@ def test_what_goes_away_meanwhile_leaves_nothing_half(result, cases, gone):
 
 
 def test_an_edit_meanwhile_is_not_saved_by_half(result, cases):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
-    from ProSMASegmentationLib.TrainingFolder import TrainingFolder
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder
 
     panel, volume, node = result
     steps = panel.logic.trainingCase(node).steps(TrainingFolder(cases))

@@ -74,7 +74,7 @@ def test_under_a_gate_map(result, what, said):
     + [("largest", "segments"), ("measure", "segments")],
 )
 def test_under_an_output(result, monkeypatch, what, output):
-    from ProSMASegmentationLib.EventLoopTask import EventLoopTask
+    from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 
     monkeypatch.setattr(EventLoopTask, "MILLISECONDS_BETWEEN_TURNS", 200)  # else the click may see it done
     panel, volume, node = result
@@ -108,7 +108,7 @@ def test_under_an_output(result, monkeypatch, what, output):
     ],
 )
 def test_under_a_comparison(result, tmp_path, what, when, said):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, volume, node = result
     panel.logic.saveTrainingCase(node, tmp_path / "cases")
@@ -123,7 +123,7 @@ def test_under_a_comparison(result, tmp_path, what, when, said):
 
 
 def test_a_comparison_can_be_cancelled_while_it_reads(result, tmp_path):
-    from ProSMASegmentationLib.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
     panel, _volume, node = result
     panel.logic.saveTrainingCase(node, tmp_path / "cases")

@@ -1,8 +1,8 @@
 """Reads which files the CMake lists of the extension install, without CMake.
 
-Understands what the lists use: ``set``, variables, ``add_subdirectory``, ``file(COPY)`` into the build tree (which is
-installed as a whole), and the two macros ``slicerMacroBuildScriptedModule`` and ``ctkMacroCompilePythonScript``. A list
-made with ``file(GLOB)`` is refused: then a stray file would be shipped.
+Understands what the lists use: ``set``, variables, ``include``, ``add_subdirectory``, ``file(COPY)`` into the build tree
+(which is installed as a whole), and the two macros ``slicerMacroBuildScriptedModule`` and ``ctkMacroCompilePythonScript``.
+A list made with ``file(GLOB)`` is refused: then a stray file would be shipped.
 """
 
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 
 LIBRARY = "lib"  # stands for Slicer's folder of scripted modules, in the build tree and in an installed extension
 BUILD = "build"  # stands for the build tree
-IGNORED = {"__pycache__", "CMakeLists.txt", "Testing"}
+IGNORED = {"__pycache__", "CMakeLists.txt", "Files.cmake", "Testing"}
 COMMAND = re.compile(r"(\w+)\s*\(([^()]*)\)")
 WORD = re.compile(r'"([^"]*)"|(\S+)')
 KEYWORDS = {
@@ -68,9 +68,15 @@ def _relative(path: Path, folder: Path) -> str:
 
 
 def _folder(folder: Path, variables: dict[str, list[str]]) -> dict[str, Path]:
-    text = re.sub(r"(?m)^\s*#.*$", "", (folder / "CMakeLists.txt").read_text(encoding="utf-8"))
     variables = {**variables, "CMAKE_CURRENT_SOURCE_DIR": [str(folder)]}
     files: dict[str, Path] = {}
+    _read(folder / "CMakeLists.txt", folder, variables, files)
+    return files
+
+
+def _read(script: Path, folder: Path, variables: dict[str, list[str]], files: dict[str, Path]) -> None:
+    """Add what a CMake file sets to `variables`, and what it installs to `files`."""
+    text = re.sub(r"(?m)^\s*#.*$", "", script.read_text(encoding="utf-8"))
     for command, arguments in COMMAND.findall(text):
         words = _expand(arguments, variables)
         if command == "set":
@@ -80,6 +86,8 @@ def _folder(folder: Path, variables: dict[str, list[str]]) -> dict[str, Path]:
         elif command == "file" and words[0] == "COPY":
             target = words[-1].removeprefix(f"{BUILD}/{LIBRARY}/")
             files |= {f"{target}/{Path(name).name}": Path(name) for name in words[1:-2]}
+        elif command == "include" and words and words[0].startswith(str(folder)):
+            _read(Path(words[0]), folder, variables, files)
         elif command == "add_subdirectory":
             files |= _folder(folder / words[0], variables)
         elif command == "slicerMacroBuildScriptedModule":
@@ -88,7 +96,6 @@ def _folder(folder: Path, variables: dict[str, list[str]]) -> dict[str, Path]:
             options = _options(words)
             target = options["INSTALL_DIR"][0].removeprefix(LIBRARY).strip("/")
             files |= _macro(Path(options.get("SOURCE_DIR", [str(folder)])[0]), target, options)
-    return files
 
 
 def _expand(arguments: str, variables: dict[str, list[str]]) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import cmake_lists
 import index_rules
 import pytest
+import write_cmake_lists
 
 ROOT = Path(__file__).parents[2]
 DESCRIPTIONS = ("CMakeLists.txt", "ProSMA.json", "ProSMA.s4ext", "LICENSE.txt", "README.md")
@@ -157,6 +158,10 @@ def test_a_broken_rule_is_caught(copy, rule):
     BREAKS[rule](copy)
     problems = index_rules.problems(copy) + cmake_lists.problems(copy)
     assert any(problem.startswith(rule) for problem in problems), problems
+
+
+def test_the_written_list_is_current():
+    assert write_cmake_lists.TARGET.read_text(encoding="utf-8") == write_cmake_lists.text(), "run: make cmake-lists"
 
 
 def test_globbing_is_refused(copy):

@@ -12,8 +12,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 try:
-    from prosma.gate import selection_parameters
-    from prosma.unet import ProSMAUNet
+    from prosma.network.gate import selection_parameters
+    from prosma.network.unet import ProSMAUNet
 except ImportError as error:
     raise ImportError(
         f"nnUNetTrainerProSMA needs the Python package 'prosma', which could not be imported ({error}). Install it into "

@@ -1,3 +1,49 @@
-"""ProSMA: proximal-sparse skip segmentation. This file stays light: Slicer's process may import it, and it has no torch."""
+"""ProSMA: segmentation with proximal-sparse skip connections.
+
+The public doors, each imported when it is first used, so that this file stays light (Slicer's process imports it)::
+
+    from prosma import Segmenter, find_packages, read_image, write_labels
+
+Everything else is private by convention. `docs/python.md` shows them at work.
+"""
+
+from __future__ import annotations
+
+import importlib
 
 __version__ = "1.0.0"
+
+_DOORS = {
+    "Image": "prosma.image.geometry",
+    "ModelPackage": "prosma.package.model_package",
+    "ProSMAUNet": "prosma.network.unet",
+    "Segmenter": "prosma.inference.segmenter",
+    "find_packages": "prosma.package.model_package",
+    "model_folders": "prosma.package.model_package",
+    "read_image": "prosma.image.reading",
+    "resolve": "prosma.package.model_package",
+    "write_labels": "prosma.image.writing",
+}
+
+__all__ = [
+    "Image",
+    "ModelPackage",
+    "ProSMAUNet",
+    "Segmenter",
+    "__version__",
+    "find_packages",
+    "model_folders",
+    "read_image",
+    "resolve",
+    "write_labels",
+]
+
+
+def __getattr__(name: str):
+    if name not in _DOORS:
+        raise AttributeError(f"module 'prosma' has no attribute '{name}'")
+    return getattr(importlib.import_module(_DOORS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

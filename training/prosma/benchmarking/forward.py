@@ -21,9 +21,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..acceleration import accelerate, computes_in_half
-from ..allocator import keep_freed_memory
-from ..unet import SMALL, ProSMAUNet
+from ..fast.allocator import keep_freed_memory
+from ..fast.network import accelerate, computes_in_half
+from ..network.unet import SMALL, ProSMAUNet
 
 SKIPS = {
     "plain": {"skip": "plain"},

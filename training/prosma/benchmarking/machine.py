@@ -7,8 +7,8 @@ import platform
 import sys
 from pathlib import Path
 
-from ..devices import core_count
-from ..memory import physical_memory
+from ..inference.devices import core_count
+from ..inference.memory_ladder import physical_memory
 
 STATUS = Path("/proc/self/status")
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "avx512_fp16")

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from ..allocator import keep_freed_memory, release_freed_memory
+from ..fast.allocator import keep_freed_memory, release_freed_memory
 from .machine import forget_peak, peak_bytes, resident_bytes
 from .subjects import SUBJECTS, Sampled, body_volume
 

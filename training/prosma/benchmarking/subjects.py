@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..devices import import_torch
+from ..inference.devices import import_torch
 
 PATCH = (96, 96, 96)
 FEATURES = (16, 32, 64, 128, 256)
@@ -70,8 +70,8 @@ def random_package(folder, classes: int, features=FEATURES, patch=PATCH, field_g
     torch = import_torch()
     from safetensors.torch import save
 
-    from ..bundle import write_package
-    from ..unet import ProSMAUNet
+    from ..network.unet import ProSMAUNet
+    from ..package.model_package import write_package
 
     network = {
         "spatial_dims": 3,
@@ -115,8 +115,8 @@ def prosma(volume: np.ndarray, task: dict):
 
     Random weights give labels that hang by a hair, so that the defaults hardly ever choose half precision for them.
     """
-    from ..geometry import Image
-    from ..segmenter import Segmenter
+    from ..image.geometry import Image
+    from ..inference.segmenter import Segmenter
 
     with tempfile.TemporaryDirectory() as folder:
         package = random_package(
@@ -191,7 +191,7 @@ def nnunet(volume: np.ndarray, task: dict):
 
 def normalised_tensor(volume: np.ndarray):
     """(1, I, J, K) as other tools get it, normalised beforehand, at no cost of theirs."""
-    from ..intensity import normalise
+    from ..image.intensity import normalise
 
     return import_torch().from_numpy(normalise(volume[None], CT))
 

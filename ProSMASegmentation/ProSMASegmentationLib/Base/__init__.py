@@ -1,0 +1,1 @@
+"""What every room uses: errors, places, the event loop."""

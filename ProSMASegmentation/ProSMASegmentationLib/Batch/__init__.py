@@ -1,0 +1,1 @@
+"""Many volumes or files, one after the other."""

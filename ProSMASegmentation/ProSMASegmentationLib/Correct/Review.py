@@ -1,0 +1,177 @@
+import json
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Base import Places
+from ProSMASegmentationLib.Base.EventLoopTask import finished
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Correct.SensitivityMove import sensitivityOf
+from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.Results.KeptResult import slicesOf
+from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL, TAG_STATE
+from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
+from ProSMASegmentationLib.Results.SegmentStatus import tag
+
+ATTRIBUTE = "ProSMA.review"
+MM3_PER_ML = 1000
+
+
+class Review:
+    """The places of a result that are most likely wrong, worst first, with marks for those that were looked at.
+
+    The list is an attribute of the segmentation node (JSON), so it is saved with the scene. A region is a dict:
+    ``place`` (R, A, S in mm, without the node's transform), ``ml``, ``voxels``, ``error`` (voxels that are likely to be
+    wrong), ``segment`` (name), ``label``, ``island``, ``radius`` (mm), ``checked``.
+
+    :param node: the segmentation node.
+    :raises ProSMAError: ``bad_output``, if it is none.
+    """
+
+    def __init__(self, node):
+        if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+            raise ProSMAError("bad_output", _("There is no segmentation to review."), _("Segment a volume first."))
+        self.node = node
+
+    # ---- the list
+
+    @property
+    def regions(self):
+        """The list as it was computed last; None if it never was."""
+        return self._stored().get("regions")
+
+    def _stored(self):
+        """{"run": whose probabilities, "regions": the list}; empty if there is none."""
+        try:
+            return json.loads(self.node.GetAttribute(ATTRIBUTE) or "{}")
+        except ValueError:
+            return {}
+
+    @property
+    def canCompute(self):
+        """Whether the probabilities of the newest run are still there."""
+        return KeptProbabilities.shared().latest(self.node) is not None
+
+    def compute(self):
+        """Compute the list anew and return it; without probabilities the saved one.
+
+        :raises ProSMAError: ``no_probabilities``, if there is neither.
+        """
+        if self.canCompute:
+            return finished(self.steps())
+        if self.regions is None:
+            raise ProSMAError(
+                "no_probabilities",
+                _("There are no class probabilities to find uncertain places in; they are not saved with the scene."),
+                _("Segment the volume again, in an ROI if it is very large."),
+            )
+        return self.regions
+
+    def steps(self):
+        """Steps (for EventLoopTask) that compute the list, keep it and return it."""
+        kept = KeptProbabilities.shared().latest(self.node)
+        labels, sure, shifts, names = yield from self._present(kept)
+        spacing = _spacing(kept.imageToWorld)
+        stored = self._stored()
+        before = stored["regions"] if stored.get("run") == kept.run else []
+        radius = before[0]["radius"] if before else None
+        found = yield from Places.engineReview().find_regions_in_steps(
+            kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius
+        )
+        ml = spacing[0] * spacing[1] * spacing[2] / MM3_PER_ML
+        regions = [self._region(region, kept, ml, names) for region in found]
+        before = self.regions if before else []  # marks that were made meanwhile count too
+        for region in regions:
+            region["checked"] = any(old["checked"] and _isNear(old, region) for old in before)
+        self._keep(kept.run, regions)
+        return regions
+
+    def state(self):
+        """What the list depends on: equal as long as it need not be computed anew."""
+        segmentation = self.node.GetSegmentation()
+        state = []
+        for segmentId in segmentation.GetSegmentIDs():
+            segment = segmentation.GetSegment(segmentId)
+            image = SegmentLabelmap.of(segment)
+            state.append((segmentId, tag(segment, TAG_STATE), image.GetMTime() if image is not None else 0))
+        return state
+
+    def setChecked(self, index, checked=True):
+        """:raises IndexError: there is no such region."""
+        stored = self._stored()
+        regions = stored.get("regions", [])
+        regions[index]["checked"] = bool(checked)
+        self._keep(stored.get("run"), regions)
+
+    def _keep(self, run, regions):
+        self.node.SetAttribute(ATTRIBUTE, json.dumps({"run": run, "regions": regions}))
+
+    def _present(self, kept):
+        """Steps that return (labels now, voxels decided by a person, sensitivities, names by label)."""
+        import numpy
+
+        shape = kept.probabilities.shape[1:]
+        labels = numpy.zeros(shape, numpy.uint8 if len(kept.probabilities) <= 256 else numpy.uint16)
+        sure = numpy.zeros(shape, bool)
+        shifts, names = {}, {}
+        for segmentId in kept.segmentIds():
+            segment = self.node.GetSegmentation().GetSegment(segmentId)
+            label = int(tag(segment, TAG_LABEL))
+            names[label] = segment.GetName()
+            if kept.reach[label - 1] is None:
+                continue
+            shifts[label] = sensitivityOf(segment)
+            for box, present, edits in kept.comparisons(segment):
+                part = slicesOf(box, kept.offset)
+                labels[part][present] = label
+                sure[part] |= edits
+                yield
+        return labels, sure, shifts, names
+
+    def _region(self, region, kept, ml, names):
+        index = [middle + start for middle, start in zip(reversed(region.centre), kept.offset, strict=True)]
+        return {
+            "place": [round(mm, 3) for mm in kept.imageToWorld.MultiplyPoint([*index, 1])[:3]],
+            "ml": region.voxels * ml,
+            "voxels": region.voxels,
+            "error": round(region.error, 2),
+            "segment": names.get(region.label, _("label {number}").format(number=region.label)),
+            "label": region.label,
+            "island": region.island,
+            "radius": region.radius,
+        }
+
+    # ---- the views
+
+    def place(self, region):
+        """R, A, S of a region in the world, with the node's transform."""
+        toWorld = vtk.vtkGeneralTransform()
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(self.node.GetParentTransformNode(), None, toWorld)
+        return toWorld.TransformPoint(region["place"])
+
+    def show(self, index):
+        """Put a region into the middle of all slice and 3D views.
+
+        :raises IndexError: there is no such region.
+        """
+        place = self.place((self.regions or [])[index])
+        for sliceNode in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+            sliceNode.JumpSliceByCentering(*place)
+        for camera in slicer.util.getNodesByClass("vtkMRMLCameraNode"):
+            way = [new - old for new, old in zip(place, camera.GetFocalPoint(), strict=True)]
+            camera.SetPosition([old + step for old, step in zip(camera.GetPosition(), way, strict=True)])
+            camera.SetFocalPoint(place)
+            camera.ResetClippingRange()
+
+
+def _spacing(imageToWorld):
+    """mm along i, j, k."""
+    columns = [[imageToWorld.GetElement(row, column) for row in range(3)] for column in range(3)]
+    return [sum(number * number for number in column) ** 0.5 for column in columns]
+
+
+def _isNear(one, other):
+    """Whether two regions are about the same place and label."""
+    far = sum((a - b) ** 2 for a, b in zip(one["place"], other["place"], strict=True)) ** 0.5
+    return one["label"] == other["label"] and far <= other["radius"]

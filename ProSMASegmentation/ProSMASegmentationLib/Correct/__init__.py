@@ -1,0 +1,1 @@
+"""Changing a result: sensitivity, review, largest part."""

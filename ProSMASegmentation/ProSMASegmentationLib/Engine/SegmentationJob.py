@@ -1,0 +1,233 @@
+import logging
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import slicer
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, waitForEnd
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Engine.EngineClient import errorFromEvent
+from ProSMASegmentationLib.Models.ModelFit import ModelFit
+from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf
+
+HANDOVER_SHARE = 0.05  # of the progress bar
+WRITING_SHARE = 0.05
+
+
+class SegmentationJob:
+    """One run of a model on one volume: hand over, compute, write. Nothing in it blocks the event loop.
+
+    Made by SegmentationLogic, which has checked everything that can be checked before. The scene is touched only by
+    the last step; a job that fails or is cancelled leaves it as it was.
+
+    Public: ``state`` (WAITING, RUNNING, FINISHED, FAILED, CANCELLED), ``stage``, ``fraction``, ``secondsLeft``,
+    ``error`` (ProSMAError), ``package``, ``volumeNode``, ``run`` (its id, a tag of the segments), ``result`` (the
+    engine's result event), ``segmentationNode``, ``seconds``, and two lists of functions that get the job:
+    ``onProgress`` and ``onEnd``.
+    """
+
+    WAITING, RUNNING, FINISHED, FAILED, CANCELLED = "waiting", "running", "finished", "failed", "cancelled"
+
+    def __init__(self, engine, package, readers, writer, request):
+        self.state = self.WAITING
+        self.stage = ""
+        self.fraction = 0.0
+        self.secondsLeft = None
+        self.error = None
+        self.result = None
+        self.segmentationNode = None
+        self.seconds = {}
+        self.onProgress = []
+        self.onEnd = []
+        self.package = package
+        self.volumeNode = readers[0].node if readers else None
+        self.run = writer.run if writer is not None else ""
+        self._engine = engine
+        self._readers = readers
+        self._writer = writer
+        self._request = request
+        self._requestId = None
+        self._task = None
+        self._folder = None
+        self._nodes = []  # the job is pointless without these
+        self._sceneTags = []
+        self._started = self._stageStarted = 0.0
+
+    @property
+    def isActive(self):
+        return self.state in (self.WAITING, self.RUNNING)
+
+    def start(self, outputNode=None):
+        """Begin; returns at once. ``outputNode`` is watched with the volumes: if one is removed, the job is cancelled."""
+        self.state = self.RUNNING
+        self._started = self._stageStarted = time.monotonic()
+        self._nodes = [reader.node for reader in self._readers] + ([outputNode] if outputNode else [])
+        scene = slicer.mrmlScene
+        self._sceneTags = [
+            scene.AddObserver(scene.StartCloseEvent, self._onSceneClose),
+            scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved),
+        ]
+        self._folder = Path(tempfile.mkdtemp(prefix="prosma-", dir=slicer.app.temporaryPath))
+        self._announce(_("Handing over"), 0.0)
+        self._task = EventLoopTask(self._handOver(), self._askEngine, self._failWith).start()
+
+    def cancel(self, reason=None):
+        """Stop; returns at once. The engine, which may be in the middle of a tile, drops its part on its own."""
+        if not self.isActive:
+            return
+        self.error = ProSMAError("cancelled", reason or _("The segmentation was cancelled."))
+        self._end(self.CANCELLED)
+
+    def wait(self):
+        """Process events until the job has ended. Returns the segmentation node or raises the job's error."""
+        waitForEnd(self)
+        return self.segmentationNode
+
+    # ---- hand over
+
+    def _handOver(self):
+        channels = []
+        for index, reader in enumerate(self._readers):
+            name = f"channel{index}.npy"
+            for share in reader.write(self._folder / name, ModelFit.channelsOf(self.package, reader)):
+                self._announce(_("Handing over"), HANDOVER_SHARE * (index + share) / len(self._readers))
+                yield
+            channels.append({"file": name, "ijk_to_ras": reader.geometry()})
+        return channels
+
+    def _askEngine(self, channels):
+        self._task = None
+        self._stageDone("handover")
+        self._announce(_("Starting the engine"), HANDOVER_SHARE)
+        request = {
+            "do": "segment",
+            "model": str(self.package.folder),
+            "folder": str(self._folder),
+            "channels": channels,
+            **self._request,
+        }
+        try:
+            self._requestId = self._engine.request(request, self._onEngineEvent)
+        except ProSMAError as error:
+            self._failWith(error)
+
+    # ---- compute
+
+    def _onEngineEvent(self, event):
+        if not self.isActive:
+            if event["event"] in ("result", "error"):
+                self._removeFolder()  # the engine lets go of the files of a cancelled job
+        elif event["event"] == "progress":
+            fraction = HANDOVER_SHARE + (1 - HANDOVER_SHARE - WRITING_SHARE) * float(event["fraction"])
+            self._announce(event["stage"], max(fraction, self.fraction), event.get("seconds_left"))
+        elif event["event"] == "error":
+            self._failWith(errorFromEvent(event))
+        else:
+            self._requestId = None
+            self._stageDone("engine")
+            self.result = event
+            self._announce(_("Writing the segmentation"), 1 - WRITING_SHARE)
+            self._task = EventLoopTask(self._write(), self._finish, self._failWith).start()
+
+    # ---- write
+
+    def _write(self):
+        import numpy
+
+        found = self.result["labels"]
+        self._refuseOtherSize()
+        imageToWorld = ijkToRasOf(self._readers[0].node)
+        labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
+        node = yield from self._writer.write(
+            labels, found["offset"], lambda stage: self._announce(stage, 1 - WRITING_SHARE)
+        )
+        return node, imageToWorld
+
+    def _refuseOtherSize(self):
+        image = self.volumeNode.GetImageData()
+        if image is None or tuple(image.GetDimensions()) != self._readers[0].dimensions:
+            raise ProSMAError(
+                "bad_input",
+                _("The volume got another size while it was being segmented, so the result does not fit it any more."),
+                _("Segment it again."),
+            )
+
+    def _finish(self, written):
+        node, imageToWorld = written
+        KeptProbabilities.shared().keep(self._writer.run, node, imageToWorld, self._folder, self.result)
+        self.segmentationNode = node
+        self._succeed()
+
+    def _succeed(self):
+        self._task = None
+        self._stageDone("writing")
+        self.seconds["total"] = time.monotonic() - self._started
+        self.seconds["network"] = self.result.get("seconds", {}).get("network", 0.0)
+        logging.info("ProSMA: %s done in %s", self.package.name, self.seconds)
+        self.fraction = 1.0
+        self._end(self.FINISHED)
+
+    # ---- ends
+
+    def _failWith(self, error):
+        if isinstance(error, OSError):
+            error = ProSMAError(
+                "internal",
+                _("A temporary file could not be written or read: {error}.").format(error=error),
+                _("Free some space in '{folder}' and try again.").format(folder=slicer.app.temporaryPath),
+            )
+        elif not isinstance(error, ProSMAError):
+            logging.error("ProSMA: the segmentation failed", exc_info=error)
+            error = ProSMAError(
+                "internal",
+                _("Something unexpected went wrong: {error}").format(error=error),
+                _("The application log has the details; please report them."),
+            )
+        self.error = error
+        logging.error("ProSMA: %s (%s)", error, error.code)
+        self._end(self.FAILED)
+
+    def _end(self, state):
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        for observerTag in self._sceneTags:
+            slicer.mrmlScene.RemoveObserver(observerTag)
+        self._sceneTags = []
+        self._nodes = []
+        self.state = state
+        if state == self.CANCELLED and self._requestId is not None:
+            self._engine.cancel(self._requestId)
+        else:
+            self._removeFolder()
+        for callback in list(self.onEnd):
+            callback(self)
+
+    def _removeFolder(self):
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _stageDone(self, name):
+        now = time.monotonic()
+        self.seconds[name] = now - self._stageStarted
+        self._stageStarted = now
+
+    def _announce(self, stage, fraction, secondsLeft=None):
+        self.stage, self.fraction, self.secondsLeft = stage, fraction, secondsLeft
+        for callback in list(self.onProgress):
+            callback(self)
+
+    def _onSceneClose(self, _caller, _event):
+        self.cancel(_("The scene was closed while it was being segmented; nothing was written."))
+
+    def _onNodeRemoved(self, _caller, _event):
+        gone = next((node for node in self._nodes if node.GetScene() is None), None)
+        if gone is not None:
+            self.cancel(
+                _("'{name}' was removed while it was being segmented; nothing was written.").format(name=gone.GetName())
+            )

@@ -1,0 +1,1 @@
+"""The engine as a child process, and the jobs it does."""

@@ -1,0 +1,1 @@
+"""Training cases and fine-tuning."""

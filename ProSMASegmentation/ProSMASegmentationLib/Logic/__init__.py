@@ -1,0 +1,1 @@
+"""The scripting interface and the parameter node."""

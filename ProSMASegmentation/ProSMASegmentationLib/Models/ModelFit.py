@@ -1,0 +1,155 @@
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+
+WARN_SPACING_RATIO = 3.0
+WARN_FIELD_RATIO = 1.1
+
+
+class ModelFit:
+    """Whether a model suits the chosen volumes, told before the click.
+
+    ``errors`` are reasons why it cannot run, ``warnings`` are reasons why the result is likely to be poor. Each is a
+    sentence for a person, followed by the way out.
+
+    :param package: the model's package.
+    :param readers: a VolumeReader for each chosen volume, in the order of the model's channels.
+    :param box: voxel box of the ROI ([[i0, i1], [j0, j1], [k0, k1]]), or None.
+    """
+
+    def __init__(self, package, readers, box=None):
+        self.errors = []
+        self.warnings = []
+        self._package = package
+        self._readers = readers
+        self._checkChannels()
+        if readers:
+            self._sizes = [stop - start for start, stop in box] if box else list(readers[0].dimensions)
+            self._checkDimension()
+            self._checkSameParents()
+        if not self.errors and readers:
+            if package.dimension == 3:
+                self._checkSpacing()
+                self._checkFieldOfView(hasRoi=box is not None)
+            self._checkIntensity()
+
+    def check(self):
+        """:raises ProSMAError: ``does_not_fit``, with the first of the errors."""
+        if self.errors:
+            raise ProSMAError("does_not_fit", self.errors[0])
+
+    @staticmethod
+    def channelsOf(package, reader):
+        """How many channels a volume gives to a model: the opacity of an RGBA volume is left out, unless wanted."""
+        return 3 if reader.components == 4 and len(package.channels) != 4 else reader.components
+
+    def _checkChannels(self):
+        wanted = len(self._package.channels)
+        given = sum(self.channelsOf(self._package, reader) for reader in self._readers)
+        if given == wanted:
+            return
+        if (given, wanted) == (3, 1) and len(self._readers) == 1:
+            self.warnings.append(_("The model takes grey values: the colours will be turned into grey."))
+        elif (given, wanted) == (1, 3) and self._package.dimension == 2:
+            self.warnings.append(_("The model takes colours: the grey image will be used for all three."))
+        elif wanted == 1:
+            why = _("'{volume}' has {given} values in each voxel (a vector or complex image), but the model takes one.")
+            out = _("Choose a scalar volume, or another model.")
+            self.errors.append(f"{why.format(volume=self._readers[0].node.GetName(), given=given)} {out}")
+        else:
+            names = ", ".join(channel["name"] for channel in self._package.channels)
+            why = _("The model needs {wanted} channels ({names}), but {given} are chosen.")
+            out = _("Choose a volume for each channel, or another model.")
+            self.errors.append(f"{why.format(wanted=wanted, names=names, given=given)} {out}")
+
+    def _checkDimension(self):
+        flat = min(self._sizes) == 1
+        if self._package.dimension == 3 and flat:
+            self.errors.append(
+                _("The model works on volumes, but this is a single slice.") + " " + _("Choose a 2D model.")
+            )
+        elif self._package.dimension == 2 and self._sizes[2] > 1:
+            self.warnings.append(
+                _("The model sees one slice at a time: each of the {number} slices is segmented on its own.").format(
+                    number=self._sizes[2]
+                )
+            )
+
+    def _checkSameParents(self):
+        parents = {reader.node.GetTransformNodeID() for reader in self._readers}
+        if len(parents) > 1:
+            self.errors.append(
+                _("The channels are under different transforms.")
+                + " "
+                + _("Put all of them under the same transform, or harden the transforms.")
+            )
+
+    def _checkSpacing(self):
+        wanted = self._package.model.get("spacing")
+        if wanted is None:
+            return
+        spacing = self._alongModelAxes(self._readers[0].spacing)
+        ratio = max(max(have / want, want / have) for have, want in zip(spacing, wanted, strict=True))
+        if ratio > WARN_SPACING_RATIO:
+            self.warnings.append(
+                _(
+                    "The voxels measure {have} mm; the model was trained with {want} mm, so expect a poorer result."
+                ).format(have=_sizes(self._readers[0].spacing), want=_sizes(wanted))
+                + " "
+                + _("Use a scan with finer slices, or another model.")
+            )
+
+    def _checkFieldOfView(self, hasRoi):
+        field = self._package.model.get("field_of_view") or {}
+        extent = [size * space for size, space in zip(self._sizes, self._readers[0].spacing, strict=True)]
+        along = self._alongModelAxes(extent)
+        largest, smallest = field.get("max_mm"), field.get("min_mm")
+        if largest and any(have > WARN_FIELD_RATIO * limit for have, limit in zip(along, largest, strict=True)):
+            self.warnings.append(
+                _("The region measures {have} mm; the model knows regions of up to {limit} mm.").format(
+                    have=_sizes(along), limit=_sizes(largest)
+                )
+                + " "
+                + (_("Make the ROI smaller.") if hasRoi else _("Place an ROI around the structure."))
+            )
+        elif smallest and any(have * WARN_FIELD_RATIO < limit for have, limit in zip(along, smallest, strict=True)):
+            self.warnings.append(
+                _("The region measures {have} mm; the model expects at least {limit} mm around the structure.").format(
+                    have=_sizes(along), limit=_sizes(smallest)
+                )
+                + " "
+                + (_("Make the ROI larger.") if hasRoi else _("Use a scan that shows more."))
+            )
+
+    def _checkIntensity(self):
+        if self._package.model["intensity"]["rule"] != "ct":
+            return
+        array = self._readers[0].array()
+        sample = array[tuple(slice(None, None, max(1, size // 32)) for size in array.shape[:3])]
+        if sample.min() > -200:
+            self.warnings.append(
+                _(
+                    "The model expects a CT in Hounsfield units, where air is about -1000; here the lowest value is {low:g}."
+                ).format(low=float(sample.min()))
+                + " "
+                + _("Choose a CT, or check its rescaling.")
+            )
+
+    def _alongModelAxes(self, alongVolumeAxes):
+        """Values given for I, J, K in the order of the model's orientation letters."""
+        letters = self._package.model.get("orientation")
+        if not letters:
+            return list(alongVolumeAxes)
+        matrix = self._readers[0].geometry()
+        volumeAxis = {}
+        for axis in range(3):
+            column = [abs(matrix[row][axis]) for row in range(3)]
+            for row in sorted(range(3), key=lambda row: -column[row]):
+                if row not in volumeAxis:
+                    volumeAxis[row] = axis
+                    break
+        return [alongVolumeAxes[volumeAxis["RASLPI".index(letter) % 3]] for letter in letters]
+
+
+def _sizes(values):
+    return " x ".join(f"{value:.3g}" for value in values)

@@ -1,0 +1,1 @@
+"""Which models there are, and whether one fits a volume."""

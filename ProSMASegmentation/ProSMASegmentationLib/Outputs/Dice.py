@@ -1,0 +1,23 @@
+from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
+
+VOXELS_PER_SLAB = 1 << 20
+
+
+def diceSteps(one, other, imageToWorld, box):
+    """Steps (for EventLoopTask) that return the Dice coefficient of two segments, None if both are empty.
+
+    :param one, other: vtkSegments; those on another grid than the one given are resampled to it.
+    :param imageToWorld, box: the grid, and the voxels [[i0, i1], [j0, j1], [k0, k1]] of it to compare.
+    """
+    import numpy
+
+    i, j, (first, last) = box
+    step = max(1, VOXELS_PER_SLAB // max(1, (i[1] - i[0]) * (j[1] - j[0])))
+    common = total = 0
+    for start in range(first, last, step):
+        slab = [i, j, [start, min(start + step, last)]]
+        masks = [SegmentLabelmap.resampledMask(segment, slab, imageToWorld) for segment in (one, other)]
+        common += int(numpy.count_nonzero(masks[0] & masks[1]))
+        total += sum(int(numpy.count_nonzero(mask)) for mask in masks)
+        yield
+    return 2 * common / total if total else None

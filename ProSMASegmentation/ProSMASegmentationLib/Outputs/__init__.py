@@ -1,0 +1,1 @@
+"""What is made from a result: volumes, measures, comparisons."""

@@ -1,0 +1,41 @@
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Panel.PanelText import WARNING, showText
+from ProSMASegmentationLib.Results.SegmentVolumes import SegmentVolumes
+
+
+class ResultSection:
+    """The panel's section Result: surfaces, volumes, what the gate removed, and notices.
+
+    :param ui: the panel's widgets (show3DButton, volumesTable, gateLabel, noticesLabel).
+    """
+
+    def __init__(self, ui):
+        self._ui = ui
+        self._volumes = SegmentVolumes(ui.volumesTable)
+        self.clear()
+
+    def setSegmentationNode(self, node):
+        """Show this segmentation, or nothing for None."""
+        self._ui.show3DButton.setSegmentationNode(node)
+        self._ui.show3DButton.enabled = node is not None
+        self._volumes.setSegmentationNode(node)
+
+    def clear(self):
+        """Forget what was said about a run."""
+        showText(self._ui.gateLabel, "")
+        showText(self._ui.noticesLabel, "")
+
+    def show(self, job):
+        """Say what came of a finished job."""
+        share = job.result["statistics"].get("removed_share")
+        if share is not None:
+            text = _("The gate removed {share:.0%} of the features on the network's skip connections.")
+            showText(self._ui.gateLabel, text.format(share=share))
+        notices = list(job.result.get("notices", []))
+        if job.result["labels"]["file"] is None:
+            notices.insert(0, _("Nothing was found: the model sees none of its structures in this image."))
+        showText(self._ui.noticesLabel, "\n".join(notices), WARNING)
+
+    def cleanup(self):
+        self._volumes.cleanup()

@@ -1,0 +1,1 @@
+"""Segments: written, recognised, measured, kept probabilities."""

@@ -1,0 +1,1 @@
+"""Volume nodes read and written, regions of interest, samples."""

@@ -1,0 +1,111 @@
+"""Which images of a folder make up which case, and where their results go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..image.geometry import ImageError
+from ..image.reading import IMAGE_SUFFIXES
+from ..image.writing import LABEL_SUFFIXES, label_suffix
+from .records import RECORDS, Records
+
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Images of one case, one for each channel in order, its result's file, and why it cannot be done ("" if it can)."""
+
+    name: str
+    images: list[Path]
+    output: Path
+    problem: str = ""
+
+    @staticmethod
+    def single(images: list[Path], output: Path) -> Case:
+        """The one case of a command whose output is a file."""
+        label_suffix(output)
+        first = images[0]
+        return Case(stem(first.resolve()), list(images), output)
+
+    def checked_images(self) -> list[Path]:
+        """The images; ImageError where the case lacks some, or where its result would take the place of one."""
+        if self.problem:
+            raise ImageError(self.problem)
+        if self.output.resolve() in [image.resolve() for image in self.images]:
+            raise ImageError(f"The result would overwrite the image {self.output.name}.", "Choose another output.")
+        return self.images
+
+
+def output_is_folder(images: list[Path], output: Path) -> bool:
+    """Whether an output names a folder: it is one, has no ending, or is no label map's name while the input is a folder."""
+    if output.is_dir() or not output.suffix:
+        return True
+    return images[0].is_dir() and not output.name.lower().endswith(LABEL_SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """A file's name without its image ending; a folder's name."""
+    lower = path.name.lower()
+    suffix = next((suffix for suffix in IMAGE_SUFFIXES if lower.endswith(suffix)), "")
+    return path.name[: len(path.name) - len(suffix)] if suffix and not path.is_dir() else path.name
+
+
+def find_cases(images: list[Path], output: Path, suffix: str, channels: int) -> list[Case]:
+    """The cases to segment into the folder `output`, by name. ImageError where there are none.
+
+    One folder of image files: with nnU-Net names (case_0000.nii.gz, case_0001.nii.gz) files of one case are its
+    channels; else each file is a case. A folder with subfolders: each is a DICOM case. A folder with nothing but DICOM
+    files, or single files: one case. Earlier results in the same folder, and the folder of results, are no cases.
+    """
+    label_suffix(f"case{suffix}")
+    folder = images[0]
+    if len(images) > 1 or not folder.is_dir():
+        name = stem(folder.resolve())
+        return [Case(name, list(images), output / f"{name}{suffix}")]
+    results = {RECORDS} | (Records(output).names() if output.resolve() == folder.resolve() else set())
+    entries = sorted(
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name not in results and entry.resolve() != output.resolve()
+    )
+    files = [entry for entry in entries if entry.is_file() and is_image(entry)]
+    if files:
+        groups = group_channels(files)
+    elif any(entry.is_file() for entry in entries):
+        groups = {folder.resolve().name: [folder]}
+    else:
+        groups = {entry.name: [entry] for entry in entries if entry.is_dir()}
+    if not groups:
+        raise ImageError(f"{folder} holds no images.", f"Known formats: DICOM folders, {', '.join(IMAGE_SUFFIXES)}.")
+    return [make_case(name, paths, output / f"{name}{suffix}", channels) for name, paths in sorted(groups.items())]
+
+
+def is_image(file: Path) -> bool:
+    """Whether a file is an image by its name; single DICOM files belong to a series and are none."""
+    name = file.name.lower()
+    return name.endswith(IMAGE_SUFFIXES) and not name.endswith((".dcm", ".seg.nrrd"))
+
+
+def group_channels(files: list[Path]) -> dict[str, list[Path]]:
+    """Files by case: `_0000`, `_0001`, ... at the end of a name number the channels of one."""
+    groups: dict[str, list[Path]] = {}
+    for file in files:
+        match = CHANNEL.fullmatch(stem(file))
+        groups.setdefault(match["case"] if match else stem(file), []).append(file)
+    return groups
+
+
+def make_case(name: str, paths: list[Path], output: Path, channels: int) -> Case:
+    """A case, with a problem where its numbered files are not exactly the model's channels."""
+    numbers = [match["number"] for match in map(CHANNEL.fullmatch, map(stem, paths)) if match]
+    wanted = [f"{number:04d}" for number in range(channels)]
+    if numbers and numbers != wanted:
+        have = ", ".join(f"_{number}" for number in numbers)
+        need = ", ".join(f"_{number}" for number in wanted)
+        return Case(name, paths, output, f"Case {name} has the channels {have}; the model takes {need}.")
+    if not numbers and len(paths) > 1:
+        return Case(name, paths, output, f"Several files are called {name}; the results would overwrite each other.")
+    return Case(name, paths, output)

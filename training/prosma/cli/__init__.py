@@ -1,0 +1,5 @@
+"""The command `prosma`; app.py is where it starts."""
+
+from .app import main
+
+__all__ = ["main"]

@@ -1,0 +1,1 @@
+"""Correcting a result: strokes, places to review, moving borders. Light: Slicer's process imports it."""

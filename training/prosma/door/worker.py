@@ -1,0 +1,320 @@
+"""The engine as a child process: `python -m prosma.worker [--preload PACKAGE]`. JSON lines in, JSON lines out.
+
+Requests and events are described in CONTRIBUTING.md under "The door". One job runs at a time, on the main
+thread; a second thread reads stdin, so that a cancel or the end of stdin is noticed in the middle of a tile. When stdin
+closes, files of unfinished jobs are removed and the process is gone at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+import traceback
+
+from .. import __version__
+from ..errors import Cancelled, EngineError, bad_request
+from ..inference.memory_ladder import means_out_of_memory
+from .job_files import REFINING, Job
+
+NICENESS = 5  # the panel comes first
+KEPT_MODELS = 2
+LONGEST_LINE = 1 << 20
+
+
+class Channel:
+    """Events out and requests in, on private copies of stdout and stdin; prints of libraries go to stderr."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.dup(1), os.dup(0)
+        os.dup2(2, 1)
+        sys.stdout = sys.stderr
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        self._lock = threading.Lock()
+
+    def send(self, **event) -> None:
+        """Write one event. Where nobody reads any more there is nobody to work for."""
+        data = (json.dumps(event) + "\n").encode()
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._out, data) :]
+            except OSError:
+                os._exit(0)
+
+    def send_error(self, request_id, error: Exception) -> None:
+        self.send(id=request_id, **error_event(error))
+
+    def lines(self):
+        """Requests as bytes until stdin ends."""
+        with os.fdopen(self._in, "rb") as stream:
+            while line := stream.readline(LONGEST_LINE):
+                yield line
+
+
+class Worker:
+    """Reads requests and does them. `models` holds the Segmenters used last, by (path, sha256, device)."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.models: dict[tuple, object] = {}
+        self.waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.jobs: dict[object, Job] = {}  # queued and running
+        self.lock = threading.Lock()
+
+    # --- the reading thread
+
+    def read_requests(self) -> None:
+        """Until stdin ends or a shutdown is asked for; then the process is gone, even in the middle of a tile."""
+        try:
+            for line in self.channel.lines():
+                try:
+                    if line.strip() and self._accept(line):
+                        break
+                except Exception as error:
+                    self.channel.send_error(request_id_of(line), error)
+            with self.lock:
+                for job in self.jobs.values():
+                    job.remove_all()
+        finally:
+            os._exit(0)
+
+    def _accept(self, line: bytes) -> bool:
+        """Queue or do one request; True for shutdown. EngineError bad_input for what is none."""
+        try:
+            request = json.loads(line)
+        except (ValueError, RecursionError):
+            raise bad_request("A line on stdin is not JSON.") from None
+        if not isinstance(request, dict) or "id" not in request or isinstance(request["id"], (dict, list)):
+            raise bad_request('A request is a JSON object with "id" and "do".')
+        what = request.get("do")
+        if what == "shutdown":
+            return True
+        if what == "cancel":
+            self._cancel(request.get("job"))
+        elif what in ("segment", "refine", "describe", "cases"):
+            job = Job(request)
+            with self.lock:
+                if job.id in self.jobs:
+                    raise bad_request(f"There is already a job {job.id!r}.")
+                self.jobs[job.id] = job
+            self.waiting.put(job)
+        else:
+            raise bad_request(f"There is nothing to do called {what!r}.")
+        return False
+
+    def _cancel(self, job_id) -> None:
+        """Drop a queued job, stop the running one within a stage of the network; others are gone anyway."""
+        with self.lock:
+            job = None if isinstance(job_id, (dict, list)) else self.jobs.get(job_id)
+            if job is None:
+                return
+            job.cancelled.set()
+            if job.started:
+                return
+            del self.jobs[job.id]
+        self.channel.send_error(job.id, Cancelled())
+
+    # --- the working thread
+
+    def run(self) -> None:
+        """Do jobs in order, until the reading thread ends the process, or until memory did not suffice for one."""
+        actions = {
+            "describe": self._describe,
+            "segment": self._segment,
+            "refine": self._refine,
+            "cases": self._list_cases,
+        }
+        while True:
+            job = self.waiting.get()
+            with self.lock:
+                if job.cancelled.is_set():
+                    continue
+                job.started = True
+            lacked_memory = False
+            try:
+                event = actions[job.request["do"]](job)
+            except BaseException as error:
+                lacked_memory = means_out_of_memory(error.__cause__ or error)
+                if not isinstance(error, EngineError):
+                    traceback.print_exc()
+                job.remove_made()
+                event = error_event(error)
+            with self.lock:
+                del self.jobs[job.id]
+                last = not self.jobs
+            self.channel.send(id=job.id, **event)
+            if last and lacked_memory:
+                # oneDNN never tries again what it once found no memory to compile. A new engine does.
+                os._exit(0)
+
+    def _describe(self, job: Job) -> dict:
+        began = time.perf_counter()
+        segmenter = self.model(job.request.get("model"), job.request.get("device", "auto"))
+        seconds = round(time.perf_counter() - began, 3)
+        return {
+            "event": "result",
+            "model": segmenter.package.id,
+            "device": segmenter.device,
+            "seconds": seconds,
+            "notices": segmenter.device_notices,
+        }
+
+    def _segment(self, job: Job) -> dict:
+        def progress(stage: str, fraction: float, seconds_left: float | None) -> None:
+            left = None if seconds_left is None else round(seconds_left, 2)
+            self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
+
+        request = job.request
+        file = job.result_file(self.package(request.get("model"))) if "output" in request else None
+        if file is not None and file.is_finished:
+            return {"event": "result", "output": str(file.output), "skipped": file.state}
+        if file is not None:
+            file.check()
+        if "images" in request:
+            progress("Reading", 0.0, None)
+        image = job.read_image()
+        progress("Loading the model", 0.0, None)
+        segmenter = self.model(request.get("model"), request.get("device", "auto"))
+        result = segmenter.segment(
+            image,
+            outputs=request.get("outputs") or (),
+            roi=request.get("roi"),
+            overlap=request.get("overlap"),
+            mirror=bool(request.get("mirror", False)),
+            progress=progress,
+            cancelled=job.cancelled.is_set,
+            allocate=job.allocate,
+        )
+        if file is None:
+            return job.write_results(result, image.voxel_ml, len(segmenter.package.labels))
+        progress("Writing", 1.0, None)
+        file.write(result.labels, image)
+        return job.file_event(file, result, image.voxel_ml)
+
+    def _list_cases(self, job: Job) -> dict:
+        return {"event": "result", "cases": job.list_cases()}
+
+    def _refine(self, job: Job) -> dict:
+        from ..correct.refine import refine_label
+
+        began = time.perf_counter()
+        image = job.read_image()
+        labels, add, remove, probability = map(job.read_array, REFINING)
+        if labels is None:
+            raise bad_request("A request to refine names a file with labels.")
+        radius = job.request.get("radius_mm")
+        if radius is not None and not isinstance(radius, (int, float)):
+            raise bad_request("radius_mm is a number or null.")
+        array = image.array.transpose(0, 3, 2, 1)
+        try:
+            box, refined = refine_label(
+                labels, array, job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
+            )
+        except ValueError as error:
+            raise EngineError(
+                "bad_input", str(error), "Draw a stroke on the volume that the labels belong to."
+            ) from error
+        return job.write_refinement(box, refined, time.perf_counter() - began)
+
+    @staticmethod
+    def package(path):
+        """The checked package at a path."""
+        from ..package.model_package import ModelPackage, PackageError
+
+        if not isinstance(path, str):
+            raise bad_request("A request names its model's package by text.")
+        try:
+            return ModelPackage.open(path)
+        except (PackageError, OSError) as error:
+            raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
+
+    def model(self, path, device):
+        """The Segmenter for a package, loaded once as long as its weights stay the same."""
+        from ..inference.segmenter import Segmenter
+
+        if not isinstance(device, str):
+            raise bad_request("A request names a device by text.")
+        package = self.package(path)
+        key = (path, package.sha256, device)
+        segmenter = self.models.pop(key, None) or Segmenter(package, device)
+        self.models[key] = segmenter
+        while len(self.models) > KEPT_MODELS:
+            del self.models[next(iter(self.models))]
+        return segmenter
+
+
+def request_id_of(line: bytes):
+    """The id in a malformed request, if it has one that can be read."""
+    try:
+        request_id = json.loads(line)["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return request_id if isinstance(request_id, (str, int)) else None
+
+
+def error_event(error: BaseException) -> dict:
+    """The error event for an exception, whatever it is."""
+    if isinstance(error, MemoryError):
+        error = EngineError(
+            "out_of_memory",
+            "The computer's memory did not suffice.",
+            "Limit the work to an ROI or close other programs.",
+        )
+    elif isinstance(error, OSError):
+        error = EngineError(
+            "internal",
+            f"A file of the job could not be read or written ({error.strerror or error}).",
+            "Free some space on the disk of the temporary folder and try again.",
+        )
+    elif not isinstance(error, EngineError):
+        error = EngineError(
+            "internal",
+            f"The engine failed unexpectedly ({type(error).__name__}: {error}).",
+            "Try again; report it with the log if it happens again.",
+        )
+    return {"event": "error", "code": error.code, "message": error.message, "remedy": error.remedy}
+
+
+def introduce(worker: Worker, preload: str | None) -> None:
+    """Import torch, load the model to be kept ready, and send `ready`, whatever went wrong."""
+    versions, devices, model, problem = None, [], None, None
+    try:
+        from ..inference.devices import import_torch, list_devices
+
+        versions = import_torch().__version__
+        devices = list_devices()
+        if preload:
+            model = worker.model(preload, "auto").package.id
+    except EngineError as error:
+        problem = {"code": error.code, "message": error.message, "remedy": error.remedy}
+    worker.channel.send(
+        event="ready",
+        pid=os.getpid(),
+        prosma=__version__,
+        python=platform.python_version(),
+        torch=versions,
+        devices=devices,
+        model=model,
+        problem=problem,
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m prosma.worker", description=__doc__.splitlines()[0])
+    parser.add_argument("--preload", metavar="PACKAGE", help="model package to load before `ready`")
+    options = parser.parse_args(arguments)
+    worker = Worker(Channel())
+    with contextlib.suppress(AttributeError, OSError):  # os.nice is not on Windows
+        os.nice(NICENESS)
+    threading.Thread(target=worker.read_requests, daemon=True).start()
+    introduce(worker, options.preload)
+    worker.run()

@@ -1,0 +1,1 @@
+"""Images as arrays with a place in the patient: reading, geometry, resampling, intensities, label maps, writing."""

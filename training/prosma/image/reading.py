@@ -1,0 +1,202 @@
+"""Images and label maps from files. SimpleITK is imported only when something is read: the worker never needs it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from .geometry import Image, ImageError, checked_image, stack_channels
+from .header_faults import refuse_what_itk_overlooks
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".nrrd", ".nhdr", ".nii.gz", ".nii", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm", *PHOTOGRAPHS)
+FUNCTIONAL_REMEDY = "Choose one time point or one volume of it and save that as a 3D volume."
+
+
+def read_image(paths: str | PathLike | Sequence[str | PathLike]) -> Image:
+    """The image in one file or DICOM folder, or in several of them: their channels in order, on the first one's grid.
+
+    Colours and vectors become channels, a 2D image gets K = 1. ImageError says why something cannot be used.
+    """
+    if isinstance(paths, (str, PathLike)):
+        paths = [paths]
+    if not paths:
+        raise ImageError("No image was given.", "Give at least one file.")
+    return stack_channels([checked_image(_read_one(Path(path))) for path in paths])
+
+
+def read_labels(path: str | PathLike) -> Image:
+    """A label map: an Image with one channel of whole numbers (array[0] is (I, J, K) of an integer type)."""
+    image = _read_one(Path(path))
+    if len(image.array) != 1:
+        raise ImageError(
+            f"{Path(path).name} has {len(image.array)} layers or components; a label map has one.",
+            "Export its segments as one label map without overlaps.",
+        )
+    image = checked_image(image)
+    if image.array.dtype.kind == "f":
+        whole = np.rint(image.array)
+        if np.abs(whole - image.array).max() > 1e-3:
+            raise ImageError(
+                f"{Path(path).name} holds fractions; a label map holds whole numbers.", "Choose another file."
+            )
+        image = Image(whole.astype(np.int32), image.ijk_to_ras, image.notices)
+    return image
+
+
+def _read_one(path: Path) -> Image:
+    if not path.exists():
+        raise ImageError(f"{path} does not exist.", "Check its name.")
+    if path.is_dir():
+        return _read_dicom_folder(path)
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
+    refuse_what_itk_overlooks(path)
+    with _itk_errors(path.name) as sitk:
+        _refuse_unusable(sitk, path)
+        picture = sitk.ReadImage(str(path))
+    return _to_image(picture, path)
+
+
+@contextlib.contextmanager
+def _itk_errors(name: str):
+    """Gives SimpleITK, silent; its exceptions become one sentence."""
+    import SimpleITK as sitk
+
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield sitk
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].split("ERROR:")[-1].strip()
+        raise ImageError(
+            f"{name} could not be read: it is damaged, incomplete or of an unknown format ({reason}).",
+            f"Copy or export it again. Known formats: DICOM folders, {', '.join(IMAGE_SUFFIXES)}.",
+        ) from None
+
+
+def _refuse_unusable(sitk, path: Path) -> None:
+    """What the header alone shows to be unusable, before any voxel is read."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    sizes = reader.GetSize()
+    if any(size > 1 for size in sizes[3:]):
+        raise ImageError(
+            f"{path.name} has {len(sizes)} dimensions ({' x '.join(map(str, sizes))}), such as a time series; "
+            "only 2D and 3D volumes can be segmented.",
+            FUNCTIONAL_REMEDY,
+        )
+    if 0 in sizes:
+        raise ImageError(f"{path.name} is empty: it has no voxels.", "Choose another volume.")
+    if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
+        raise ImageError(
+            f"{path.name} has complex numbers as voxels.", "Save its magnitude as a volume and segment that."
+        )
+    if reader.HasMetaDataKey("0008|0060") and reader.GetMetaData("0008|0060").strip() == "SEG":
+        raise ImageError(
+            f"{path.name} is a DICOM segmentation, not an image.", "Give the image series that it belongs to."
+        )
+
+
+def _to_image(picture, path: Path) -> Image:
+    """A SimpleITK image as (C, I, J, K) and IJK-to-RAS; the array is a view in the file's own voxel order."""
+    import SimpleITK as sitk
+
+    dimension, components = picture.GetDimension(), picture.GetNumberOfComponentsPerPixel()
+    array = sitk.GetArrayFromImage(picture)
+    if components == 1:
+        array = array[..., None]
+    while array.ndim > 4:  # sizes of 1 beyond the third axis; others have been refused
+        array = array[0]
+    if dimension == 2:
+        array = array[None]
+    array = array.transpose(3, 2, 1, 0)
+    axes = min(dimension, 3)
+    matrix = np.eye(4)
+    direction = np.array(picture.GetDirection()).reshape(dimension, dimension)[:axes, :axes]
+    matrix[:axes, :axes] = direction * np.array(picture.GetSpacing()[:axes])
+    matrix[:axes, 3] = picture.GetOrigin()[:axes]
+    notices = ()
+    if path.suffix.lower() in PHOTOGRAPHS and components in (2, 4):
+        array, notices = array[:-1], (f"The transparency of {path.name} was ignored.",)
+    return Image(array, LPS_TO_RAS @ matrix, notices)
+
+
+# --- DICOM ----------------------------------------------------------------------------------------------------------
+
+
+def _read_dicom_folder(folder: Path) -> Image:
+    with _itk_errors(folder.name) as sitk:
+        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        if not series:
+            raise ImageError(f"{folder} holds no DICOM images.", "Give the folder with the files of one series.")
+        if len(series) > 1:
+            raise ImageError(
+                f"{folder} holds {len(series)} DICOM series.", "Move one series to a folder of its own and give that."
+            )
+        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+        for file in files:
+            _refuse_unusable(sitk, Path(file))
+        _refuse_lost_slices(sitk, folder, files)
+        if len(files) == 1:
+            return _to_image(sitk.ReadImage(files[0]), folder)
+        notices = _check_slices(sitk, files, folder.name)
+        image = _to_image(sitk.ReadImage(files), folder)
+    return Image(image.array, image.ijk_to_ras, notices)
+
+
+def _refuse_lost_slices(sitk, folder: Path, files: Sequence[str]) -> None:
+    """GDCM leaves damaged files out without a word; those that name the same series are slices that would be missing."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(files[0])
+    reader.ReadImageInformation()
+    series = reader.GetMetaData("0020|000e").strip(" \0").encode() if reader.HasMetaDataKey("0020|000e") else b""
+    used = {Path(file).name for file in files}
+    for file in sorted(folder.iterdir()):
+        if file.name in used or not file.is_file() or not series:
+            continue
+        with file.open("rb") as stream:
+            start = stream.read(1 << 16)
+        if start[128:132] == b"DICM" and series in start:
+            raise ImageError(
+                f"{file.name} in {folder.name} belongs to the series but is damaged or cut off.",
+                "Copy or export it again.",
+            )
+
+
+def _check_slices(sitk, files: Sequence[str], name: str) -> tuple[str, ...]:
+    """Refuses series that are not one regular volume; a notice where the distances between slices differ."""
+    places, normal = [], None
+    for file in files:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(file)
+        reader.ReadImageInformation()
+        if not reader.HasMetaDataKey("0020|0032") or not reader.HasMetaDataKey("0020|0037"):
+            return (f"The slices of {name} carry no positions: their order and distance are guesses.",)
+        places.append([float(value) for value in reader.GetMetaData("0020|0032").split("\\")])
+        axes = np.array([float(value) for value in reader.GetMetaData("0020|0037").split("\\")]).reshape(2, 3)
+        normal = np.cross(*axes) if normal is None else normal
+    steps = np.diff(np.array(places), axis=0)
+    along = np.abs(steps @ normal)
+    if len(np.unique(np.round(np.array(places) @ normal, 3))) < len(places):
+        raise ImageError(
+            f"{name} holds several images at the same place, such as time points or echoes in one series.",
+            FUNCTIONAL_REMEDY,
+        )
+    sideways = np.linalg.norm(np.array(places[-1]) - places[0] - along.sum() * normal * np.sign((steps @ normal)[0]))
+    if sideways > 0.05 * along.sum():
+        raise ImageError(
+            f"{name} is sheared: its slices are shifted sideways, as by a tilted CT gantry.",
+            "Load it in Slicer, harden the acquisition transform onto the volume and save that.",
+        )
+    if along.max() - along.min() > 0.05 * along.mean():
+        return (
+            f"The slices of {name} are {along.min():.2f} to {along.max():.2f} mm apart; "
+            f"places and volumes are computed with the mean of {along.mean():.2f} mm.",
+        )
+    return ()

@@ -1,0 +1,1 @@
+"""Labelled folders: cases, statistics, patches."""

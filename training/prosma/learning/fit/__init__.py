@@ -1,0 +1,1 @@
+"""Recipes, planning, training, fine-tuning and export."""

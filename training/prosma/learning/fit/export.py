@@ -1,0 +1,98 @@
+"""From a run to a model package: averaged half-precision weights, model card and preview from the run's own records."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+
+from ...files import write_json
+from ...inference.segmenter import Segmenter
+from ...package.model_package import ModelPackage, write_package
+from ..data.dataset import Case, LabelledFolder, read_case
+from ..judge.evaluation import evaluate
+from ..report.card import model_card, results
+from ..report.icon import icon
+from ..report.pictures import SliceView
+from .recipe import Recipe, RecipeError
+
+PREVIEW_SIZE = 256
+PREFIX = "average.module."
+
+
+def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """The moving average in a checkpoint, half precision, without the heads that only training needs."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    return {
+        name.removeprefix(PREFIX): tensor.half().contiguous()
+        for name, tensor in state.items()
+        if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}auxiliary_heads.")
+    }
+
+
+def export(
+    run: str | os.PathLike,
+    package: str | os.PathLike,
+    data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    split: str = "test",
+    progress=lambda done, total, case: None,
+) -> ModelPackage:
+    """Write the package of a run. With ``data`` it is evaluated on ``split`` and the card says how it did.
+
+    A model whose licence has to be accepted shows a drawn icon instead of an image of its data. Raises RecipeError when
+    the folder holds no finished run.
+    """
+    run = Path(run)
+    checkpoint = run / "last.ckpt"
+    if not checkpoint.is_file() or not (run / "recipe.json").is_file():
+        raise RecipeError(f"'{run}' holds no run: train one first (prosma train RECIPE --data DIR --out {run}).")
+    recipe = Recipe.from_dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
+    weights = averaged_weights(checkpoint)
+    model = {
+        "schema": 1,
+        **recipe.model,
+        "network": recipe.network_arguments,
+        "weights": {"dtype": "float16", "parameters": sum(tensor.numel() for tensor in weights.values())},
+    }
+    history = json.loads((run / "history.json").read_text(encoding="utf-8"))
+    model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
+    model["training"]["cases"] = dict(history.get("cases", {}))
+    preview = icon(model) if model["accept_licence"] else None
+    if data is not None:
+        folder = LabelledFolder.open(data, recipe.fitting.fold)
+        draft = write_package(run / "package", model, save(weights), "")
+        report = evaluate(draft, data, split, fold=recipe.fitting.fold, progress=progress)
+        write_json(run / f"{split}.json", report)
+        counts = {name: len(ids) for name, ids in folder.splits.items()}
+        model["training"]["cases"] = {**counts, **model["training"]["cases"], split: report["cases"]}
+        model["results"] = results(report)
+        kind = report["device"].partition(":")[0]
+        model["seconds"] = {
+            "cpu": None,
+            "cuda": None,
+            "hardware": report["hardware"],
+            kind: report["seconds"]["per_case"],
+        }
+        preview = preview or preview_picture(Segmenter(draft, "cpu"), median_case(folder, report))
+    return write_package(package, model, save(weights), model_card(model, recipe), preview)
+
+
+def median_case(folder: LabelledFolder, report: dict) -> Case:
+    rows = sorted(report["per_case"], key=lambda row: row["mean"]["dice"] or 0.0)
+    return folder.cases[rows[len(rows) // 2]["case"]]
+
+
+def preview_picture(segmenter: Segmenter, case: Case) -> bytes:
+    """PNG of the slice with most labels, with the model's labels painted over it."""
+    model = segmenter.package.model
+    image, _ = read_case(case, model)
+    labels = segmenter.segment(image).labels
+    view = SliceView.of_most_labels(image, labels, model["dimension"])
+    stream = io.BytesIO()
+    view.picture(PREVIEW_SIZE, labels, [label["color"] for label in model["labels"]]).save(stream, "PNG", optimize=True)
+    return stream.getvalue()

@@ -1,0 +1,330 @@
+"""Fitting a network to labelled images: a Lightning module, and `train` that runs or resumes it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from monai.data import DataLoader as MonaiDataLoader
+from monai.inferers import sliding_window_inference
+from monai.losses import DiceLoss
+from monai.networks.utils import one_hot
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ...fast.allocator import keep_freed_memory
+from ...files import replaced_when_whole, write_json
+from ...network.gate import selection_parameters
+from ...network.gate_monitor import GateMonitor
+from ...network.unet import ProSMAUNet
+from ..data.dataset import IGNORED, LabelledFolder
+from ..data.patches import cached, training_loader
+from ..report.pictures import side_by_side
+from .norm import use_fast_norm
+from .recipe import Recipe
+
+SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
+CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+class DiceCrossEntropy(nn.Module):
+    """Dice of the labels + cross entropy, each the mean over patches, without voxels that are IGNORED.
+
+    The mean over patches makes a batch on one device the same as its parts on several. Dice of an empty patch with P
+    voxels marked is ``smooth`` / (P + ``smooth``): with a tiny one it is 0 whatever P is, and teaches nothing.
+    """
+
+    def __init__(self, smooth: float = 1e-5) -> None:
+        super().__init__()
+        self.dice = DiceLoss(include_background=False, smooth_nr=smooth, smooth_dr=smooth)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, classes, S), labels (B, 1, S) of whole numbers."""
+        known = labels != IGNORED
+        truth = one_hot(labels.where(known, 0), logits.shape[1], dtype=torch.float32)
+        dice = self.dice(logits.float().softmax(1) * known, truth * known)
+        errors = nn.functional.cross_entropy(logits, labels[:, 0], ignore_index=IGNORED, reduction="none")
+        return dice + (errors.flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)).mean()
+
+
+class DeepSupervisionLoss(nn.Module):
+    """Dice + cross entropy at each resolution, weighted 1, 1/2, 1/4, ... and normalised to sum 1."""
+
+    def __init__(self, smooth: float = 1e-5) -> None:
+        super().__init__()
+        self.loss = DiceCrossEntropy(smooth)
+
+    def forward(self, outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
+        """Logits (B, classes, S), or a list of them from fine to coarse; labels (B, 1, S) of whole numbers."""
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        weights = [0.5**level for level in range(len(outputs))]
+        total = sum(
+            weight * self.loss(logits, nearest(labels, logits.shape[2:]))
+            for weight, logits in zip(weights, outputs, strict=True)
+        )
+        return total / sum(weights)
+
+
+def nearest(labels: Tensor, shape: torch.Size) -> Tensor:
+    """Labels (B, 1, S) at another resolution."""
+    if labels.shape[2:] == shape:
+        return labels
+    return nn.functional.interpolate(labels.float(), size=shape, mode="nearest-exact").long()
+
+
+def shrunk(images: Tensor, labels: Tensor, scale: float, divisor: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Both at ``scale`` times their size, rounded to multiples of ``divisor`` (at least two)."""
+    shape = [max(2, round(size * scale / d)) * d for size, d in zip(images.shape[2:], divisor, strict=True)]
+    shape = [min(pair) for pair in zip(shape, images.shape[2:], strict=True)]
+    return nn.functional.interpolate(images, size=shape, mode="area"), nearest(labels, torch.Size(shape))
+
+
+def rate_factor(schedule: str, progress: float) -> float:
+    """Share of the learning rate that is left after ``progress`` (0 to 1) of the steps."""
+    progress = min(progress, 1.0)
+    return (1 - progress) ** 0.9 if schedule == "poly" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class SegmentationTask(pl.LightningModule):
+    """A ProSMA-UNet under training, with the moving average of its weights, which is what is kept."""
+
+    def __init__(self, recipe: dict) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.recipe = Recipe.from_dict(recipe)
+        fitting = self.recipe.fitting
+        torch.manual_seed(fitting.seed)
+        layout = CHANNELS_LAST[self.recipe.model["dimension"]]
+        network = ProSMAUNet(**self.recipe.network_arguments, deep_supervision=fitting.deep_supervision)
+        use_fast_norm(network)
+        self.network = network.to(memory_format=layout)
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
+        self.average.requires_grad_(False)  # several devices wait for the gradient of every weight that has one
+        self.loss = DeepSupervisionLoss(fitting.dice_smooth)
+        self.layout = layout
+        self.overlaps: list[Tensor] = []
+
+    def training_step(self, batch: dict, batch_index: int) -> Tensor:
+        images, labels = batch["image"], batch["label"]
+        fitting = self.recipe.fitting
+        if self.current_epoch < fitting.early_share * fitting.epochs:
+            images, labels = shrunk(images, labels, fitting.early_scale, self.network.divisor)
+        images = images.contiguous(memory_format=self.layout)
+        if batch_index:
+            loss = self.loss(self.network(images), labels)
+        else:
+            with GateMonitor(self.network) as monitor:
+                loss = self.loss(self.network(images), labels)
+            self.log_gates(monitor.statistics())
+        self.log(
+            "train/loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images), sync_dist=True
+        )
+        return loss
+
+    def log_gates(self, statistics: dict) -> None:
+        """Sparsity once an epoch: a gate that stays dense or dies is to be seen from the first epoch on."""
+        if not statistics["levels"]:
+            return
+        self.log("gate/removed", statistics["removed_share"], prog_bar=True)
+        for level, values in enumerate(statistics["levels"]):
+            for name in ("zeros", "ones", "mean", "dead_channels", "effective_channels"):
+                self.log(f"gate/level{level}/{name}", float(values[name]))
+            for name in ("gain", "threshold"):
+                if values[name]:
+                    self.log(f"gate/level{level}/{name}_median", values[name][1])
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.average.update_parameters(self.network)
+
+    def validation_step(self, batch: dict, index: int) -> None:
+        images = batch["image"].contiguous(memory_format=self.layout)
+        logits = sliding_window_inference(
+            images, self.recipe.model["patch_size"], 1, self.average.module, overlap=0.5, mode="gaussian"
+        )
+        predicted, labels = logits.argmax(1), batch["label"][:, 0]
+        self.overlaps.append(label_dice(predicted, labels, logits.shape[1]))
+        if index == 0 and self.trainer.is_global_zero and isinstance(self.logger, TensorBoardLogger):
+            self.show(batch["image"], predicted, labels)
+
+    def show(self, images: Tensor, predicted: Tensor, labels: Tensor) -> None:
+        """Image, prediction and reference of one case side by side in TensorBoard."""
+        maps = [predicted[0], labels[0].where(labels[0] != IGNORED, 0)]
+        arrays = [tensor.cpu().numpy() for tensor in (images[0], *maps)]
+        picture = side_by_side(arrays[0], arrays[1:], self.recipe.model, SAMPLE_SIDE)
+        self.logger.experiment.add_image("val/sample", picture, self.global_step, dataformats="HWC")
+
+    def on_validation_epoch_end(self) -> None:
+        dice = torch.stack(self.overlaps).nanmean(0)
+        self.overlaps.clear()
+        self.log("val/dice", dice.mean(), prog_bar=True, sync_dist=True)
+        for label, value in zip(self.recipe.model["labels"], dice, strict=True):
+            self.log(f"val/dice/{label['name']}", value, sync_dist=True)
+
+    def configure_optimizers(self) -> dict:
+        fitting = self.recipe.fitting
+        selection = selection_parameters(self.network)
+        apart = {id(parameter) for parameter in selection}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in apart]
+        groups = [{"params": rest, "lr": fitting.learning_rate, "weight_decay": fitting.weight_decay}]
+        if selection:
+            rate = fitting.learning_rate * fitting.selection_rate_factor
+            groups.append({"params": selection, "lr": rate, "weight_decay": 0.0})
+        if fitting.optimizer == "adamw":
+            optimizer = torch.optim.AdamW(groups)
+        else:
+            optimizer = torch.optim.SGD(groups, momentum=0.99, nesterov=True)
+        steps = fitting.epochs * fitting.iterations
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rate_factor(fitting.schedule, step / steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def label_dice(predicted: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Dice of each class but the background over (B, S) label arrays; NaN where a class is in neither.
+
+    Voxels that the labels leave out (IGNORED) do not count.
+    """
+    overlaps, known = [], labels != IGNORED
+    for value in range(1, classes):
+        first, second = (predicted == value) & known, labels == value
+        overlaps.append(2 * (first & second).sum() / (first.sum() + second.sum()))
+    return torch.stack(overlaps)
+
+
+class Records(Callback):
+    """Metrics of each epoch and the seconds spent, over all resumed parts; in the checkpoint and in RUN/history.json.
+
+    ``cases``: number of cases for each part of the data.
+    """
+
+    def __init__(self, path: Path, cases: dict[str, int]) -> None:
+        self.path = path
+        self.cases = cases
+        self.seconds = 0.0
+        self.epochs: list[dict] = []
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds, "epochs": self.epochs}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds, self.epochs = state["seconds"], list(state["epochs"])
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.start = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        self.seconds += time.monotonic() - self.start
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        self.epochs.append({"epoch": trainer.current_epoch, **metrics})
+        if trainer.is_global_zero:
+            facts = {"seconds": round(self.seconds), "hardware": hardware(trainer), "cases": self.cases}
+            write_json(self.path, {**facts, "epochs": self.epochs})
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside the old one and then puts it in its place.
+
+    Lightning's own way goes through the folder for temporary files, which may be another disk: a process killed while it
+    copies from there leaves half a checkpoint and nothing to resume from.
+    """
+
+    def save_checkpoint(self, checkpoint: dict, path: str | os.PathLike, storage_options: object = None) -> None:
+        with replaced_when_whole(Path(path)) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+def hardware(trainer: pl.Trainer) -> str:
+    """What a run is computed on, in words."""
+    on_cuda = trainer.strategy.root_device.type == "cuda"
+    threads = torch.get_num_threads()
+    device = torch.cuda.get_device_name() if on_cuda else f"{threads} CPU thread{'s' if threads > 1 else ''}"
+    return device if trainer.world_size == 1 else f"{trainer.world_size} processes, each on {device}"
+
+
+def train(
+    recipe: Recipe,
+    data: str | os.PathLike | Sequence[str | os.PathLike],
+    run: str | os.PathLike,
+    *,
+    resume: bool = False,
+    deterministic: bool = False,
+    devices: int | str = "auto",
+    nodes: int = 1,
+    accelerator: str = "auto",
+    workers: int = 1,
+    threads: int | None = None,
+) -> Path:
+    """Train on one or several folders into the folder ``run`` and return the path of the last checkpoint.
+
+    ``resume`` goes on from the last finished epoch; every patch and every random change depends on the recipe's seed
+    and the step alone, so that an interrupted run continues as if it had not been interrupted (to the bit with
+    ``deterministic``). Several ``devices`` (with the accelerator ``cpu``: processes) see the patches that one device
+    would see with a batch so much larger; Lightning starts them, or takes those that torchrun or SLURM started on
+    ``nodes`` machines. Every one of them validates on all cases. Raises DatasetError or RecipeError before training
+    starts, FileExistsError if the run is there and ``resume`` was not asked for.
+    """
+    run, last = Path(run), Path(run) / "last.ckpt"
+    if last.is_file() and not resume:
+        raise FileExistsError(f"'{run}' already holds a run. Go on with --resume, or choose another --out.")
+    keep_freed_memory()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    if threads:
+        torch.set_num_threads(threads)
+    folder = LabelledFolder.open(data, recipe.fitting.fold)
+    training_cases = cached(folder.split("train"), recipe.model)
+    validation_cases = cached(folder.split("val"), recipe.model)
+    run.mkdir(parents=True, exist_ok=True)
+    pl.seed_everything(recipe.fitting.seed, verbose=False)
+    task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
+    trainer = pl.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision(recipe.fitting.precision, accelerator),
+        max_epochs=recipe.fitting.epochs,
+        gradient_clip_val=recipe.fitting.gradient_clip,
+        check_val_every_n_epoch=recipe.fitting.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic=deterministic,
+        default_root_dir=run,
+        plugins=[WholeCheckpoints()],
+        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        callbacks=[
+            ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
+            Records(run / "history.json", {"train": len(training_cases), "val": len(validation_cases)}),
+            TQDMProgressBar(refresh_rate=10),
+        ],
+    )
+    if trainer.is_global_zero:
+        write_json(run / "recipe.json", recipe.to_dict())
+    loader = training_loader(training_cases, recipe, trainer.global_rank, trainer.world_size, workers)
+    validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
+    checkpoint = last if resume and last.is_file() else None
+    if checkpoint:
+        # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
+        loader.sampler.set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
+    trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=False)
+    return last
+
+
+def precision(setting: str, accelerator: str = "auto") -> str:
+    """``auto`` is bf16 mixed precision on a CUDA card that has it, fp16 on an older one, float32 on a CPU."""
+    if setting != "auto":
+        return setting
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"

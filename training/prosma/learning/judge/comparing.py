@@ -1,0 +1,225 @@
+"""The runs of a comparison: each variant with each seed is trained, exported and scored on clean and degraded images.
+
+RUNS/<variant>-seed<k>/ is an ordinary run with its package and ``scores.json``, which is written when all is done.
+Whatever is there is not done again; what was broken off goes on; runs that another process has in hand are left to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from ...files import write_json
+from ...image.geometry import Image
+from ...inference.segmenter import Segmenter
+from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
+from ..fit.export import export
+from ..fit.fitting import train
+from ..fit.recipe import Recipe
+from .degrading import degrade
+from .evaluation import average, gate_summary, overlap_metrics
+from .grid import Grid
+
+METRICS = ("dice", "iou")
+CLEAN = "clean"
+
+
+class ComparisonError(ValueError):
+    """A comparison that cannot go on; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One variant trained with one seed, in its own folder."""
+
+    grid: Grid
+    variant: str
+    seed: int
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.name
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.grid.recipe(self.variant, self.seed)
+
+    @property
+    def evaluation(self) -> dict:
+        """What the scores depend on besides the weights."""
+        return {"split": self.grid.split, "degradations": self.grid.degradations}
+
+    def scores(self) -> dict | None:
+        """Content of scores.json; None if there is none or it was made under other degradations or on another split."""
+        path = self.folder / "scores.json"
+        if not path.is_file():
+            return None
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        return scores if scores["evaluation"] == self.evaluation else None
+
+    def is_trained(self) -> bool:
+        checkpoint = self.folder / "last.ckpt"
+        if not checkpoint.is_file():
+            return False
+        epoch = torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"]
+        return epoch + 1 >= self.recipe.fitting.epochs
+
+    def check(self) -> None:
+        """Raise ComparisonError if the folder holds a run of another recipe."""
+        path = self.folder / "recipe.json"
+        if not path.is_file():
+            return
+        found = Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        if found.to_dict() != self.recipe.to_dict():
+            raise ComparisonError(
+                f"'{self.folder}' was trained with other settings than this comparison's. Choose another --out, or "
+                "remove that folder to train it again."
+            )
+
+
+def all_runs(grid: Grid, out: str | os.PathLike) -> list[Run]:
+    """Seed by seed, so that a comparison that is broken off has every variant with the first seeds."""
+    return [Run(grid, variant, seed, Path(out)) for seed in grid.seeds for variant in grid.variants]
+
+
+def compare(
+    grid: Grid,
+    data: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    *,
+    variants: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    workers: int = 1,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> list[str]:
+    """Make the runs of the grid that are not there yet; returns the names of all that are still missing then.
+
+    ``variants`` and ``seeds`` choose some of them; several processes may share one ``out``. Raises ComparisonError,
+    DatasetError, RecipeError before the training that they concern.
+    """
+    variants = chosen("variant", variants, list(grid.variants))
+    seeds = chosen("seed", seeds, grid.seeds)
+    runs = [run for run in all_runs(grid, out) if run.variant in variants and run.seed in seeds]
+    cases = LabelledFolder.open(data).split(grid.split)
+    for run in runs:
+        run.check()
+    use_threads(threads)
+    for number, run in enumerate(runs, start=1):
+        place = f"{number}/{len(runs)} {run.name}"
+        if run.scores():
+            say(f"{place}: done before")
+            continue
+        run.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(run.out / f".{run.name}.lock", timeout=0):
+                say(f"{place}: training and scoring")
+                scores = run.scores() or make(run, data, cases, workers, threads)
+        except Timeout:
+            say(f"{place}: another process is making it")
+            continue
+        dice = np.mean(scores["scores"][CLEAN]["dice"])
+        say(f"{place}: Dice {dice:.4f}, {scores['seconds']} s of training")
+    return [run.name for run in all_runs(grid, out) if not run.scores()]
+
+
+def chosen(what: str, wanted: Sequence | None, known: Sequence) -> Sequence:
+    """``wanted``, or all. Raises ComparisonError for one that the grid does not have."""
+    absent = [entry for entry in wanted or () if entry not in known]
+    if absent:
+        raise ComparisonError(f"The comparison has no {what} '{absent[0]}'; it has {', '.join(map(str, known))}.")
+    return wanted or known
+
+
+def use_threads(threads: int | None) -> None:
+    """For training and inference alike: inference takes all cores unless the environment says otherwise."""
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
+def make(run: Run, data: Sequence[str | os.PathLike], cases: Sequence[Case], workers: int, threads: int | None) -> dict:
+    """Train what is missing of a run, score it, and write its ``scores.json``, whose content is returned."""
+    if not run.is_trained():
+        train(run.recipe, data, run.folder, resume=True, workers=workers, threads=threads)
+    package = export(run.folder, run.folder / "package")
+    history = json.loads((run.folder / "history.json").read_text(encoding="utf-8"))
+    segmenter = Segmenter(package)
+    content = {
+        "variant": run.variant,
+        "seed": run.seed,
+        "network": run.grid.variants[run.variant],
+        "parameters": package.model["weights"]["parameters"],
+        "seconds": history["seconds"],
+        "hardware": history["hardware"],
+        "data": [Path(folder).resolve().name for folder in data],
+        "evaluation": run.evaluation,
+        **score(segmenter, cases, run.grid.conditions),
+    }
+    write_json(run.folder / "scores.json", content)
+    return content
+
+
+def score(segmenter: Segmenter, cases: Sequence[Case], conditions: Sequence[tuple[str, float]]) -> dict:
+    """Scores of every case, clean and under each condition, what the gates do, and the seconds for a clean case.
+
+    ``scores[condition][metric]`` has one number for each of ``cases``: the mean over labels, where a label that is
+    neither there nor found counts as 1. ``labelled`` tells which cases have any label.
+    """
+    model = segmenter.package.model
+    names = [CLEAN, *(condition_name(*condition) for condition in conditions)]
+    scores: dict = {name: {metric: [] for metric in METRICS} for name in names}
+    gates: dict = {name: [] for name in names}
+    labelled, seconds = [], []
+    for case in cases:
+        image, reference = read_case(case, model)
+        labelled.append(bool(((reference > 0) & (reference != IGNORED)).any()))
+        for name, version in versions(image, case.id, conditions):
+            result = segmenter.segment(version)
+            for metric, value in overlaps(result.labels, reference, model).items():
+                scores[name][metric].append(round(value, 4))
+            gates[name].append({"levels": [], "removed_share": None, **result.statistics})
+            if name == CLEAN:
+                seconds.append(result.seconds["total"])
+    return {
+        "cases": [case.id for case in cases],
+        "labelled": labelled,
+        "seconds_per_case": round(average(seconds), 4),
+        "scores": scores,
+        "gates": {name: gate_summary(rows) for name, rows in gates.items()},
+    }
+
+
+def versions(image: Image, key: str, conditions: Sequence[tuple[str, float]]) -> Iterator[tuple[str, Image]]:
+    """The clean image, then each degraded one, with the names of the conditions."""
+    yield CLEAN, image
+    for kind, level in conditions:
+        yield condition_name(kind, level), degrade(image, kind, level, key)
+
+
+def condition_name(kind: str, level: float) -> str:
+    return f"{kind} {level:g}"
+
+
+def overlaps(predicted: np.ndarray, reference: np.ndarray, model: dict) -> dict[str, float]:
+    """Mean over labels of each metric for label maps (I, J, K); 1 for a label that is in neither.
+
+    Voxels that the reference leaves out (IGNORED) do not count.
+    """
+    predicted = np.where(reference == IGNORED, 0, predicted)
+    rows = [
+        overlap_metrics(predicted == label["value"], reference == label["value"], None) for label in model["labels"]
+    ]
+    return {metric: sum(1.0 if row[metric] is None else row[metric] for row in rows) / len(rows) for metric in METRICS}

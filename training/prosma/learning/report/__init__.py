@@ -1,0 +1,1 @@
+"""Model cards, tables, curves, pictures and pages."""

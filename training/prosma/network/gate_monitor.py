@@ -1,0 +1,91 @@
+"""What the spatial gates of a network do while it runs: shares of zeros and ones, dead channels, thresholds, maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .gate import SpatialGate
+
+
+class GateMonitor:
+    """Collects what the spatial gates of a network do while it runs, through forward hooks.
+
+        with GateMonitor(network) as monitor:
+            network(x)
+        monitor.statistics()
+
+    ``gates`` are in decoder order, coarse to fine. ``maps`` holds the last gate values ``a`` of each, if ``keep_maps``.
+    """
+
+    def __init__(self, network: nn.Module, keep_maps: bool = False) -> None:
+        self.gates = [module for module in network.modules() if isinstance(module, SpatialGate)]
+        self.keep_maps = keep_maps
+        self.maps: list[Tensor | None] = [None] * len(self.gates)
+        self._sums: list[dict[str, Tensor] | None] = [None] * len(self.gates)
+        self._handles: list = []
+
+    def __enter__(self) -> GateMonitor:
+        for level, gate in enumerate(self.gates):
+            self._handles.append(gate.register_forward_hook(self._hook(level)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _hook(self, level: int):
+        def collect(_module: nn.Module, _inputs: tuple, a: Tensor) -> None:
+            a = a.detach()
+            if self.keep_maps:
+                self.maps[level] = a
+            axes = (0, *range(2, a.ndim))
+            new = {
+                "zeros": (a == 0).sum(axes),
+                "ones": (a == 1).sum(axes),
+                "sum": a.sum(axes, dtype=torch.float32),
+                "count": torch.tensor(a.numel() // a.shape[1]),
+            }
+            if self._sums[level] is None:
+                with torch.inference_mode(False):  # can be added to in either mode
+                    self._sums[level] = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in new.items()}
+            for key, value in new.items():
+                self._sums[level][key] += value.cpu()  # in place: nothing new stays between the network's blocks
+
+        return collect
+
+    def statistics(self) -> dict:
+        """Shares over everything seen, per level and over all gate values.
+
+        Returns ``removed_share`` (share of exact zeros among all gate values, weighted by their number) and ``levels``,
+        coarse to fine: ``zeros``, ``ones``, ``mean``, ``dead_channels`` (closed for more than 99.9 % of voxels),
+        ``effective_channels`` ((sum m)^2 / sum m^2 of the channels' means m), ``gain`` and ``threshold`` (lowest, median
+        and highest over channels).
+        """
+        levels, zeros, total = [], 0.0, 0.0
+        for gate, sums in zip(self.gates, self._sums, strict=True):
+            if sums is None:
+                continue
+            count = float(sums["count"])
+            closed = sums["zeros"].double() / count
+            mean = sums["sum"].double() / count
+            levels.append(
+                {
+                    "zeros": closed.mean().item(),
+                    "ones": (sums["ones"].double() / count).mean().item(),
+                    "mean": mean.mean().item(),
+                    "dead_channels": int((closed > 0.999).sum()),
+                    "effective_channels": (mean.sum() ** 2 / (mean**2).sum().clamp_min(1e-12)).item(),
+                    "gain": _range(gate.gain),
+                    "threshold": None if gate.kind == "sigmoid" else _range(gate.threshold),
+                }
+            )
+            zeros += float(sums["zeros"].sum())
+            total += count * len(closed)
+        return {"removed_share": zeros / total if total else 0.0, "levels": levels}
+
+
+def _range(values: Tensor) -> list[float]:
+    values = values.detach().float()
+    return [values.min().item(), values.median().item(), values.max().item()]

@@ -1,0 +1,219 @@
+"""ProSMA-UNet: a plain convolutional U-Net whose skips are gated, in 2D and 3D.
+
+The backbone is deliberately neutral (convolution 3, instance norm, LeakyReLU, twice a stage; strided convolutions down,
+transposed convolutions up), so that networks that differ in ``skip`` differ in nothing else. The gates are in `gate.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .gate import CONVOLUTION, ProximalSkipGate, instance_norm, per_axis
+
+SKIPS = ("prosma", "attention", "plain")
+TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+
+SMALL = (16, 32, 64, 128, 256)
+NORMAL = (32, 64, 128, 256, 320)
+
+
+class ConvolutionBlock(nn.Sequential):
+    """Twice: convolution, instance norm (affine), LeakyReLU 0.01. (B, in, S) -> (B, out, S / stride)."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+    ) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        convolution = CONVOLUTION[spatial_dims]
+        super().__init__(
+            convolution(in_channels, out_channels, kernel, stride, padding),
+            instance_norm(out_channels, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+            convolution(out_channels, out_channels, kernel, 1, padding),
+            instance_norm(out_channels, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+        for layer in (self[0], self[3]):
+            nn.init.kaiming_normal_(layer.weight, a=0.01)
+            nn.init.zeros_(layer.bias)
+
+
+class AttentionSkip(nn.Module):
+    """The additive attention gate of Oktay et al. (arXiv 1804.03999) on the skip's grid: one weight a voxel, never zero.
+
+    (B, C, S), (B, Cg, S) -> (B, C, S).
+    """
+
+    def __init__(self, spatial_dims: int, skip_channels: int, gating_channels: int) -> None:
+        super().__init__()
+        convolution = CONVOLUTION[spatial_dims]
+        hidden = max(1, skip_channels // 2)
+        self.project_skip = convolution(skip_channels, hidden, 1, bias=False)
+        self.project_decoder = convolution(gating_channels, hidden, 1)
+        self.attention = convolution(hidden, 1, 1)
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.attention(F.relu(self.project_skip(x) + self.project_decoder(g))))
+
+
+class ProSMAUNet(nn.Module):
+    """U-Net with proximal-sparse, attention or plain skips.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels.
+        out_channels: classes, background included.
+        features: channels of each stage, full resolution first.
+        strides: downsampling into each stage, one number or one per axis each; the first is 1. Default 1, 2, 2, ...
+        kernel_sizes: convolution kernel of each stage, one odd number or one per axis each. Default 3.
+        skip: ``prosma``, ``attention`` or ``plain``.
+        gate, dilations, channel_gate, field_grid, threshold_init, gain_init: of `ProximalSkipGate`, for ``skip="prosma"``.
+        deep_supervision: adds a head at every decoder stage; in training mode the network then returns a list. Set to
+            False later, it leaves the heads unused.
+
+    ``gates`` holds the skips' gates in decoder order, coarse to fine.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        features: Sequence[int] = SMALL,
+        strides: Sequence[int | Sequence[int]] | None = None,
+        kernel_sizes: Sequence[int | Sequence[int]] | None = None,
+        *,
+        skip: str = "prosma",
+        gate: str = "box",
+        dilations: Sequence[int] = (1, 2, 3),
+        channel_gate: bool = True,
+        field_grid: str = "skip",
+        threshold_init: float = 0.25,
+        gain_init: float = 0.5,
+        deep_supervision: bool = False,
+    ) -> None:
+        super().__init__()
+        stages = len(features)
+        strides = [1] + [2] * (stages - 1) if strides is None else strides
+        kernel_sizes = [3] * stages if kernel_sizes is None else kernel_sizes
+        check_arguments(spatial_dims, features, strides, kernel_sizes, skip)
+        strides = [per_axis(stride, spatial_dims) for stride in strides]
+        kernels = [per_axis(kernel, spatial_dims) for kernel in kernel_sizes]
+
+        self.spatial_dims = spatial_dims
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.deep_supervision = deep_supervision
+        self.divisor = tuple(int(torch.tensor(axis).prod()) for axis in zip(*strides, strict=True))
+
+        channels = [in_channels, *features]
+        self.encoder = nn.ModuleList(
+            ConvolutionBlock(spatial_dims, channels[stage], channels[stage + 1], kernels[stage], strides[stage])
+            for stage in range(stages)
+        )
+        self.upsamplings, self.gates, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for stage in reversed(range(stages - 1)):
+            fine, coarse = features[stage], features[stage + 1]
+            stride = strides[stage + 1]
+            self.upsamplings.append(TRANSPOSED[spatial_dims](coarse, fine, stride, stride))
+            self.decoder.append(ConvolutionBlock(spatial_dims, 2 * fine, fine, kernels[stage], (1,) * spatial_dims))
+        self.head = CONVOLUTION[spatial_dims](features[0], out_channels, 1)
+        self.auxiliary_heads = nn.ModuleList(
+            CONVOLUTION[spatial_dims](features[stage], out_channels, 1) for stage in reversed(range(1, stages - 1))
+        )
+        if not deep_supervision:
+            self.auxiliary_heads = nn.ModuleList()
+        self.coarse_gating = skip == "prosma" and field_grid == "decoder"
+        # Last, so that after one torch.manual_seed networks with different skips start from the same other weights.
+        for stage in reversed(range(stages - 1)):
+            fine, coarse = features[stage], features[stage + 1]
+            if skip == "prosma":
+                self.gates.append(
+                    ProximalSkipGate(
+                        spatial_dims,
+                        fine,
+                        coarse if field_grid == "decoder" else fine,
+                        dilations=dilations,
+                        kernel_size=kernels[stage],
+                        gate=gate,
+                        channel_gate=channel_gate,
+                        field_grid=field_grid,
+                        threshold_init=threshold_init,
+                        gain_init=gain_init,
+                    )
+                )
+            elif skip == "attention":
+                self.gates.append(AttentionSkip(spatial_dims, fine, fine))
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        """(B, in_channels, S) -> logits (B, out_channels, S).
+
+        S that the strides do not divide is padded with its edge values inside and cropped back. In training mode with
+        deep supervision: a list of logits, full resolution first, then each coarser decoder stage.
+        """
+        if x.ndim != self.spatial_dims + 2 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"The network takes (batch, {self.in_channels}, {self.spatial_dims} spatial axes), not {tuple(x.shape)}"
+            )
+        shape = x.shape[2:]
+        x = pad_to_multiple(x, self.divisor)
+        features = []
+        for block in self.encoder:
+            x = block(x)
+            features.append(x)
+        features.pop()
+        auxiliary = []
+        for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
+            coarse, skip = x, features.pop()
+            x = upsampling(coarse)
+            if len(self.gates):
+                skip = self.gates[level](skip, coarse if self.coarse_gating else x)
+            x = block(torch.cat([x, skip], dim=1))
+            if self.training and self.deep_supervision and level < len(self.auxiliary_heads):
+                auxiliary.append(self.auxiliary_heads[level](x))
+        logits = self.head(x)[(..., *(slice(size) for size in shape))]
+        return [logits, *reversed(auxiliary)] if auxiliary else logits
+
+
+def check_arguments(
+    spatial_dims: int, features: Sequence[int], strides: Sequence, kernel_sizes: Sequence, skip: str
+) -> None:
+    """Raise ValueError with the reason if these cannot describe a network."""
+    if spatial_dims not in CONVOLUTION:
+        raise ValueError(f"spatial_dims should be 2 or 3, not {spatial_dims}")
+    if skip not in SKIPS:
+        raise ValueError(f"skip should be one of {', '.join(SKIPS)}, not {skip!r}")
+    if len(features) < 2:
+        raise ValueError(f"features should hold at least two stages, not {tuple(features)}")
+    if len(strides) != len(features) or len(kernel_sizes) != len(features):
+        raise ValueError(
+            f"features, strides and kernel_sizes should be of one length, not "
+            f"{len(features)}, {len(strides)} and {len(kernel_sizes)}"
+        )
+    if set(per_axis(strides[0], spatial_dims)) != {1}:
+        raise ValueError(f"The first stride should be 1 (full resolution), not {strides[0]}")
+    if any(size % 2 == 0 for kernel in kernel_sizes for size in per_axis(kernel, spatial_dims)):
+        raise ValueError(f"kernel_sizes should be odd, not {tuple(kernel_sizes)}")
+
+
+def pad_to_multiple(x: Tensor, divisor: Sequence[int]) -> Tensor:
+    """Pad the end of each spatial axis of (B, C, S) with its edge values up to a multiple of ``divisor``.
+
+    An image that would shrink to a single voxel is padded to two, because a single value has no instance norm.
+    """
+    shape = [size + -size % d for size, d in zip(x.shape[2:], divisor, strict=True)]
+    if shape == list(divisor):
+        shape[-1] *= 2
+    missing = [padded - size for padded, size in zip(shape, x.shape[2:], strict=True)]
+    if not any(missing):
+        return x
+    return F.pad(x, [amount for size in reversed(missing) for amount in (0, size)], mode="replicate")

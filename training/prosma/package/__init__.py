@@ -1,0 +1,1 @@
+"""Model packages: what they hold, where they lie, how they become networks."""
