@@ -1,30 +1,22 @@
-"""One image through a model: grids, orders, regions, options, refusals, cancel, memory."""
+"""One image through a model: grids, orders, regions, channels, options, shortcuts."""
 
 import itertools
-import os
-import re
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from prosma.errors import Cancelled, EngineError
+from prosma.errors import EngineError
 from prosma.image.geometry import Image
 from prosma.image.intensity import foreground
 from prosma.image.reading import read_image
-from prosma.inference import devices, sliding_window
-from prosma.inference.back_to_image import Restorer, normalised_entropy
-from prosma.inference.memory_ladder import Effort
+from prosma.inference import sliding_window
+from prosma.inference.back_to_image import normalised_entropy
 from prosma.inference.segmenter import Segmenter
 from prosma.package.weights import load_network
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
-ENGINE = Path(__file__).resolve().parents[2] / "training"
 EVERYTHING = ("probabilities", "uncertainty", "gate_map")
 
 
@@ -253,224 +245,11 @@ def test_statistics_come_from_a_few_tiles_and_say_so(segmenter):
     assert 1 <= statistics["tiles"] <= 8 < statistics["of_tiles"]
 
 
-# --- progress, cancel, errors ---------------------------------------------------------------------------------------
-
-
-def test_progress_rises_to_one_and_estimates_the_time_left(segmenter):
-    reports = []
-    segmenter.segment(smooth_volume((40, 20, 20)), progress=lambda *report: reports.append(report))
-    fractions = [fraction for _, fraction, _ in reports]
-    assert fractions == sorted(fractions)
-    assert fractions[-1] == 1
-    assert {stage for stage, _, _ in reports} >= {"Preparing", "Segmenting"}
-    assert any(left is not None and left > 0 for _, _, left in reports)
-
-
-def test_cancel_stops_within_a_tile_and_leaves_the_segmenter_usable(segmenter, volume):
-    for calls in (0, 1, 3, 9):
-        asked = itertools.count()
-        with pytest.raises(Cancelled):
-            segmenter.segment(volume, cancelled=lambda asked=asked, calls=calls: next(asked) >= calls)
-    assert segmenter.segment(volume).labels.any()
-    assert not any(module._forward_pre_hooks for module in segmenter.network.modules())
-
-
-@pytest.mark.parametrize(
-    ("array", "why"),
-    [
-        (np.zeros((1, 0, 5, 5)), "empty"),
-        (np.full((1, 8, 8, 8), np.nan), "no finite"),
-        (np.zeros((1, 8, 8, 8), complex), "complex"),
-        (np.zeros((1, 8, 8, 8, 2)), "dimensions"),
-    ],
-)
-def test_unusable_volumes_are_refused_before_the_network_runs(segmenter, array, why):
-    stages = []
-    with pytest.raises(EngineError, match=why) as refusal:
-        segmenter.segment(Image(array, np.eye(4)), progress=lambda stage, *_: stages.append(stage))
-    assert refusal.value.code == "bad_input"
-    assert refusal.value.remedy
-    assert "Segmenting" not in stages
-
-
-def test_a_grid_that_no_memory_holds_is_refused_at_once(resampling_package):
-    image = Image(np.zeros((1, 300, 300, 300), np.uint8), np.diag([40.0, 40, 40, 1]))
-    began = time.perf_counter()
-    with pytest.raises(EngineError, match="GB") as refusal:
-        Segmenter(resampling_package, "cpu").segment(image)
-    assert refusal.value.code == "out_of_memory"
-    assert time.perf_counter() - began < 5
-
-
-def test_running_out_of_memory_is_said_in_words(segmenter, volume):
-    def allocate(*_):
-        raise MemoryError
-
-    with pytest.raises(EngineError) as refusal:
-        segmenter.segment(volume, allocate=allocate)
-    assert refusal.value.code == "out_of_memory"
-
-
-def test_bad_packages_are_refused(tmp_path, tiny):
-    with pytest.raises(EngineError) as refusal:
-        Segmenter(tmp_path / "nothing")
-    assert refusal.value.code == "bad_model"
-    package = make_tiny_package(tmp_path / "m")
-    data = bytearray(package.weights_path.read_bytes())
-    data[-1] ^= 1
-    package.weights_path.write_bytes(data)
-    with pytest.raises(EngineError, match="sha256") as refusal:
-        Segmenter(package.folder)
-    assert refusal.value.code == "bad_model"
-
-
-# --- devices --------------------------------------------------------------------------------------------------------
-
-
 def test_a_single_slice_is_refused_by_a_model_for_volumes(tiny):
     for shape in ((20, 20, 1), (1, 20, 20)):
         with pytest.raises(EngineError, match="single slice") as refusal:
             Segmenter(tiny, "cpu").segment(smooth_volume(shape))
         assert refusal.value.code == "bad_input"
-
-
-def test_devices_that_do_not_exist_are_refused(tiny):
-    for device in ("tpu", "cuda:x", "", "cpu:1"):
-        with pytest.raises(EngineError) as refusal:
-            Segmenter(tiny, device)
-        assert refusal.value.code == "no_device"
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA card is there")
-def test_cuda_that_is_not_there_is_replaced_by_the_cpu_with_a_notice(tiny, volume):
-    segmenter = Segmenter(tiny, "cuda")
-    assert segmenter.device == "cpu"
-    assert "CUDA was not used" in segmenter.segment(volume).notices[0]
-    assert "CUDA was not used" in Segmenter(tiny, "auto").segment(volume).notices[0]
-    assert Segmenter(tiny, "cpu").segment(volume).notices == []
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA card")
-def test_cuda_agrees_with_the_cpu(tiny, volume):
-    on_card, on_cpu = Segmenter(tiny, "cuda"), Segmenter(tiny, "cpu")
-    assert on_card.device == "cuda:0"
-    assert (on_card.segment(volume).labels == on_cpu.segment(volume).labels).mean() > 0.999
-
-
-def lack_memory_beyond(segmenter, most: int, monkeypatch) -> None:
-    """The network fails as PyTorch does when memory ends, for inputs of more than `most` values."""
-    forward = segmenter.network.forward
-
-    def limited(x):
-        if x.numel() > most:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
-        return forward(x)
-
-    monkeypatch.setattr(segmenter.network, "forward", limited)
-
-
-def test_too_little_memory_means_smaller_tiles_and_a_notice(tiny, tmp_path, volume, monkeypatch):
-    segmenter = Segmenter(tiny, "cpu")
-    lack_memory_beyond(segmenter, 8 * 16 * 16, monkeypatch)
-    result = segmenter.segment(volume, EVERYTHING, shortcuts=False)
-    small = Segmenter(make_tiny_package(tmp_path / "m", spacing=None, patch_size=[8, 16, 16]), "cpu")
-    if segmenter.network.can_halve_on_cpu():  # which is tried before, and kept
-        small.network.half_on = "cpu"
-    np.testing.assert_array_equal(result.labels, small.segment(volume, EVERYTHING, shortcuts=False).labels)
-    assert len(result.notices) == 1 + segmenter.network.can_halve_on_cpu()
-    assert "8 x 16 x 16" in result.notices[-1]
-    assert Segmenter(tiny, "cpu").segment(volume).notices == []
-
-
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 here")
-def test_half_precision_comes_before_smaller_tiles(tiny, volume, monkeypatch):
-    segmenter, expected = Segmenter(tiny, "cpu"), Segmenter(tiny, "cpu").segment(volume).labels
-    forward = segmenter.network.logits
-
-    def limited(x):
-        if x.dtype == torch.float32:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
-        return forward(x)
-
-    monkeypatch.setattr(segmenter.network, "logits", limited)
-    result = segmenter.segment(volume)
-    assert len(result.notices) == 1 and "half precision" in result.notices[0]
-    assert (result.labels == expected).mean() > 0.99
-    assert segmenter.network.half_on == ""  # the next run tries as usual
-
-
-def test_too_little_memory_for_many_slices_means_one_at_a_time_and_the_same_labels(tiny_flat, monkeypatch):
-    segmenter, image = Segmenter(tiny_flat, "cpu"), smooth_volume((40, 30, 5), channels=3)
-    expected = segmenter.segment(image).labels
-    lack_memory_beyond(segmenter, 3 * 48 * 32, monkeypatch)
-    result = segmenter.segment(image)
-    np.testing.assert_array_equal(result.labels, expected)
-    assert "singly" in result.notices[0]
-
-
-def test_memory_that_never_suffices_is_said_in_words(tiny, volume, monkeypatch):
-    segmenter = Segmenter(tiny, "cpu")
-    lack_memory_beyond(segmenter, 0, monkeypatch)
-    with pytest.raises(EngineError) as refusal:
-        segmenter.segment(volume)
-    assert refusal.value.code == "out_of_memory"
-    assert refusal.value.remedy
-
-
-def test_a_card_gives_way_to_half_precision_then_to_the_cpu_then_to_smaller_tiles():
-    effort, tried = Effort("cuda:0"), []
-    while found := effort.lighter((96, 96, 96), (16, 16, 16)):
-        effort, notice = found
-        tried.append((effort.device, effort.half, effort.tile((96, 96, 96), (16, 16, 16))))
-        assert "did not suffice" in notice
-    assert tried[:3] == [
-        ("cuda:0", True, (96, 96, 96)),
-        ("cpu", False, (96, 96, 96)),
-        ("cpu", False, (48, 96, 96)),
-    ]
-    assert tried[-1] == ("cpu", False, (48, 48, 48))
-
-
-LIMITED = """
-import resource, sys
-import numpy as np
-from prosma import Image
-from prosma.inference.segmenter import Segmenter
-segmenter = Segmenter(sys.argv[1], "cpu")
-image = Image(np.load(sys.argv[2]), np.eye(4))
-pages = int(open("/proc/self/statm").read().split()[0])
-resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + int(sys.argv[3]) * 2**20,) * 2)
-result = segmenter.segment(image, shortcuts=False)
-np.save(sys.argv[4], result.labels)
-print(*result.notices)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of address space are Linux's")
-def test_a_process_that_gets_no_more_memory_finishes_in_smaller_tiles(tmp_path):
-    network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [16, 32]}
-    make_tiny_package(tmp_path / "m", spacing=None, patch_size=[96, 96, 96], network=network)
-    image = smooth_volume((96, 96, 96))
-    np.save(tmp_path / "image.npy", image.array)
-    files = [str(tmp_path / name) for name in ("m", "image.npy", "labels.npy")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ENGINE)}
-
-    def run(megabytes: int) -> str:
-        command = [sys.executable, "-c", LIMITED, *files[:2], str(megabytes), files[2]]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-        return done.stdout
-
-    assert "smaller tiles" not in run(4000)
-    notices = run(250)
-    assert "smaller tiles" in notices
-    tile = [int(n) for n in re.search(r"\((\d+) x (\d+) x (\d+) voxels\)[^(]*$", notices).groups()]
-    small = make_tiny_package(tmp_path / "small", spacing=None, patch_size=tile, network=network)
-    segmenter = Segmenter(small, "cpu")
-    if segmenter.network.can_halve_on_cpu():  # which is tried before, and kept
-        segmenter.network.half_on = "cpu"
-    expected = segmenter.segment(Image(image.array, np.eye(4)), shortcuts=False).labels
-    assert (np.load(files[2]) == expected).mean() > 0.999
 
 
 # --- shortcuts ------------------------------------------------------------------------------------------------------
@@ -514,80 +293,6 @@ def test_foreground_has_a_margin_and_the_size_of_a_patch(where, expected):
     assert foreground(array, (16, 16)) == expected
 
 
-def test_the_cpu_is_always_listed():
-    first = devices.list_devices()[0]
-    assert (first["name"], first["usable"]) == ("cpu", True)
-
-
-# --- restoring ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("spacing", [None, [2.0, 1.0, 0.7]])
-def test_rows_restored_as_they_come_equal_the_whole_at_once(axis, spacing):
-    from prosma.image.geometry import plan_canonical
-    from prosma.image.resampling import UNIT, resample
-
-    matrix = np.array([[0, -1.0, 0, 0], [1.0, 0, 0, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]])
-    image = Image(np.zeros((1, 13, 11, 9), np.uint8), matrix)
-    canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
-    scores = np.random.default_rng(0).dirichlet([1, 1, 1, 1], canonical.size).transpose(3, 0, 1, 2).astype(np.float32)
-    restorer = Restorer(canonical, 4, axis, ("probabilities", "uncertainty"))
-    first = 0
-    for count in (3, 1, 4, 99):
-        place = [slice(None)] * 4
-        place[axis + 1] = slice(first, first + count)
-        block = np.rint(scores[tuple(place)] * UNIT).astype(np.int16)
-        restorer.add(first, block)
-        first += block.shape[axis + 1]
-    whole = resample(scores, canonical.oriented_shape)
-    np.testing.assert_array_equal(canonical.view(restorer.results["labels"]), whole.argmax(0))
-    restored = canonical.view(restorer.results["probabilities"])
-    np.testing.assert_allclose(restored / 255, whole, atol=0.003)
-    np.testing.assert_array_equal(canonical.restore_scores(scores), restorer.results["labels"])
-
-
-def test_memory_stays_bounded_by_the_band(tmp_path):
-    """Peak of Python's and numpy's memory for a long volume: far below all classes' scores at full precision."""
-    import tracemalloc
-
-    package = make_tiny_package(tmp_path / "m", labels=11, spacing=None, patch_size=[16, 16, 16])
-    segmenter = Segmenter(package, "cpu")
-    image = smooth_volume((160, 20, 20))
-    tracemalloc.start()
-    segmenter.segment(image, overlap=0.0)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    scores = 12 * 4 * image.array.size
-    assert sliding_window.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
-    assert peak < 0.5 * scores
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("spacing", [None, [2.0, 1.0, 0.7]])
-def test_scores_of_a_part_are_restored_as_if_all_else_were_background(axis, spacing):
-    from prosma.image.geometry import plan_canonical
-    from prosma.image.resampling import UNIT
-
-    matrix = np.array([[0, -1.3, 0, 0], [0.7, 0, 0, 0], [0, 0, -1.5, 0], [0, 0, 0, 1]])
-    image = Image(np.zeros((1, 23, 21, 19), np.uint8), matrix)
-    canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
-    inside = (slice(2, 8), slice(3, 9), slice(1, canonical.size[2]))
-    scores = np.zeros((4, *canonical.size), np.int16)
-    scores[0] = UNIT
-    part = np.random.default_rng(0).dirichlet([1, 1, 1, 1], [s.stop - s.start for s in inside])
-    scores[(slice(None), *inside)] = np.rint(part * UNIT).transpose(3, 0, 1, 2)
-    outputs = ("probabilities", "uncertainty")
-    whole, partial = (Restorer(canonical, 4, axis, outputs, inside=box) for box in (None, inside))
-    whole.add(0, scores)
-    rows = scores[(slice(None), *inside)]
-    for first in range(0, rows.shape[axis + 1], 3):
-        partial.add(first, np.take(rows, range(first, min(first + 3, rows.shape[axis + 1])), axis + 1))
-    for name, expected in whole.results.items():
-        np.testing.assert_allclose(partial.results[name].astype(int), expected.astype(int), atol=name != "labels")
-    assert whole.reach() == partial.reach()
-
-
 @pytest.mark.slow
 def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp_path):
     """Through the whole engine: read, canonical grid, tiles, back, written, read again."""
@@ -613,33 +318,3 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
         np.testing.assert_array_equal(again.array[0], labels)
         np.testing.assert_allclose(again.ijk_to_ras, image.ijk_to_ras, atol=1e-9)
     assert refused == 9  # seven that `test_image` names, the volume of two channels, and the single slice
-
-
-@pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("spacing", [None, [1.0, 1.0, 1.0]])
-def test_probabilities_are_exact_where_labels_reach_and_background_elsewhere(axis, spacing):
-    """Labels in a corner of the grid: the rest is not computed, and nobody can tell."""
-    from prosma.image.geometry import plan_canonical
-    from prosma.image.resampling import UNIT, resample
-
-    matrix = np.array([[0, -1.3, 0, 0], [0.7, 0, 0, 0], [0, 0, -1.5, 0], [0, 0, 0, 1]])
-    image = Image(np.zeros((1, 23, 21, 19), np.uint8), matrix)
-    canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
-    scores = np.zeros((4, *canonical.size), np.float32)
-    random = np.random.default_rng(0).dirichlet([1, 1, 1, 1], (5, 4, 3)).transpose(3, 0, 1, 2)
-    scores[0] = 1
-    scores[:, 2:7, 3:7, 1:4] = random
-    scores[2:, 2:7, 3:7, 1:4], scores[0, 2:7, 3:7, 1:4] = 0, 1 - random[1]
-    restorer = Restorer(canonical, 4, axis, ("probabilities",))
-    for first in range(0, canonical.size[axis], 4):
-        rows = np.take(scores, range(first, min(first + 4, canonical.size[axis])), axis + 1)
-        restorer.add(first, np.rint(rows * UNIT).astype(np.int16))
-    whole = np.rint(resample(scores, canonical.oriented_shape) * 255)
-    whole[0][whole[1:].sum(axis=0) == 0] = 255
-    restored = restorer.results["probabilities"]
-    np.testing.assert_allclose(canonical.view(restored), whole, atol=1)
-    np.testing.assert_array_equal(restored[2:], 0)
-    box = restorer.reach()
-    assert box[1:] == [None, None]
-    where = np.argwhere(restored[1])
-    assert box[0] == tuple(zip(where.min(axis=0).tolist(), (where.max(axis=0) + 1).tolist(), strict=True))
