@@ -61,7 +61,7 @@ test-nnunet: setup
 	$(PY) -m venv $(NNUNET)
 	$(PY) -c "$(PURELIB)" > "$$($(NNUNET)/bin/python -c "$(PURELIB)")/beneath.pth"
 	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check --constraint Testing/constraints.txt "nnunetv2>=2.8,<2.9"
-	$(NNUNET)/bin/python -m pytest -m "" Testing/engine/test_nnunet_bridge.py $(PYTEST_ARGS)
+	$(NNUNET)/bin/python -m pytest -m "" Testing/engine/learning/test_nnunet_bridge.py $(PYTEST_ARGS)
 
 lint: setup
 	$(PY) -m ruff check .

@@ -178,31 +178,33 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/segmenter.py
   inference/sliding_window.py
   learning/__init__.py
+  learning/compare/__init__.py
+  learning/compare/comparing.py
+  learning/compare/degrading.py
+  learning/compare/grid.py
+  learning/compare/paired.py
   learning/data/__init__.py
   learning/data/dataset.py
   learning/data/patches.py
+  learning/data/pictures.py
   learning/data/statistics.py
   learning/fit/__init__.py
-  learning/fit/export.py
   learning/fit/finetuning.py
   learning/fit/fitting.py
   learning/fit/norm.py
   learning/fit/planning.py
   learning/fit/progress.py
-  learning/fit/recipe.py
   learning/judge/__init__.py
-  learning/judge/comparing.py
-  learning/judge/degrading.py
   learning/judge/evaluation.py
-  learning/judge/grid.py
-  learning/judge/paired.py
   learning/judge/surfaces.py
+  learning/packing/__init__.py
+  learning/packing/card.py
+  learning/packing/export.py
+  learning/packing/icon.py
+  learning/recipe.py
   learning/report/__init__.py
-  learning/report/card.py
   learning/report/curves.py
-  learning/report/icon.py
   learning/report/page.py
-  learning/report/pictures.py
   learning/report/reporting.py
   learning/report/sheet.py
   learning/report/tables.py

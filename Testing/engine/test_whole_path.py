@@ -16,7 +16,7 @@ import torch
 from PIL import Image as Picture
 
 from prosma.cli import main
-from prosma.learning.fit.recipe import Recipe
+from prosma.learning.recipe import Recipe
 from prosma.package.model_package import ModelPackage
 
 ENGINE = Path(__file__).resolve().parents[2] / "training"

@@ -160,7 +160,7 @@ def recipe_for(arguments: argparse.Namespace):
     Of several processes, which plan the same from the same data, the first one writes it down.
     """
     from ..learning.fit.planning import plan_folder
-    from ..learning.fit.recipe import Recipe
+    from ..learning.recipe import Recipe
 
     if arguments.recipe:
         return Recipe.read(arguments.recipe)
@@ -236,7 +236,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    from ..learning.fit.export import export
+    from ..learning.packing.export import export
 
     package = export(arguments.folder, arguments.output, arguments.data, arguments.split, progress=print_case)
     print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
@@ -278,8 +278,8 @@ def run_finetune(arguments: argparse.Namespace) -> int:
 
 
 def run_compare(arguments: argparse.Namespace) -> int:
-    from ..learning.judge.comparing import ComparisonError, compare
-    from ..learning.judge.grid import Grid
+    from ..learning.compare.comparing import ComparisonError, compare
+    from ..learning.compare.grid import Grid
     from ..learning.report.reporting import write_report
 
     warnings.filterwarnings("ignore", message="Checkpoint directory")  # made before, by `compare`

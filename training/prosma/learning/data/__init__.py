@@ -1,1 +1,1 @@
-"""Labelled folders: cases, statistics, patches."""
+"""Labelled folders: cases, statistics, patches, and pictures of their slices."""

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...image.geometry import to_canonical
 from ...image.intensity import normalise
-from ..fit.recipe import Recipe
+from ..recipe import Recipe
 from .dataset import IGNORED, Case, DatasetError, read_case
 
 # Images without any label are wanted: the network has to learn that there may be nothing.

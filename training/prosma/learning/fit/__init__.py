@@ -1,1 +1,1 @@
-"""Recipes, planning, training, fine-tuning and export."""
+"""Planning, training and fine-tuning."""

@@ -30,10 +30,10 @@ from ...package.model_package import ModelPackage, find_packages, model_folders,
 from ...package.weights import load_network
 from ..data.dataset import Case, DatasetError, LabelledFolder, label_values, read_case, read_files
 from ..data.patches import Patches, PatchNumbers, cached, training_transforms
-from ..report.card import tuned_card
+from ..packing.card import tuned_card
+from ..recipe import Recipe
 from .fitting import SegmentationTask, hardware, precision
 from .progress import Progress
-from .recipe import Recipe
 
 BATCH_SIZES = {2: 4, 3: 1}  # by dimension; few cases have no use for large batches, but minutes count
 

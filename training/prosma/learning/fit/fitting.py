@@ -29,9 +29,9 @@ from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
 from ..data.dataset import IGNORED, LabelledFolder
 from ..data.patches import cached, training_loader
-from ..report.pictures import side_by_side
+from ..data.pictures import side_by_side
+from ..recipe import Recipe
 from .norm import use_fast_norm
-from .recipe import Recipe
 
 SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}

@@ -46,7 +46,7 @@ from ... import __version__
 from ...files import write_text
 from ...network.unet import SMALL
 from ..data.statistics import Fingerprint, take_fingerprint
-from .recipe import Augmentation, Fitting, Recipe, RecipeError
+from ..recipe import Augmentation, Fitting, Recipe, RecipeError
 
 LARGEST_PATCH = 64**3
 LARGEST_SIDE = 256

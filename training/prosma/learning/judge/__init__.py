@@ -1,1 +1,1 @@
-"""How good a model is: evaluation, comparisons, degraded images."""
+"""How good a model is on labelled images: overlap and surface distance per case and label, with intervals."""

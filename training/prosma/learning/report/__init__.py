@@ -1,1 +1,1 @@
-"""Model cards, tables, curves, pictures and pages."""
+"""Tables, curves, sheets and pages for people."""

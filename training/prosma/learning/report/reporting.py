@@ -9,9 +9,9 @@ import numpy as np
 
 from ... import __version__
 from ...files import write_json, write_text
-from ..judge.comparing import CLEAN, METRICS, ComparisonError, all_runs, condition_name
-from ..judge.grid import Grid
-from ..judge.paired import estimate, paired
+from ..compare.comparing import CLEAN, METRICS, ComparisonError, all_runs, condition_name
+from ..compare.grid import Grid
+from ..compare.paired import estimate, paired
 from .curves import draw
 from .tables import comparison_text
 

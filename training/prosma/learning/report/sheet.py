@@ -11,7 +11,7 @@ from PIL import ImageDraw, ImageFont
 from ...files import replaced_when_whole
 from ...inference.segmenter import Segmenter
 from ..data.dataset import IGNORED, LabelledFolder, read_case
-from .pictures import SliceView
+from ..data.pictures import SliceView
 
 SIDE, MARGIN, TEXT = 288, 12, 14  # pixels
 INK, PAPER = (20, 20, 20), (255, 255, 255)

@@ -1,4 +1,4 @@
-"""Fine-tuning a package on a few corrected cases (training/prosma/learning/finetuning.py)."""
+"""Fine-tuning a package on a few corrected cases (training/prosma/learning/fit/finetuning.py)."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from prosma.package.model_package import ModelPackage, resolve
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write_case(folder: Path, name: str, array: np.ndarray, labels: np.ndarray) -> None:

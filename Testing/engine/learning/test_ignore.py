@@ -18,7 +18,7 @@ from prosma.learning.fit.planning import plan_folder
 from prosma.learning.judge.evaluation import evaluate
 from tiny_model import make_tiny_package
 
-SAMPLES = Path(__file__).resolve().parents[2] / "Resources" / "Samples"
+SAMPLES = Path(__file__).resolve().parents[3] / "Resources" / "Samples"
 LABELS = {"background": 0, "anterior": 1, "posterior": 2, "ignore": 3}
 
 

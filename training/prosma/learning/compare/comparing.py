@@ -20,11 +20,11 @@ from ...files import write_json
 from ...image.geometry import Image
 from ...inference.segmenter import Segmenter
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
-from ..fit.export import export
 from ..fit.fitting import train
-from ..fit.recipe import Recipe
+from ..judge.evaluation import average, gate_summary, overlap_metrics
+from ..packing.export import export
+from ..recipe import Recipe
 from .degrading import degrade
-from .evaluation import average, gate_summary, overlap_metrics
 from .grid import Grid
 
 METRICS = ("dice", "iou")

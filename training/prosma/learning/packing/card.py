@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...network.unet import SMALL
-from ..fit.recipe import Recipe
+from ..recipe import Recipe
 
 LIMITS = (
     "## Limits",

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from ...network.unet import ProSMAUNet
-from ..fit.recipe import Recipe, RecipeError
+from ..recipe import Recipe, RecipeError
 from .degrading import KINDS
 
 SKIP_ENTRIES = ("skip", "gate", "dilations", "channel_gate", "field_grid", "threshold_init", "gain_init")

@@ -1,4 +1,4 @@
-"""Recipes planned from folders of real images, and what is refused before training (training/prosma/learning/planning.py)."""
+"""Recipes planned from folders of real images, and what is refused before training (prosma/learning/fit/planning.py)."""
 
 import json
 import shutil
@@ -14,11 +14,11 @@ from PIL import Image as Picture
 from prosma.cli import main
 from prosma.learning.data.dataset import DatasetError
 from prosma.learning.fit.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
-from prosma.learning.fit.recipe import Recipe
+from prosma.learning.recipe import Recipe
 from prosma.network.unet import ProSMAUNet
 from prosma.package.model_package import ModelPackage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
 SPLITS = {"train": ["case_0", "case_1"], "val": ["case_2"], "test": ["case_3"]}
 

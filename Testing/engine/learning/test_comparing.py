@@ -20,15 +20,15 @@ from PIL import Image as Picture
 from prosma.cli import main
 from prosma.image.geometry import Image
 from prosma.image.intensity import normalise
+from prosma.learning.compare.comparing import overlaps
+from prosma.learning.compare.degrading import KINDS, degrade
+from prosma.learning.compare.grid import Grid, GridError
+from prosma.learning.compare.paired import estimate, paired
 from prosma.learning.data.dataset import IGNORED
-from prosma.learning.judge.comparing import overlaps
-from prosma.learning.judge.degrading import KINDS, degrade
-from prosma.learning.judge.grid import Grid, GridError
-from prosma.learning.judge.paired import estimate, paired
 from prosma.network.unet import ProSMAUNet
 from small_volumes import smooth_volume
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
 TRAINING = ROOT / "training"
 GRID = {

@@ -15,11 +15,11 @@ from ...files import write_json
 from ...inference.segmenter import Segmenter
 from ...package.model_package import ModelPackage, write_package
 from ..data.dataset import Case, LabelledFolder, read_case
+from ..data.pictures import SliceView
 from ..judge.evaluation import evaluate
-from ..report.card import model_card, results
-from ..report.icon import icon
-from ..report.pictures import SliceView
-from .recipe import Recipe, RecipeError
+from ..recipe import Recipe, RecipeError
+from .card import model_card, results
+from .icon import icon
 
 PREVIEW_SIZE = 256
 PREFIX = "average.module."

@@ -1,4 +1,4 @@
-"""What a package says about itself: card, results, preview (training/prosma/learning/export.py, card.py, icon.py)."""
+"""What a package says about itself: card, results, preview (training/prosma/learning/packing/export.py, card.py, icon.py)."""
 
 import io
 import json
@@ -13,12 +13,12 @@ from PIL import Image as Picture
 
 from prosma.cli import main
 from prosma.learning.judge.evaluation import describe, evaluate
-from prosma.learning.report.card import results
-from prosma.learning.report.icon import icon
+from prosma.learning.packing.card import results
+from prosma.learning.packing.icon import icon
 from prosma.package.model_package import ModelPackage
 from tiny_model import make_tiny_package
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
 RECIPES = ROOT / "training" / "recipes"
 

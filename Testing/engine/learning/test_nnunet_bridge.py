@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-TRAINERS = Path(__file__).resolve().parents[2] / "training" / "nnunet"
+TRAINERS = Path(__file__).resolve().parents[3] / "training" / "nnunet"
 CASES = ("hippocampus_001", "hippocampus_003", "hippocampus_004")
 UNSEEN = "hippocampus_006"
 DATASET = "Dataset004_Hippocampus"

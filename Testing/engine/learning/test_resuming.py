@@ -16,7 +16,7 @@ from prosma.batch.records import RECORDS
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

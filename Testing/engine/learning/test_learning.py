@@ -31,11 +31,11 @@ from prosma.learning.fit.fitting import (
     shrunk,
     train,
 )
-from prosma.learning.fit.recipe import Recipe, RecipeError
 from prosma.learning.judge.evaluation import bootstrap_interval, overlap_metrics
+from prosma.learning.recipe import Recipe, RecipeError
 from prosma.package.model_package import ModelPackage
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
 RECIPE = ROOT / "training" / "recipes" / "hippocampus-mr.yaml"
 
@@ -116,7 +116,7 @@ def test_a_killed_run_ends_with_the_same_weights_as_an_unbroken_one(data, tmp_pa
     program = """
 import os, signal, sys
 from test_learning import small_recipe
-from prosma.learning import fitting
+from prosma.learning.fit import fitting
 die_at, data, run = int(sys.argv[1]), *sys.argv[2:]
 step = fitting.SegmentationTask.training_step
 def counted(self, batch, index):

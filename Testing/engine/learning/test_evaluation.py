@@ -1,4 +1,4 @@
-"""Surface distances, reports, tables and picture sheets of an evaluation (training/prosma/learning/evaluation.py)."""
+"""Surface distances, reports, tables and picture sheets of an evaluation (training/prosma/learning/judge/evaluation.py)."""
 
 import csv
 import json
@@ -15,13 +15,13 @@ from prosma.cli import main
 from prosma.image.geometry import Image
 from prosma.image.reading import read_image, read_labels
 from prosma.inference.segmenter import Segmenter
+from prosma.learning.data.pictures import SliceView
 from prosma.learning.judge.evaluation import evaluate
 from prosma.learning.judge.surfaces import surface_metrics
-from prosma.learning.report.pictures import SliceView
 from prosma.learning.report.sheet import chosen_cases
 from tiny_model import make_tiny_package
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
 
 

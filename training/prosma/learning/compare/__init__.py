@@ -1,0 +1,1 @@
+"""Grids of trained networks, compared on clean and degraded images."""
