@@ -164,6 +164,7 @@ set(ENGINE_PYTHON_SCRIPTS
   fast/stencils.py
   files.py
   image/__init__.py
+  image/dicom_series.py
   image/geometry.py
   image/header_faults.py
   image/intensity.py
