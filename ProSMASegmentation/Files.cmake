@@ -164,6 +164,8 @@ set(ENGINE_PYTHON_SCRIPTS
   fast/stencils.py
   files.py
   image/__init__.py
+  image/box.py
+  image/constants.py
   image/dicom_series.py
   image/geometry.py
   image/header_faults.py
@@ -171,6 +173,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/labels.py
   image/reading.py
   image/resampling.py
+  image/tags.py
   image/writing.py
   inference/__init__.py
   inference/back_to_image.py

@@ -27,6 +27,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prosma.correct import refine as engine
 from prosma.correct import refine_weights
+from prosma.image.box import smallest
 
 STROKES = 16  # of each segment, in each round
 SIZES = (0.5, 1.0, 0.75, 1.5)  # of brushes, as shares of the given radius
@@ -76,7 +77,7 @@ class Recorder:
 def surroundings(subject, mask, stroke, adds, earlier, brush) -> tuple[engine.Evidence, tuple[slice, ...]]:
     """The evidence that Refine has for a stroke, and the box that it is about."""
     spacing = np.asarray(subject.spacing, float)
-    reach = user.reach_given(brush) or engine.default_reach(stroke, engine.smallest_box(stroke), spacing)
+    reach = user.reach_given(brush) or engine.default_reach(stroke, smallest(stroke), spacing)
     box, scene = engine.surroundings(stroke, subject.image, spacing, subject.probability, reach, earlier)
     place = tuple(slice(*pair) for pair in box)
     return engine.evidence((mask if adds else ~mask)[place], stroke[place], scene, 1 if adds else -1), place

@@ -36,8 +36,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from prosma.correct.refine import REACH, distance_to, refine, smallest_box
+from prosma.correct.refine import REACH, distance_to, refine
 from prosma.files import write_json
+from prosma.image.box import slices, smallest
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder, read_case
 from prosma.learning.judge.evaluation import bootstrap_interval
@@ -136,7 +137,7 @@ def next_stroke(mask: np.ndarray, reference: np.ndarray, spacing, brush: Brush) 
     (missing, lacks), (surplus, exceeds) = largest_region(reference & ~mask), largest_region(mask & ~reference)
     adds = lacks >= exceeds
     region = missing if adds else surplus
-    place = tuple(slice(*pair) for pair in smallest_box(region))
+    place = slices(smallest(region))
     part = region[place]
     footprint = brush.footprint(spacing, mask.shape)
     amount = np.where(part, covered(part, footprint), 0)

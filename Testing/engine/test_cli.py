@@ -21,7 +21,8 @@ from prosma.files import replaced_when_whole
 from prosma.image.geometry import Image, ImageError
 from prosma.image.labels import label_extents
 from prosma.image.reading import read_image, read_labels
-from prosma.image.writing import LABEL_SUFFIXES, nrrd_bytes, provenance, write_labels
+from prosma.image.tags import provenance
+from prosma.image.writing import LABEL_SUFFIXES, nrrd_bytes, write_labels
 from prosma.inference.segmenter import Segmenter
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package

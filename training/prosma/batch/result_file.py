@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import EngineError
 from ..image.geometry import Image
-from ..image.writing import label_suffix, provenance, write_labels
+from ..image.tags import provenance
+from ..image.writing import label_suffix, write_labels
 from ..steps import finish
 from .records import EDITED, FINISHED, Records, file_digest, input_of, origin, why_not
 

@@ -211,7 +211,8 @@ def segment_case(segmenter, case, given: Callable[[], tuple], options: argparse.
     """
     from ..image.geometry import ImageError
     from ..image.labels import label_extents, segment_volumes
-    from ..image.writing import provenance, write_labels
+    from ..image.tags import provenance
+    from ..image.writing import write_labels
 
     run, package = run_of(options), segmenter.package
     report = {"case": case.name, "inputs": [str(path) for path in case.images]}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
+from ..image.box import Box, grown, slices, smallest
 from .refine_weights import WEIGHTS
 
 REACH = 4.0  # how far a stroke reaches, in radii of its brush
@@ -33,13 +34,13 @@ class Refinement:
     `box`: ((k0, k1), (j0, j1), (i0, i1)), half open. `mask`: bool, the new mask inside it. Outside nothing changes.
     """
 
-    box: tuple[tuple[int, int], ...]
+    box: Box
     mask: np.ndarray
 
     @property
     def slices(self) -> tuple[slice, ...]:
         """The box as an index into an array (K, J, I)."""
-        return tuple(slice(*pair) for pair in self.box)
+        return slices(self.box)
 
     def on(self, mask: np.ndarray) -> np.ndarray:
         """A copy of the whole mask with this change."""
@@ -85,7 +86,7 @@ def refine(
     check_arrays(mask, image, arrays, spacing)
     add, remove = (None if stroke is None else np.asarray(stroke, bool) for stroke in (strokes_add, strokes_remove))
     stroked = remove if add is None else add if remove is None else add | remove
-    extent = None if stroked is None else smallest_box(stroked)
+    extent = None if stroked is None else smallest(stroked)
     if extent is None:
         raise ValueError("There is no stroke: nothing says what belongs to the segment and what does not.")
     if radius_mm is not None and not 0 < radius_mm < np.inf:
@@ -93,7 +94,7 @@ def refine(
     spacing = np.asarray(spacing, float)
     reach = default_reach(stroked, extent, spacing) if radius_mm is None else float(radius_mm)
     box, scene = surroundings(stroked, image, spacing, probability, reach, fixed, barred)
-    place = tuple(slice(*pair) for pair in box)
+    place = slices(box)
     inside = [np.zeros(scene.fixed.shape, bool) if stroke is None else stroke[place] for stroke in (add, remove)]
     return Refinement(box, refine_box(np.array(mask[place], bool), *inside, scene))
 
@@ -107,7 +108,7 @@ def refine_label(
     spacing,
     probability: np.ndarray | None = None,
     radius_mm: float | None = None,
-) -> tuple[tuple[tuple[int, int], ...], np.ndarray]:
+) -> tuple[Box, np.ndarray]:
     """As `refine`, for one label of a label map (K, J, I): the box and the new label map inside it.
 
     Other labels give way to the strokes themselves and to nothing else; what no longer belongs becomes 0.
@@ -146,26 +147,6 @@ def check_arrays(mask, image, arrays: dict, spacing) -> None:
 # --- the neighbourhood
 
 
-def smallest_box(mask: np.ndarray) -> tuple[tuple[int, int], ...] | None:
-    """The smallest box around a mask's voxels, half open; None where there are none."""
-    box, part = [], mask
-    for axis in range(3):
-        where = np.flatnonzero(part.any(axis=tuple(n for n in range(3) if n != axis)))
-        if not where.size:
-            return None
-        box.append((int(where[0]), int(where[-1]) + 1))
-        part = part[(slice(None),) * axis + (slice(*box[-1]),)]
-    return tuple(box)
-
-
-def grown_box(box, margin, shape) -> tuple[tuple[int, int], ...]:
-    """`box` with `margin` voxels more on each side of each axis, within `shape`."""
-    margin = np.ceil(margin).astype(int)
-    return tuple(
-        (max(0, low - int(m)), min(int(n), high + int(m))) for (low, high), m, n in zip(box, margin, shape, strict=True)
-    )
-
-
 def dimension(shape) -> int:
     """2 for a single slice along any axis, else 3."""
     return 3 if min(shape) > 1 else 2
@@ -184,7 +165,7 @@ def reach_of(brush_radius: float, shape, spacing) -> float:
 
 def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
     """REACH times half the width of a stroke in mm, looked at across the axis along which it is shortest."""
-    part = np.pad(stroke[tuple(slice(*pair) for pair in box)], 1)
+    part = np.pad(stroke[slices(box)], 1)
     flat = int(np.argmin([(high - low) * s for (low, high), s in zip(box, spacing, strict=True)]))
     across = [axis for axis in range(3) if axis != flat]
     width = distance_to(~part.any(axis=flat)[None], np.array([1.0, *spacing[across]])).max()
@@ -214,8 +195,8 @@ def surroundings(
     """The box that strokes can change, as in Refinement, and what is known there; the arguments are on the whole grid."""
     voxel = voxel_size(stroked.shape, spacing)
     reach = max(reach, LEAST_REACH * voxel)
-    box = grown_box(smallest_box(stroked), reach / spacing, stroked.shape)
-    place = tuple(slice(*pair) for pair in box)
+    box = grown(smallest(stroked), np.ceil(reach / spacing), stroked.shape)
+    place = slices(box)
     kept = [np.zeros(stroked[place].shape, bool) if m is None else np.array(m[place], bool) for m in (fixed, barred)]
     odds = None if probability is None else log_odds(probability[place])
     return box, Scene(standardised(image[(slice(None), *place)]), spacing, voxel, reach, odds, *kept)

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError, bad_request
+from ..image.box import slices, start_of, union
 from ..image.geometry import Image, ImageError, checked_image, stack_channels
-from ..image.labels import label_extents, segment_volumes, union_box
+from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import VOLUMES, allocate_array
 
 REFINING = ("labels", "strokes_add", "strokes_remove", "probability")  # arrays of a request to refine, beside the image
@@ -185,20 +186,20 @@ class Job:
     def write_results(self, result, voxel_ml: float, labels: int) -> dict:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
         extents = label_extents(result.labels, labels)
-        box = union_box(extents)
+        box = union(extent.box for extent in extents)
         if box is not None:
             path = self.folder / "labels.npy"
             self.made.append(path)
-            cropped = result.labels[tuple(slice(*pair) for pair in box)].T
+            cropped = result.labels[slices(box)].T
             new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
-        corner = [low for low, _ in result.box]
+        corner = list(start_of(result.box))
         names = [name for name in VOLUMES if getattr(result, name) is not None]
         volumes = {name: {"file": f"{name}.npy", "offset": corner} for name in names}
         if "probabilities" in volumes:
             volumes["probabilities"] = self._crop_probabilities(result)
         return {
             "event": "result",
-            "labels": {"file": "labels.npy" if box else None, "offset": [low for low, _ in box] if box else [0, 0, 0]},
+            "labels": {"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
             "segments": segment_volumes(extents, voxel_ml),
             "volumes": volumes,
             "statistics": result.statistics,
@@ -210,20 +211,19 @@ class Job:
     def _crop_probabilities(self, result) -> dict:
         """Replace the file of the probabilities by one of the box that labels reach; outside all is background."""
         whole = self.folder / "probabilities.npy"
-        boxes = [box for box in result.reach if box]
-        if not boxes:
+        box = union(result.reach)
+        if box is None:
             whole.unlink()
             return {"file": None, "offset": [0, 0, 0], "reach": result.reach}
-        union = [(min(box[n][0] for box in boxes), max(box[n][1] for box in boxes)) for n in range(3)]
-        part = [slice(low - start, high - start) for (low, high), (start, _) in zip(union, result.box, strict=True)]
-        source = result.probabilities[(slice(None), *part)].transpose(0, 3, 2, 1)
+        part = (slice(None), *slices(box, start_of(result.box)))
+        source = result.probabilities[part].transpose(0, 3, 2, 1)
         path = self.folder / "reached.npy"
         self.made.append(path)
         cropped = new_mapped_array(path, source.shape, source.dtype)
         for target, plane in zip(cropped, source, strict=True):
             target[...] = plane
         whole.unlink()
-        return {"file": path.name, "offset": [low for low, _ in union], "reach": result.reach}
+        return {"file": path.name, "offset": list(start_of(box)), "reach": result.reach}
 
     def write_refinement(self, box, labels: np.ndarray, seconds: float) -> dict:
         """The file of the labels inside a box (K, J, I), and the event that tells of it."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .box import slices, start_of
+from .constants import MM3_PER_ML
 from .resampling import AxisWeights, label_type, resample, resample_nearest, winners
 
 ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -52,14 +54,14 @@ class Image:
     @property
     def voxel_ml(self) -> float:
         """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / 1000.0
+        return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / MM3_PER_ML
 
     def cropped(self, box) -> Image:
         """The part inside `box` ((i0, i1), (j0, j1), (k0, k1)), half open; no copy."""
         box = [(int(low), int(high)) for low, high in box]
         matrix = self.ijk_to_ras.copy()
-        matrix[:3, 3] = (self.ijk_to_ras @ [*(low for low, _ in box), 1.0])[:3]
-        return replace(self, array=self.array[(slice(None), *(slice(*b) for b in box))], ijk_to_ras=matrix)
+        matrix[:3, 3] = (self.ijk_to_ras @ [*start_of(box), 1.0])[:3]
+        return replace(self, array=self.array[(slice(None), *slices(box))], ijk_to_ras=matrix)
 
 
 def check_matrix(matrix) -> np.ndarray:

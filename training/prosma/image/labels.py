@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .box import Box, span
+
+EMPTY = "empty"  # the fingerprint of no voxels
+BYTES_PER_SLAB = 1 << 22
+TOLERANCE_MM = 0.02  # between two places that count as the same: file formats round the geometry
 TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -16,7 +21,7 @@ class Extent:
     """Voxels of one label: their number and the smallest box ((i0, i1), (j0, j1), (k0, k1)), half open; None if none."""
 
     voxels: int
-    box: tuple[tuple[int, int], ...] | None
+    box: Box | None
 
 
 def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
@@ -27,22 +32,9 @@ def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
         present.append(np.stack([np.bincount(plane.ravel(order="K"), minlength=count + 1) for plane in planes]))
     totals = present[0].sum(axis=0)
     return [
-        Extent(int(totals[value]), tuple(_range(table[:, value]) for table in present) if totals[value] else None)
+        Extent(int(totals[value]), tuple(span(table[:, value] > 0) for table in present) if totals[value] else None)
         for value in range(1, count + 1)
     ]
-
-
-def _range(counts: np.ndarray) -> tuple[int, int]:
-    where = np.flatnonzero(counts)
-    return int(where[0]), int(where[-1]) + 1
-
-
-def union_box(extents: list[Extent]) -> tuple[tuple[int, int], ...] | None:
-    """The smallest box around all labels; None where nothing was found."""
-    boxes = [extent.box for extent in extents if extent.box]
-    if not boxes:
-        return None
-    return tuple((min(box[n][0] for box in boxes), max(box[n][1] for box in boxes)) for n in range(3))
 
 
 def segment_volumes(extents: list[Extent], voxel_ml: float) -> list[dict]:
@@ -53,23 +45,70 @@ def segment_volumes(extents: list[Extent], voxel_ml: float) -> list[dict]:
     ]
 
 
-def fingerprint(labels: np.ndarray, value: int, extent: Extent, ijk_to_ras: np.ndarray) -> str:
-    """A text that tells whether a segment's voxels are still the ones written; the same as the Slicer module's.
+class Fingerprints:
+    """Texts that tell whether the voxels of segments are still the ones that were written, computed slab by slab.
 
-    A digest of the runs of voxels along the rows (k, j, i, length; seen from the first one), and the place of that first
-    voxel in mm; "empty" for none.
+    A text does not depend on how the voxels are stored (extent, label value, layer), so it survives saving and loading. It
+    is a digest of the runs of voxels along the rows (k, j, i of its begin, seen from the first one, and length), and the
+    place of the first voxel in mm.
     """
-    if extent.box is None:
-        return "empty"
-    mask = (labels[tuple(slice(*pair) for pair in extent.box)] == value).T
-    steps = np.diff(mask.astype(np.int8), axis=2, prepend=0, append=0)
-    begins, ends = np.stack(np.nonzero(steps > 0), axis=1), np.nonzero(steps < 0)[2]
-    lengths = ends - begins[:, 2]
-    runs = np.column_stack([begins - begins[0], lengths]).astype("<i4")
-    digest = hashlib.blake2b(runs.tobytes(), digest_size=16)
-    first = [low + int(step) for (low, _), step in zip(extent.box, reversed(begins[0]), strict=True)]
-    place = (ijk_to_ras @ [*first, 1.0])[:3]
-    return digest.hexdigest() + "@" + ",".join(f"{mm:.4f}" for mm in place)
+
+    def __init__(self) -> None:
+        self._first: dict[int, np.ndarray] = {}  # k, j, i of each label's first voxel
+        self._digests: dict = {}
+        self._slices = 0
+
+    def add(self, slab: np.ndarray) -> None:
+        """The next slices of a label map, (K, J, I)."""
+        for value, runs in _runs_by_value(slab, self._slices):
+            first = self._first.setdefault(value, runs[0, :3].copy())
+            runs[:, :3] -= first
+            self._digests.setdefault(value, hashlib.blake2b(digest_size=16)).update(runs.tobytes())
+        self._slices += len(slab)
+
+    def texts(self, ijk_to_ras: np.ndarray, start=(0, 0, 0)) -> dict[int, str]:
+        """{label: its text}, for the labels above 0 that occurred. `start`: i, j, k of the label map's first voxel."""
+        texts = {}
+        for value, digest in self._digests.items():
+            index = [int(n) + shift for n, shift in zip(self._first[value][::-1], start, strict=True)]
+            place = (np.asarray(ijk_to_ras) @ [*index, 1.0])[:3]
+            texts[value] = f"{digest.hexdigest()}@{','.join(f'{mm:.4f}' for mm in place)}"
+        return texts
+
+
+def fingerprints(labels: np.ndarray, ijk_to_ras: np.ndarray) -> dict[int, str]:
+    """The fingerprints of all labels in a label map (I, J, K) at once."""
+    found, array = Fingerprints(), labels.T
+    step = max(1, BYTES_PER_SLAB // max(1, array[:1].nbytes))
+    for start in range(0, len(array), step):
+        found.add(array[start : start + step])
+    return found.texts(ijk_to_ras)
+
+
+def same_fingerprint(one: str, other: str) -> bool:
+    """Whether two fingerprints are of the same voxels at the same place."""
+    (digest, _, place), (other_digest, _, other_place) = one.partition("@"), other.partition("@")
+    if digest != other_digest or bool(place) != bool(other_place):
+        return False
+    pairs = zip(place.split(","), other_place.split(","), strict=True) if place else ()
+    return all(abs(float(a) - float(b)) <= TOLERANCE_MM for a, b in pairs)
+
+
+def _runs_by_value(slab: np.ndarray, start: int):
+    """Pairs (label, its runs: k, j, i, length) in a slab (K, J, I) whose first slice is number `start`."""
+    begins = np.ones(slab.shape, bool)
+    np.not_equal(slab[..., 1:], slab[..., :-1], out=begins[..., 1:])
+    flat = np.flatnonzero(begins)
+    lengths = np.diff(flat, append=slab.size)
+    values = slab.reshape(-1)[flat]
+    inside = values > 0
+    flat, lengths, values = flat[inside], lengths[inside], values[inside]
+    k, j, i = np.unravel_index(flat, slab.shape)
+    runs = np.stack([k + start, j, i, lengths], axis=1).astype("<i4")
+    order = np.argsort(values, kind="stable")
+    found, begin = np.unique(values[order], return_index=True)
+    for value, part in zip(found, np.split(runs[order], begin[1:]), strict=False):
+        yield int(value), part
 
 
 def terminology_entry(terminology: dict | None) -> str:

@@ -7,7 +7,6 @@ process never leaves a part of one under the name asked for.
 from __future__ import annotations
 
 import gzip
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ import numpy as np
 
 from ..files import replaced_when_whole
 from .geometry import Image, ImageError
-from .labels import Extent, fingerprint, label_extents, terminology_entry
+from .labels import EMPTY, Extent, fingerprints, label_extents, terminology_entry
 from .reading import LPS_TO_RAS
+from .tags import FINGERPRINT, LABEL
 
 LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 NRRD_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}
@@ -33,16 +33,6 @@ def label_suffix(path: str | os.PathLike) -> str:
         f"{Path(path).name} does not end like a label map that can be written.",
         f"Choose one of {', '.join(LABEL_SUFFIXES)}.",
     )
-
-
-def provenance(package, options: dict | None = None) -> dict[str, str]:
-    """The tags that say where a segment comes from; `options` are what the run was made with."""
-    return {
-        "ProSMA.model": package.id,
-        "ProSMA.version": package.version,
-        "ProSMA.sha256": package.sha256,
-        "ProSMA.options": json.dumps(options or {}, sort_keys=True),
-    }
 
 
 def write_labels(
@@ -93,15 +83,15 @@ def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> byte
 
 def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict], tags: dict[str, str]) -> dict:
     """What Slicer keeps about each segment of a `.seg.nrrd`, as its segmentation storage node writes it."""
-    fields = {}
+    fields, written = {}, fingerprints(labels, image.ijk_to_ras)
     for number, (label, extent) in enumerate(zip(descriptions, label_extents(labels, len(descriptions)), strict=True)):
         value = label["value"]
         segment_tags = {
             "Segmentation.Status": "inprogress",
             "TerminologyEntry": terminology_entry(label.get("terminology")),
             **tags,
-            "ProSMA.label": str(value),
-            "ProSMA.fingerprint": fingerprint(labels, value, extent, image.ijk_to_ras),
+            LABEL: str(value),
+            FINGERPRINT: written.get(value, EMPTY),
         }
         fields |= {
             f"Segment{number}_{key}": text

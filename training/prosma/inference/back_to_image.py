@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..image.box import Box, span
 from ..image.geometry import Canonical
 from ..image.resampling import UNIT, AxisWeights, label_type, resample, winners
 
@@ -181,15 +182,15 @@ class Restorer:
         for axis, touched in enumerate(self._touched[number]):
             touched[part[axis]] |= seen.any(axis=tuple({0, 1, 2} - {axis}))
 
-    def reach(self) -> list[tuple[tuple[int, int], ...] | None]:
+    def reach(self) -> list[Box | None]:
         """For each label the smallest box of the image's (I, J, K) with its 8-bit probabilities above 0, or None."""
         return [self._box(along) if along[0].any() else None for along in self._touched[1:]]
 
-    def _box(self, along: list[np.ndarray]) -> tuple[tuple[int, int], ...]:
+    def _box(self, along: list[np.ndarray]) -> Box:
         box = [(0, 0)] * 3
         for oriented, touched in zip([self.axis, *self._others], along, strict=True):
-            where = np.flatnonzero(touched[::-1] if self.canonical.flips[oriented] else touched)
-            box[self.canonical.axes[oriented]] = (int(where[0]), int(where[-1]) + 1)
+            flipped = self.canonical.flips[oriented]
+            box[self.canonical.axes[oriented]] = span(touched[::-1] if flipped else touched)
         return tuple(box)
 
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from ..errors import Cancelled, EngineError
 from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
+from ..image.box import Box, moved, slices, start_of, whole
+from ..image.constants import LUMA
 from ..image.geometry import Image, ImageError, finite_image, plan_canonical, to_canonical, usable_image
 from ..image.intensity import foreground, normalise
 from ..package.model_package import ModelPackage, PackageError, resolve
@@ -25,7 +27,6 @@ __all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
 Progress = Callable[[str, float, "float | None"], None]
 MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread,
 LEAST_MONITORED_STEP = 4  # and from every fourth at most: collecting them costs 6 % of a tile's time
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 TIDIED_EVERY = 6  # tiles, after which freed memory goes back: its pieces drift, and more and more pages are in use
 
 
@@ -42,7 +43,7 @@ class Segmentation:
     """
 
     labels: np.ndarray
-    box: tuple[tuple[int, int], ...]
+    box: Box
     device: str
     notices: list[str] = field(default_factory=list)
     statistics: dict = field(default_factory=dict)
@@ -50,7 +51,7 @@ class Segmentation:
     probabilities: np.ndarray | None = None
     uncertainty: np.ndarray | None = None
     gate_map: np.ndarray | None = None
-    reach: list[tuple[tuple[int, int], ...] | None] | None = None
+    reach: list[Box | None] | None = None
 
 
 class Segmenter:
@@ -175,7 +176,7 @@ class Segmenter:
         except ValueError as error:
             raise EngineError("bad_input", str(error)) from error
         result = labels.copy()
-        result.T[tuple(slice(*pair) for pair in box)] = refined
+        result.T[slices(box)] = refined
         return result
 
 
@@ -226,7 +227,7 @@ class _Run:
         result.labels = on_whole_grid(result.labels, whole_shape, box)
         result.box = box
         if result.reach is not None:
-            result.reach = [on_whole_axes(part, box) for part in result.reach]
+            result.reach = [part and moved(part, start_of(box)) for part in result.reach]
         result.notices = [*image.notices, *self.notices]
         self.seconds["total"] = time.perf_counter() - began
         result.seconds = {name: round(value, 4) for name, value in self.seconds.items()}
@@ -302,8 +303,8 @@ class _Run:
         """The tiles of an array (C, X, Y, Z)."""
         patch, multiple = self.model["patch_size"], self.segmenter.multiple
         if self.model["dimension"] == 2:
-            slices = array.shape[3]
-            together = -(-slices // -(-slices // self.effort.batch))
+            count = array.shape[3]
+            together = -(-count // -(-count // self.effort.batch))
             return TilePlan.make(array.shape[1:], [*patch, together], self.overlap, flat=(2,))
         return TilePlan.make(array.shape[1:], self.effort.tile(patch, multiple), self.overlap)
 
@@ -438,10 +439,10 @@ def kept_share(maps, shape):
     return torch.stack(levels).mean(dim=0)
 
 
-def check_box(roi, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+def check_box(roi, shape: Sequence[int]) -> Box:
     """`roi` cut to the volume, or the whole volume for None; ImageError where nothing is left."""
     if roi is None:
-        return tuple((0, int(n)) for n in shape)
+        return whole(shape)
     try:
         box = tuple((max(0, int(low)), min(int(n), int(high))) for (low, high), n in zip(roi, shape, strict=True))
     except (TypeError, ValueError):
@@ -468,7 +469,7 @@ def match_channels(image: Image, package: ModelPackage) -> Image:
     if (have, need) == (1, 3) and package.dimension == 2:
         array, notice = np.repeat(image.array, 3, axis=0), "The grey image was used for all three colours."
     elif (have, need) == (3, 1):
-        array = np.tensordot(LUMA, image.array.astype(np.float32), axes=1)[None]
+        array = np.tensordot(np.array(LUMA, np.float32), image.array.astype(np.float32), axes=1)[None]
         notice = "The colours were turned into grey."
     else:
         names = ", ".join(channel["name"] for channel in package.channels)
@@ -479,15 +480,10 @@ def match_channels(image: Image, package: ModelPackage) -> Image:
     return replace(image, array=array, notices=(*image.notices, notice))
 
 
-def on_whole_axes(part, box):
-    """A box of voxels inside `box`, or None, counted from the beginning of the whole grid."""
-    return part and tuple((low + start, high + start) for (low, high), (start, _) in zip(part, box, strict=True))
-
-
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box) -> np.ndarray:
     """Labels of the part in `box` on a grid of `shape`, 0 elsewhere."""
     if tuple(labels.shape) == tuple(shape):
         return labels
-    whole = allocate_array("labels", tuple(shape), None, labels.dtype)
-    whole[tuple(slice(*pair) for pair in box)] = labels
-    return whole
+    result = allocate_array("labels", tuple(shape), None, labels.dtype)
+    result[slices(box)] = labels
+    return result
