@@ -56,8 +56,8 @@ class RefineEngine:
                 radius_mm=reach,
                 fixed=earlier[box] != 0,
             )
-        except ValueError as error:
-            raise ProSMAError("bad_input", str(error)) from error
+        except self._refine.StrokeError as error:
+            raise ProSMAError(error.code, error.message, error.remedy) from error
         return box, result.on(mask[box])
 
     def _probability(self, box):

@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from prosma.correct.review import find_regions
-from prosma.errors import EngineError
+from prosma.errors import UserFacingError
 from prosma.files import write_json
 from prosma.inference.segmenter import Segmenter
-from prosma.learning.data.dataset import IGNORED, DatasetError, LabelledFolder, read_case
+from prosma.learning.data.dataset import IGNORED, LabelledFolder, read_case
 
 REGIONS = 10
 
@@ -36,7 +36,7 @@ def main() -> int:
         for model, data in zip(options.pairs[::2], options.pairs[1::2], strict=True):
             reports.append(measure_split(model, data.split(os.pathsep), options))
             print(describe(reports[-1]), flush=True)
-    except (EngineError, DatasetError) as error:
+    except UserFacingError as error:
         print(error, file=sys.stderr)
         return 1
     if options.json:

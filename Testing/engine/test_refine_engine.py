@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.correct.refine import refine
-from prosma.errors import EngineError
+from prosma.correct.refine import StrokeError, refine
+from prosma.errors import UserFacingError
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder, read_case
 from prosma.package.model_package import resolve
@@ -189,7 +189,7 @@ def test_what_cannot_be_is_refused_in_words(change, reason):
         "strokes_remove": None,
         "spacing": (1, 1, 1),
     }
-    with pytest.raises(ValueError, match=reason):
+    with pytest.raises(StrokeError, match=reason):
         refine(**{**fine, **change})
 
 
@@ -246,7 +246,7 @@ def test_the_segmenter_refuses_in_words(tiny, volume):
         ((volume, labels, 1, stroke, None, np.zeros((2, *volume.shape), np.uint8)), "classes"),
         ((volume, labels.astype(float), 1, stroke), "whole numbers"),
     ]:
-        with pytest.raises(EngineError, match=reason) as caught:
+        with pytest.raises(UserFacingError, match=reason) as caught:
             segmenter.refine(*arguments)
         assert caught.value.code == "bad_input"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prosma.errors import EngineError
+from prosma.errors import UserFacingError
 from prosma.image.geometry import Image
 from prosma.image.intensity import foreground
 from prosma.image.reading import read_image
@@ -142,7 +142,7 @@ def test_a_region_gives_what_its_crop_gives_on_the_whole_grid(segmenter, volume)
 def test_a_region_is_cut_to_the_volume_and_must_touch_it(segmenter, volume):
     assert segmenter.segment(volume, roi=((-5, 99), (3, 99), (0, 18))).box == ((0, 24), (3, 20), (0, 18))
     for roi in (((30, 40), (0, 5), (0, 5)), ((5, 5), (0, 5), (0, 5)), ((0, 5), (0, 5)), "everything"):
-        with pytest.raises(EngineError, match="ROI") as refusal:
+        with pytest.raises(UserFacingError, match="ROI") as refusal:
             segmenter.segment(volume, roi=roi)
         assert refusal.value.code == "bad_input"
 
@@ -183,11 +183,11 @@ def test_grey_for_colour_and_colour_for_grey_with_a_notice(tiny_flat, segmenter)
 
 
 def test_a_wrong_number_of_channels_is_refused(segmenter, tiny_flat):
-    with pytest.raises(EngineError, match="takes 1 channels") as refusal:
+    with pytest.raises(UserFacingError, match="takes 1 channels") as refusal:
         segmenter.segment(smooth_volume(channels=2))
     assert refusal.value.code == "bad_input"
     assert refusal.value.remedy
-    with pytest.raises(EngineError, match="channel 0, channel 1, channel 2"):
+    with pytest.raises(UserFacingError, match="channel 0, channel 1, channel 2"):
         Segmenter(tiny_flat, "cpu").segment(smooth_volume(channels=2))
 
 
@@ -217,7 +217,7 @@ def test_mirroring_averages_flips_and_says_when_it_cannot(tiny, tmp_path, volume
 
 @pytest.mark.parametrize("options", [{"overlap": 0.95}, {"overlap": "much"}, {"outputs": ["heat"]}])
 def test_options_that_mean_nothing_are_refused(segmenter, volume, options):
-    with pytest.raises(EngineError) as refusal:
+    with pytest.raises(UserFacingError) as refusal:
         segmenter.segment(volume, **options)
     assert refusal.value.code == "bad_input"
 
@@ -247,7 +247,7 @@ def test_statistics_come_from_a_few_tiles_and_say_so(segmenter):
 
 def test_a_single_slice_is_refused_by_a_model_for_volumes(tiny):
     for shape in ((20, 20, 1), (1, 20, 20)):
-        with pytest.raises(EngineError, match="single slice") as refusal:
+        with pytest.raises(UserFacingError, match="single slice") as refusal:
             Segmenter(tiny, "cpu").segment(smooth_volume(shape))
         assert refusal.value.code == "bad_input"
 
@@ -298,7 +298,6 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
     """Through the whole engine: read, canonical grid, tiles, back, written, read again."""
     import json
 
-    from prosma.image.geometry import ImageError
     from prosma.image.reading import read_labels
     from prosma.image.writing import write_labels
 
@@ -309,7 +308,7 @@ def test_every_robust_volume_is_segmented_on_its_own_grid_or_refused(shared, tmp
         try:
             image = read_image(shared / "robust_volumes" / item["file"])
             labels = segmenter.segment(image).labels
-        except (ImageError, EngineError) as error:
+        except UserFacingError as error:
             assert error.remedy, item["file"]
             refused += 1
             continue

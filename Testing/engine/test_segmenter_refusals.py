@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from prosma.errors import Cancelled, EngineError
+from prosma.errors import Cancelled, UserFacingError
 from prosma.image.geometry import Image
 from prosma.inference import devices
 from prosma.inference.segmenter import Segmenter
@@ -58,7 +58,7 @@ def test_cancel_stops_within_a_tile_and_leaves_the_segmenter_usable(segmenter, v
 )
 def test_unusable_volumes_are_refused_before_the_network_runs(segmenter, array, why):
     stages = []
-    with pytest.raises(EngineError, match=why) as refusal:
+    with pytest.raises(UserFacingError, match=why) as refusal:
         segmenter.segment(Image(array, np.eye(4)), progress=lambda stage, *_: stages.append(stage))
     assert refusal.value.code == "bad_input"
     assert refusal.value.remedy
@@ -68,7 +68,7 @@ def test_unusable_volumes_are_refused_before_the_network_runs(segmenter, array, 
 def test_a_grid_that_no_memory_holds_is_refused_at_once(resampling_package):
     image = Image(np.zeros((1, 300, 300, 300), np.uint8), np.diag([40.0, 40, 40, 1]))
     began = time.perf_counter()
-    with pytest.raises(EngineError, match="GB") as refusal:
+    with pytest.raises(UserFacingError, match="GB") as refusal:
         Segmenter(resampling_package, "cpu").segment(image)
     assert refusal.value.code == "out_of_memory"
     assert time.perf_counter() - began < 5
@@ -78,20 +78,20 @@ def test_running_out_of_memory_is_said_in_words(segmenter, volume):
     def allocate(*_):
         raise MemoryError
 
-    with pytest.raises(EngineError) as refusal:
+    with pytest.raises(UserFacingError) as refusal:
         segmenter.segment(volume, allocate=allocate)
     assert refusal.value.code == "out_of_memory"
 
 
 def test_bad_packages_are_refused(tmp_path, tiny):
-    with pytest.raises(EngineError) as refusal:
+    with pytest.raises(UserFacingError) as refusal:
         Segmenter(tmp_path / "nothing")
     assert refusal.value.code == "bad_model"
     package = make_tiny_package(tmp_path / "m")
     data = bytearray(package.weights_path.read_bytes())
     data[-1] ^= 1
     package.weights_path.write_bytes(data)
-    with pytest.raises(EngineError, match="sha256") as refusal:
+    with pytest.raises(UserFacingError, match="sha256") as refusal:
         Segmenter(package.folder)
     assert refusal.value.code == "bad_model"
 
@@ -101,7 +101,7 @@ def test_bad_packages_are_refused(tmp_path, tiny):
 
 def test_devices_that_do_not_exist_are_refused(tiny):
     for device in ("tpu", "cuda:x", "", "cpu:1"):
-        with pytest.raises(EngineError) as refusal:
+        with pytest.raises(UserFacingError) as refusal:
             Segmenter(tiny, device)
         assert refusal.value.code == "no_device"
 

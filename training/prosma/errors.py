@@ -1,28 +1,55 @@
-"""What can go wrong in the engine, with a code for programs and two sentences for people."""
+"""The one family of errors that are told to a person as they are. Whatever is none of it is a fault of ProSMA."""
 
-CODES = ("no_torch", "no_device", "out_of_memory", "bad_model", "bad_input", "bad_output", "cancelled", "internal")
+from __future__ import annotations
+
+ISSUES = "https://github.com/ProSMA/SlicerProSMA/issues"
 
 
-class EngineError(RuntimeError):
-    """`code` is one of CODES, `message` says what happened and why, `remedy` what to do."""
+class UserFacingError(Exception):
+    """What happened and why (`message`), what to do (`remedy`), and the kind for programs (`code`).
 
-    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+    `code` is one of `no_torch`, `no_device`, `out_of_memory`, `bad_model`, `bad_input`, `bad_output`, `cancelled` and
+    `internal`; a class may have its usual one, and a usual remedy.
+    """
+
+    code = "bad_input"
+    remedy = ""
+
+    def __init__(self, message: str, remedy: str = "", code: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
         self.message = message
-        self.remedy = remedy
+        self.remedy = remedy or self.remedy
+        self.code = code or self.code
 
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
+    def __reduce__(self) -> tuple:
+        """Pickled whole, whatever arguments a class takes: data loaders send errors from one process to another."""
+        return Exception.__new__, (type(self), self.message), dict(vars(self))
 
-class Cancelled(EngineError):
+
+class EngineError(UserFacingError):
+    """A run that cannot begin or go on. `code` is its kind, see `UserFacingError`."""
+
+    def __init__(self, code: str, message: str, remedy: str = "") -> None:
+        super().__init__(message, remedy, code)
+
+
+class Cancelled(UserFacingError):
     """The caller's `cancelled()` said so; nothing was written."""
 
+    code = "cancelled"
+
     def __init__(self) -> None:
-        super().__init__("cancelled", "The job was cancelled.", "")
+        super().__init__("The job was cancelled.")
 
 
 def bad_request(message: str) -> EngineError:
     """For requests to the worker that make no sense, which no person can write by hand."""
     return EngineError("bad_input", message, "This is a fault of the program that talks to the engine.")
+
+
+def fault_of_ours(error: BaseException) -> str:
+    """One sentence about an error that is no advice: what to do about it is for those who write ProSMA."""
+    return f"This is a fault of ProSMA ({type(error).__name__}: {error})."

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from .. import __version__
-from ..errors import Cancelled, EngineError
+from ..errors import ISSUES, Cancelled, EngineError, UserFacingError, fault_of_ours
 from ..package.licence import check_licence
 from ..package.model_package import BrokenPackage, find_packages, model_folders, resolve
 
@@ -33,11 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def sentence(error: Exception) -> str:
     """What to tell a person about an error that ended the command."""
-    if isinstance(error, (EngineError, ValueError)):  # ImageError and PackageError are ValueErrors
+    if isinstance(error, UserFacingError):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}."
-    return f"Something unexpected went wrong ({type(error).__name__}: {error}). `prosma --debug ...` tells more."
+    return f"{fault_of_ours(error)} Run it again as `prosma --debug ...` and report what that shows: {ISSUES}"
 
 
 def complain(text: str, code: int = 1) -> int:
@@ -209,7 +209,6 @@ def segment_case(segmenter, case, given: Callable[[], tuple], options: argparse.
 
     In a batch its error is part of that, else it is raised.
     """
-    from ..image.geometry import ImageError
     from ..image.labels import label_extents, segment_volumes
     from ..image.tags import provenance
     from ..image.writing import write_labels
@@ -231,16 +230,10 @@ def segment_case(segmenter, case, given: Callable[[], tuple], options: argparse.
             write_labels(case.output, result.labels, image, package.labels, provenance(package, run))
     except Cancelled:
         raise
-    except (EngineError, ImageError, OSError) as error:
+    except (UserFacingError, OSError) as error:
         if not batch:
             raise
-        code = (
-            error.code
-            if isinstance(error, EngineError)
-            else "bad_input"
-            if isinstance(error, ImageError)
-            else "internal"
-        )
+        code = error.code if isinstance(error, UserFacingError) else "internal"
         return {**report, "error": {"code": code, "message": " ".join(str(error).split())}}
     volumes = segment_volumes(label_extents(result.labels, len(package.labels)), image.voxel_ml)
     names = [label["name"] for label in package.labels]

@@ -15,6 +15,7 @@ from ..benchmarking.machine import describe_machine
 from ..benchmarking.process import measured_apart
 from ..benchmarking.report import markdown
 from ..benchmarking.subjects import WARM_TILES
+from ..errors import UserFacingError
 from ..inference.devices import core_count, import_torch
 from ..inference.segmenter import TIDIED_EVERY
 
@@ -122,10 +123,10 @@ def earlier_parts(path: Path) -> dict:
 
 
 def same_processor(earlier: dict, report: dict, path: Path) -> dict:
-    """`earlier`; ValueError where it was measured on another processor than the report: tables never mix two."""
+    """`earlier`; UserFacingError where it was measured on another processor than the report: tables never mix two."""
     before, now = (each.get("machine", {}).get("processor") for each in (earlier, report))
     if earlier and before != now:
-        raise ValueError(
+        raise UserFacingError(
             f"{path} holds what was measured on another processor ({before or 'unknown'}), which would be lost. "
             "Name another file, or remove this one."
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import SimpleITK as sitk
 
+from ..errors import UserFacingError
 from ..image.box import Box, grown, slices, smallest
 from .refine_weights import WEIGHTS
 
@@ -25,6 +26,10 @@ CONTEXT = 3.0  # what is looked at around a voxel falls off over the reach divid
 NEARBY = 2.5  # shape and image around a voxel are looked at over so many voxels
 MOST_DEEP = 8.0  # voxels behind the border beyond which a depth counts as this
 MARGIN = 0.5  # log odds that must speak for a change: strokes shall improve a mask each time, not only on the average
+
+
+class StrokeError(UserFacingError):
+    """Strokes, or arrays around them, that no border can be moved by."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def refine(
         barred: voxels that only a stroke may change and that say nothing about others, bool (K, J, I).
 
     A stroke never changes voxels against its own meaning: "belongs" only adds, "does not belong" only removes. Only the
-    part of the arrays around the strokes is read, so they may be memory-mapped. Raises ValueError, with a sentence for
+    part of the arrays around the strokes is read, so they may be memory-mapped. Raises StrokeError, with a sentence for
     a person, for arrays that do not fit together and where nothing was stroked.
     """
     mask, image = np.asanyarray(mask), np.asanyarray(image)
@@ -88,9 +93,9 @@ def refine(
     stroked = remove if add is None else add if remove is None else add | remove
     extent = None if stroked is None else smallest(stroked)
     if extent is None:
-        raise ValueError("There is no stroke: nothing says what belongs to the segment and what does not.")
+        raise StrokeError("There is no stroke: nothing says what belongs to the segment and what does not.")
     if radius_mm is not None and not 0 < radius_mm < np.inf:
-        raise ValueError(f"The radius is a positive number of mm, not {radius_mm!r}.")
+        raise StrokeError(f"The radius is a positive number of mm, not {radius_mm!r}.")
     spacing = np.asarray(spacing, float)
     reach = default_reach(stroked, extent, spacing) if radius_mm is None else float(radius_mm)
     box, scene = surroundings(stroked, image, spacing, probability, reach, fixed, barred)
@@ -115,9 +120,9 @@ def refine_label(
     """
     labels = np.asanyarray(labels)
     if labels.dtype.kind not in "ui":
-        raise ValueError(f"A label map holds whole numbers, not {labels.dtype}.")
+        raise StrokeError(f"A label map holds whole numbers, not {labels.dtype}.")
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value not in legal_values(labels.dtype):
-        raise ValueError(f"{value!r} is no label: labels are numbers from 1 to {np.iinfo(labels.dtype).max}.")
+        raise StrokeError(f"{value!r} is no label: labels are numbers from 1 to {np.iinfo(labels.dtype).max}.")
     mask, others = labels == value, (labels != value) & (labels != 0)
     found = refine(mask, image, strokes_add, strokes_remove, spacing, probability, radius_mm, barred=others)
     result = labels[found.slices].copy()
@@ -132,16 +137,16 @@ def legal_values(kind) -> range:
 
 
 def check_arrays(mask, image, arrays: dict, spacing) -> None:
-    """ValueError where the arrays given to `refine` do not have one shape or the spacing is none."""
+    """StrokeError where the arrays given to `refine` do not have one shape or the spacing is none."""
     if mask.ndim != 3:
-        raise ValueError(f"The mask has {mask.ndim} dimensions; it has to have three, K, J and I.")
+        raise StrokeError(f"The mask has {mask.ndim} dimensions; it has to have three, K, J and I.")
     if image.shape[1:] != mask.shape or not len(image):
-        raise ValueError(f"The image {image.shape} and the mask {mask.shape} are not of one size.")
+        raise StrokeError(f"The image {image.shape} and the mask {mask.shape} are not of one size.")
     for name, array in arrays.items():
         if array is not None and np.shape(array) != mask.shape:
-            raise ValueError(f"{name} {np.shape(array)} and the mask {mask.shape} are not of one size.")
+            raise StrokeError(f"{name} {np.shape(array)} and the mask {mask.shape} are not of one size.")
     if np.shape(spacing) != (3,) or not np.all(np.isfinite(spacing)) or min(spacing) <= 0:
-        raise ValueError(f"The spacing is three positive numbers in mm, along K, J and I, not {spacing!r}.")
+        raise StrokeError(f"The spacing is three positive numbers in mm, along K, J and I, not {spacing!r}.")
 
 
 # --- the neighbourhood

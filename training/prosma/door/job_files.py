@@ -62,18 +62,12 @@ class Job:
             raise bad_request("The job's folder does not exist.")
         if not isinstance(channels, list) or not channels:
             raise bad_request("A job has a list of channels.")
-        try:
-            return stack_channels([checked_image(self._read_channel(channel)) for channel in channels])
-        except ImageError as error:
-            raise EngineError("bad_input", error.args[0], error.remedy) from error
+        return stack_channels([checked_image(self._read_channel(channel)) for channel in channels])
 
     def _read_files(self) -> Image:
         from ..image.reading import read_image  # and with it SimpleITK
 
-        try:
-            return read_image(self._image_paths())
-        except ImageError as error:
-            raise EngineError("bad_input", error.args[0], error.remedy) from error
+        return read_image(self._image_paths())
 
     def _image_paths(self) -> list[Path]:
         images = self.request.get("images")
@@ -100,12 +94,9 @@ class Job:
             "mirror": bool(request.get("mirror", False)),
             "roi": request.get("roi"),
         }
-        try:
-            if request.get("input") is not None:
-                return ResultFile(output, package, options, {"digest": request["input"]})
-            return ResultFile.from_files(output, package, options, self._image_paths())
-        except ImageError as error:
-            raise EngineError("bad_output", error.args[0], error.remedy) from error
+        if request.get("input") is not None:
+            return ResultFile(output, package, options, {"digest": request["input"]})
+        return ResultFile.from_files(output, package, options, self._image_paths())
 
     def list_cases(self) -> list[dict]:
         """The cases of the folder that the request names: `name`, `images`, `output`, and the `problem` if one is bad."""
@@ -116,8 +107,6 @@ class Job:
             raise EngineError("bad_input", f"There is no folder {folder}.", "Check its name.")
         try:
             found = find_cases([folder], output, request.get("format", ".seg.nrrd"), request.get("channels", 1))
-        except ImageError as error:
-            raise EngineError("bad_input", error.args[0], error.remedy) from error
         except OSError as error:
             reason = f"The folder {folder} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error

@@ -19,7 +19,7 @@ import time
 import traceback
 
 from .. import __version__
-from ..errors import Cancelled, EngineError, bad_request
+from ..errors import ISSUES, Cancelled, EngineError, UserFacingError, bad_request, fault_of_ours
 from ..inference.memory_ladder import means_out_of_memory
 from .job_files import REFINING, Job
 
@@ -144,7 +144,7 @@ class Worker:
                 event = actions[job.request["do"]](job)
             except BaseException as error:
                 lacked_memory = means_out_of_memory(error.__cause__ or error)
-                if not isinstance(error, EngineError):
+                if not isinstance(error, UserFacingError):
                     traceback.print_exc()
                 job.remove_made()
                 event = error_event(error)
@@ -215,27 +215,19 @@ class Worker:
         if radius is not None and not isinstance(radius, (int, float)):
             raise bad_request("radius_mm is a number or null.")
         array = image.array.transpose(0, 3, 2, 1)
-        try:
-            box, refined = refine_label(
-                labels, array, job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
-            )
-        except ValueError as error:
-            raise EngineError(
-                "bad_input", str(error), "Draw a stroke on the volume that the labels belong to."
-            ) from error
+        box, refined = refine_label(
+            labels, array, job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
+        )
         return job.write_refinement(box, refined, time.perf_counter() - began)
 
     @staticmethod
     def package(path):
         """The checked package at a path."""
-        from ..package.model_package import ModelPackage, PackageError
+        from ..package.model_package import ModelPackage
 
         if not isinstance(path, str):
             raise bad_request("A request names its model's package by text.")
-        try:
-            return ModelPackage.open(path)
-        except (PackageError, OSError) as error:
-            raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
+        return ModelPackage.open(path)
 
     def model(self, path, device):
         """The Segmenter for a package, loaded once as long as its weights stay the same."""
@@ -275,12 +267,8 @@ def error_event(error: BaseException) -> dict:
             f"A file of the job could not be read or written ({error.strerror or error}).",
             "Free some space on the disk of the temporary folder and try again.",
         )
-    elif not isinstance(error, EngineError):
-        error = EngineError(
-            "internal",
-            f"The engine failed unexpectedly ({type(error).__name__}: {error}).",
-            "Try again; report it with the log if it happens again.",
-        )
+    elif not isinstance(error, UserFacingError):
+        error = EngineError("internal", fault_of_ours(error), f"Report it with the log: {ISSUES}")
     return {"event": "error", "code": error.code, "message": error.message, "remedy": error.remedy}
 
 
@@ -294,7 +282,7 @@ def introduce(worker: Worker, preload: str | None) -> None:
         devices = list_devices()
         if preload:
             model = worker.model(preload, "auto").package.id
-    except EngineError as error:
+    except UserFacingError as error:
         problem = {"code": error.code, "message": error.message, "remedy": error.remedy}
     worker.channel.send(
         event="ready",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import UserFacingError
 from .box import slices, start_of
 from .constants import MM3_PER_ML
 from .resampling import AxisWeights, label_type, resample, resample_nearest, winners
@@ -22,15 +23,8 @@ ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes above which a grid counts as sheared (0.06 degrees)
 
 
-class ImageError(ValueError):
-    """An image that cannot be used; the message is a sentence for a person, `remedy` says what to do."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.args[0]} {self.remedy}".strip()
+class ImageError(UserFacingError):
+    """An image that cannot be used."""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ def label_suffix(path: str | os.PathLike) -> str:
     raise ImageError(
         f"{Path(path).name} does not end like a label map that can be written.",
         f"Choose one of {', '.join(LABEL_SUFFIXES)}.",
+        "bad_output",
     )
 
 

@@ -16,7 +16,7 @@ from ..image.box import Box, moved, slices, start_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Image, ImageError, finite_image, plan_canonical, to_canonical, usable_image
 from ..image.intensity import foreground, normalise
-from ..package.model_package import ModelPackage, PackageError, resolve
+from ..package.model_package import ModelPackage, resolve
 from .back_to_image import VOLUMES, Restorer, allocate_array
 from .devices import choose_device, core_count, import_torch
 from .memory_ladder import Effort, means_out_of_memory, physical_memory
@@ -62,7 +62,7 @@ class Segmenter:
         device: `auto`, `cpu` or `cuda`; a CUDA card is used only if a kernel really runs on it.
 
     On Linux with glibc the process's allocator is told to keep the network's large blocks, which halves its time.
-    Raises EngineError: no_torch, no_device, bad_model, out_of_memory.
+    Raises UserFacingError with the codes no_torch, no_device, bad_model, out_of_memory.
     """
 
     def __init__(self, package: ModelPackage | str | os.PathLike, device: str = "auto") -> None:
@@ -79,8 +79,6 @@ class Segmenter:
             network = load_network(self.package)
             self.multiple = network.divisor
             self.network = accelerate(network, self.device)
-        except (PackageError, OSError) as error:
-            raise EngineError("bad_model", str(error), "Choose another model or install this one again.") from error
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
@@ -125,7 +123,7 @@ class Segmenter:
 
         Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory.Effort`).
 
-        Raises EngineError: bad_input, out_of_memory, cancelled, internal.
+        Raises UserFacingError with the codes bad_input, out_of_memory, cancelled.
         """
         run = _Run(self, progress, cancelled, tuple(outputs), overlap, mirror, shortcuts, allocate)
         try:
@@ -154,27 +152,24 @@ class Segmenter:
                 the strokes decide.
             radius_mm: how far from a stroke voxels may change; by default it follows from the stroke's width.
 
-        Raises EngineError: bad_input.
+        Raises UserFacingError with the code bad_input.
         """
         from ..correct.refine import refine_label
 
         known = [label["value"] for label in self.package.labels]
-        try:
-            if value not in known:
-                raise ValueError(f"The model '{self.package.name}' has no label {value!r}; it has {known}.")
-            probability = None if probabilities is None else of_class(probabilities, value, self.classes)
-            box, refined = refine_label(
-                labels.T,
-                image.array.transpose(0, 3, 2, 1),
-                value,
-                turned(add),
-                turned(remove),
-                image.spacing[::-1],
-                turned(probability),
-                radius_mm,
-            )
-        except ValueError as error:
-            raise EngineError("bad_input", str(error)) from error
+        if value not in known:
+            raise EngineError("bad_input", f"The model '{self.package.name}' has no label {value!r}; it has {known}.")
+        probability = None if probabilities is None else of_class(probabilities, value, self.classes)
+        box, refined = refine_label(
+            labels.T,
+            image.array.transpose(0, 3, 2, 1),
+            value,
+            turned(add),
+            turned(remove),
+            image.spacing[::-1],
+            turned(probability),
+            radius_mm,
+        )
         result = labels.copy()
         result.T[slices(box)] = refined
         return result
@@ -213,17 +208,14 @@ class _Run:
 
     def segment(self, image: Image, roi) -> Segmentation:
         began = time.perf_counter()
-        try:
-            self.progress("Preparing", 0.0, None)
-            self._check_options()
-            image = usable_image(image)
-            whole_shape, box = image.shape, check_box(roi, image.shape)
-            check_dimension([high - low for low, high in box], self.segmenter.package)
-            image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
-            self._check_memory(image)
-            result = self._segment_with_less_and_less(image)
-        except ImageError as error:
-            raise EngineError("bad_input", error.args[0], error.remedy) from error
+        self.progress("Preparing", 0.0, None)
+        self._check_options()
+        image = usable_image(image)
+        whole_shape, box = image.shape, check_box(roi, image.shape)
+        check_dimension([high - low for low, high in box], self.segmenter.package)
+        image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
+        self._check_memory(image)
+        result = self._segment_with_less_and_less(image)
         result.labels = on_whole_grid(result.labels, whole_shape, box)
         result.box = box
         if result.reach is not None:
@@ -408,9 +400,9 @@ def turned(array: np.ndarray | None) -> np.ndarray | None:
 
 
 def of_class(probabilities: np.ndarray, value: int, classes: int) -> np.ndarray:
-    """The probability (I, J, K) of one label among those of all classes; ValueError where they are not the model's."""
+    """The probability (I, J, K) of one label among those of all classes; ImageError where they are not the model's."""
     if probabilities.ndim != 4 or len(probabilities) != classes:
-        raise ValueError(f"The probabilities {probabilities.shape} are not those of the model's {classes} classes.")
+        raise ImageError(f"The probabilities {probabilities.shape} are not those of the model's {classes} classes.")
     return probabilities[value]
 
 

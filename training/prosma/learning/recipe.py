@@ -8,8 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from ...errors import UserFacingError
 
-class RecipeError(ValueError):
+
+class RecipeError(UserFacingError):
     """A recipe that cannot be followed; the message says which entry and why."""
 
 
@@ -99,7 +101,7 @@ class Recipe:
         """Read a recipe file. Raises RecipeError with the file's name."""
         try:
             return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError, RecipeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, yaml.YAMLError, RecipeError, KeyError, TypeError) as error:
             raise RecipeError(f"The recipe '{path}' cannot be used: {error}") from error
 
     def check(self) -> None:

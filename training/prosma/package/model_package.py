@@ -17,6 +17,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import UserFacingError
 from ..files import user_folder
 
 SCHEMA = 1
@@ -50,8 +51,11 @@ INTENSITY_RULES = {
 }
 
 
-class PackageError(ValueError):
-    """A package that cannot be used. The message tells a person what is wrong and what to do."""
+class PackageError(UserFacingError):
+    """A package that cannot be used."""
+
+    code = "bad_model"
+    remedy = "Choose another model or install this one again."
 
 
 @dataclass(frozen=True)
@@ -361,7 +365,7 @@ def find_packages(folders: list[Path]) -> list[ModelPackage | BrokenPackage]:
                 continue
             try:
                 packages.append(ModelPackage.open(folder))
-            except (PackageError, OSError) as error:
+            except Exception as error:
                 packages.append(BrokenPackage(folder, str(error)))
     return packages
 

@@ -17,7 +17,7 @@ def load_network(package: ModelPackage) -> ProSMAUNet:
         network = ProSMAUNet(**package.model["network"])
         weights = {name: tensor.float() for name, tensor in load_file(package.weights_path).items()}
         network.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise PackageError(
             f"The weights of model '{package.id}' do not fit its network ({reason}). "

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
+from ...errors import UserFacingError
 from ...files import write_json
 from ...image.geometry import Image
 from ...inference.segmenter import Segmenter
@@ -31,7 +32,7 @@ METRICS = ("dice", "iou")
 CLEAN = "clean"
 
 
-class ComparisonError(ValueError):
+class ComparisonError(UserFacingError):
     """A comparison that cannot go on; the message says what to do."""
 
 

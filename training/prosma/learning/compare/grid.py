@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from ...errors import UserFacingError
 from ...network.unet import ProSMAUNet
 from ..recipe import Recipe, RecipeError
 from .degrading import KINDS
@@ -18,7 +19,7 @@ SKIP_ENTRIES = ("skip", "gate", "dilations", "channel_gate", "field_grid", "thre
 SECTIONS = ("model", "network", "augmentation", "fitting")
 
 
-class GridError(ValueError):
+class GridError(UserFacingError):
     """A comparison that cannot be run; the message names the entry."""
 
 
@@ -47,7 +48,7 @@ class Grid:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             return cls.from_dict(content, path.parent)
-        except (OSError, yaml.YAMLError, GridError, RecipeError) as error:
+        except (OSError, ValueError, yaml.YAMLError, GridError, RecipeError) as error:
             raise GridError(f"The comparison '{path}' cannot be run: {error}") from error
 
     @classmethod

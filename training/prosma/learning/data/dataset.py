@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import UserFacingError
 from ...image.geometry import Image
 from ...image.reading import PHOTOGRAPHS, read_image, read_labels
 
@@ -20,7 +21,7 @@ IGNORED = 255  # in labels of this package: nobody knows what is there, so it te
 MOST_LABELS = 254
 
 
-class DatasetError(ValueError):
+class DatasetError(UserFacingError):
     """A data folder that cannot be used; the message names the file and the fault."""
 
 
@@ -255,11 +256,11 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
     """The image and its label map (I, J, K) as the files have them. Raises DatasetError if they do not fit together."""
     try:
         image = read_image(case.images)
-    except (ValueError, OSError, RuntimeError) as error:
+    except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
     try:
         labels = read_labels(case.labels).array[0]
-    except (ValueError, OSError, RuntimeError) as error:
+    except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the labels '{case.labels}' cannot be read. {error}") from error
     if labels.shape != image.shape:
         raise DatasetError(

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import Cancelled
+from ...errors import Cancelled, UserFacingError
 from ...fast.allocator import keep_freed_memory
 from ...package.model_package import ModelPackage, find_packages, model_folders, write_package
 from ...package.weights import load_network
@@ -38,7 +38,7 @@ from .progress import Progress
 BATCH_SIZES = {2: 4, 3: 1}  # by dimension; few cases have no use for large batches, but minutes count
 
 
-class FineTuningError(ValueError):
+class FineTuningError(UserFacingError):
     """Fine-tuning that cannot start; the message says why and what to do."""
 
 

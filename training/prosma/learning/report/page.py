@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...errors import UserFacingError
 from ...files import write_text
 from ...package.model_package import BrokenPackage, ModelPackage, find_packages
 from .tables import comparison_text, percent, table, with_interval
@@ -14,7 +15,7 @@ from .tables import comparison_text, percent, table, with_interval
 FINDINGS = "findings.md"
 
 
-class PageError(ValueError):
+class PageError(UserFacingError):
     """A folder of results that no page can be made from."""
 
 
