@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from ...errors import UserFacingError
+from ..errors import UserFacingError
 
 
 class RecipeError(UserFacingError):
