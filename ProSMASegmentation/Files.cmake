@@ -138,12 +138,24 @@ set(ENGINE_PYTHON_SCRIPTS
   benchmarking/machine.py
   benchmarking/process.py
   benchmarking/report.py
+  benchmarking/rounds.py
   benchmarking/subjects.py
   cli/__init__.py
   cli/__main__.py
   cli/app.py
   cli/benchmark.py
-  cli/training.py
+  cli/common.py
+  cli/compare.py
+  cli/completion.py
+  cli/evaluate.py
+  cli/exit_codes.py
+  cli/export.py
+  cli/finetune.py
+  cli/models.py
+  cli/plan.py
+  cli/results.py
+  cli/segment.py
+  cli/train.py
   correct/__init__.py
   correct/refine.py
   correct/refine_weights.py

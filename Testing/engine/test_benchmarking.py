@@ -8,9 +8,9 @@ import torch
 from prosma.benchmarking.forward import measure_forward
 from prosma.benchmarking.process import measure
 from prosma.benchmarking.report import markdown
+from prosma.benchmarking.rounds import median_row, ratios
 from prosma.benchmarking.subjects import body_volume
 from prosma.cli import main
-from prosma.cli.benchmark import median_row, ratios
 
 SMALL = {
     "subject": "prosma",

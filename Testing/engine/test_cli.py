@@ -303,16 +303,6 @@ def test_a_model_is_found_by_its_id(tmp_path, monkeypatch, scan):
     assert run("segment", scan, "-m", "mine", "-o", tmp_path / "out.nrrd") == 0
 
 
-def test_the_front_of_the_command_line_imports_nothing_heavy(tmp_path):
-    code = (
-        "import sys; from prosma.cli import main; main(['models'])\n"
-        "print([m for m in ('torch', 'SimpleITK', 'monai', 'lightning', 'scipy', 'rich') if m in sys.modules])"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "training"), "PROSMA_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip().endswith("[]")
-
-
 # --- written files --------------------------------------------------------------------------------------------------
 
 

@@ -64,18 +64,23 @@ def cuda_problem(index: int = 0) -> str:
     return ""
 
 
+def parse_device(wanted: str) -> tuple[str, int]:
+    """`auto`, `cpu` or `cuda`, and the number of the card; EngineError `no_device` for names that mean nothing."""
+    name, _, number = wanted.partition(":")
+    if name not in ("auto", "cpu", "cuda") or (number and not (name == "cuda" and number.isdigit())):
+        raise EngineError("no_device", f"There is no device '{wanted}'.", "Choose auto, cpu or cuda.")
+    return name, int(number or 0)
+
+
 def choose_device(wanted: str = "auto") -> tuple[str, list[str]]:
     """The device to use ("cpu", "cuda:0", ...) and notices about it.
 
     `auto` and `cuda` take a CUDA card only if a kernel really runs on it, else the CPU. EngineError `no_device` for
     names that mean nothing here.
     """
-    name, _, number = wanted.partition(":")
-    if name not in ("auto", "cpu", "cuda") or (number and not (name == "cuda" and number.isdigit())):
-        raise EngineError("no_device", f"There is no device '{wanted}'.", "Choose auto, cpu or cuda.")
+    name, index = parse_device(wanted)
     if name == "cpu":
         return "cpu", []
-    index = int(number or 0)
     reason = cuda_problem(index)
     if not reason:
         return f"cuda:{index}", []

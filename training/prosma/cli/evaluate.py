@@ -1,0 +1,69 @@
+"""`prosma evaluate`: a model measured on labelled images."""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import (
+    FOLD_HELP,
+    MODEL_HELP,
+    SEVERAL_HELP,
+    add_command,
+    add_device,
+    check_data,
+    insist_on_device,
+    print_case,
+)
+
+
+def add_parser(commands) -> None:
+    examples = ["prosma evaluate hippocampus-mr --data DATA --split test -o results.json --csv results.csv"]
+    evaluate = add_command(commands, "evaluate", run, "measure a model on a labelled folder", examples)
+    evaluate.add_argument("model", help=MODEL_HELP)
+    evaluate.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
+    evaluate.add_argument("--split", default="test", help="train, val, test or all")
+    evaluate.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
+    add_device(evaluate)
+    evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice, in mm")
+    evaluate.add_argument(
+        "-o", "--output", "--json", dest="json", metavar="FILE", help="write the full report here (JSON)"
+    )
+    evaluate.add_argument("--csv", metavar="FILE", help="write a row for each case and label here")
+    evaluate.add_argument("--sheet", metavar="FILE", help="draw the best, median and worst case here (PNG)")
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..package.model_package import resolve
+
+    package = resolve(options.model)
+    check_data(options.data, options.fold)
+    insist_on_device(options.device)
+    from ..files import write_json
+    from ..learning.judge.evaluation import describe, evaluate, write_csv
+
+    report = evaluate(
+        package,
+        options.data,
+        options.split,
+        fold=options.fold,
+        device=options.device,
+        nsd_tolerance=options.nsd_mm,
+        progress=print_case,
+    )
+    print(describe(report))
+    if options.json:
+        write_json(options.json, report)
+    if options.csv:
+        write_csv(options.csv, report)
+    if options.sheet:
+        draw_sheet(package, options, report)
+    return 0
+
+
+def draw_sheet(package, options: argparse.Namespace, report: dict) -> None:
+    from ..inference.segmenter import Segmenter
+    from ..learning.data.dataset import LabelledFolder
+    from ..learning.report.sheet import write_sheet
+
+    segmenter = Segmenter(package, options.device)
+    write_sheet(options.sheet, segmenter, LabelledFolder.open(options.data, options.fold), report)

@@ -1,0 +1,20 @@
+"""The exit codes of the command `prosma`, of all its commands; this is the one place that lists them."""
+
+DONE = 0
+FAILED = 1
+MISUSED = 2
+SOME_FAILED = 3
+STOPPED = 130
+
+MEANINGS = {
+    DONE: "all done",
+    FAILED: "nothing done: one sentence on stderr says why and what to do",
+    MISUSED: "the command line itself is wrong",
+    SOME_FAILED: "some cases failed, which are listed; the rest is done",
+    STOPPED: "stopped by Ctrl+C",
+}
+
+
+def as_text() -> str:
+    """A line for each code, for `prosma --help`."""
+    return "exit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in MEANINGS.items())

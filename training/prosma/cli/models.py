@@ -1,0 +1,45 @@
+"""`prosma models`: the models that are there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..package.model_package import BrokenPackage, find_packages, model_folders
+from .common import add_command, complain
+
+
+def add_parser(commands) -> None:
+    parser = add_command(
+        commands, "models", run, "list the models that are there", ["prosma models", "prosma models --json"]
+    )
+    parser.add_argument("--json", action="store_true", help="print everything about them as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    found = find_packages(model_folders())
+    broken = [package for package in found if isinstance(package, BrokenPackage)]
+    packages = [package for package in found if not isinstance(package, BrokenPackage)]
+    if options.json:
+        report = {
+            "models": [{**package.model, "folder": str(package.folder)} for package in packages],
+            "broken": [{"folder": str(package.folder), "reason": package.reason} for package in broken],
+        }
+        print(json.dumps(report, indent=1))
+        return 0
+    for package in packages:
+        print_package(package)
+    if not packages:
+        print("There is no model yet. Give `prosma segment` the path of a package.")
+    for package in broken:
+        complain(f"{package.folder} cannot be used: {package.reason}")
+    return 0
+
+
+def print_package(package) -> None:
+    print(f"{package.id}  {package.version}  {package.dimension}D {package.model['modality']}: {package.name}")
+    print(f"    segments {', '.join(label['name'] for label in package.labels)}")
+    print(f"    input    {', '.join(channel['name'] for channel in package.channels)}")
+    if accuracy := package.model.get("results", {}).get("dice", {}).get("mean"):
+        print(f"    accuracy Dice {accuracy:.3f} on its test data")
+    print(f"    licence  {package.model['training']['licence']}")
