@@ -8,10 +8,11 @@ import vtk
 
 from . import ctk
 from .ctk import declare
+from .editor_views import ViewsAndKeys
 from .effects import qSlicerSegmentEditorEffectFactory
+from .masking import MaskingSection, named
 from .pythonqt import QtCore, QtGui, QtWidgets
 from .qmrml import (
-    _alive,
     observe,
     qMRMLNodeComboBox,
     qMRMLSegmentationShow3DButton,
@@ -22,99 +23,10 @@ from .uiloader import customWidget
 
 Signal, Qt = QtCore.Signal, QtCore.Qt
 NULL_EFFECT = "NULL"
-INTERACTIONS = (
-    *("LeftButtonPressEvent", "LeftButtonReleaseEvent", "LeftButtonDoubleClickEvent"),
-    *("RightButtonPressEvent", "RightButtonReleaseEvent", "MiddleButtonPressEvent", "MiddleButtonReleaseEvent"),
-    *("MouseMoveEvent", "MouseWheelForwardEvent", "MouseWheelBackwardEvent", "MouseWheelLeftEvent"),
-    *("MouseWheelRightEvent", "KeyPressEvent", "KeyReleaseEvent", "EnterEvent", "LeaveEvent"),
-)
-
-
-def _named(widget, name):
-    widget.objectName = name
-    return widget
-
-
-class _MaskingSection(QtWidgets.QGroupBox):
-    """Where editing is allowed and what it overwrites; shows and changes a vtkMRMLSegmentEditorNode."""
-
-    def __init__(self):
-        super().__init__("Masking")
-        self._node, self._filling = None, False
-        self._mode = _named(QtWidgets.QComboBox(), "MaskModeComboBox")
-        self._intensity = _named(QtWidgets.QCheckBox("Editable intensity range"), "SourceVolumeIntensityMaskCheckBox")
-        self._low, self._high = QtWidgets.QDoubleSpinBox(), QtWidgets.QDoubleSpinBox()
-        self._overwrite = _named(QtWidgets.QComboBox(), "OverwriteModeComboBox")
-        layout = QtWidgets.QFormLayout(self)
-        layout.addRow("Editable area:", self._mode)
-        layout.addRow(self._intensity)
-        range_ = QtWidgets.QHBoxLayout()
-        for box in (self._low, self._high):
-            box.setRange(-1e9, 1e9)
-            box.valueChanged.connect(self._rangeChanged)
-            range_.addWidget(box)
-        layout.addRow(range_)
-        layout.addRow("Modify other segments:", self._overwrite)
-        for text, mode in (("Overwrite all", "AllSegments"), ("Overwrite visible", "VisibleSegments")):
-            self._overwrite.addItem(text, getattr(slicer.vtkMRMLSegmentEditorNode, f"Overwrite{mode}"))
-        self._overwrite.addItem("Allow overlap", slicer.vtkMRMLSegmentEditorNode.OverwriteNone)
-        self._mode.currentIndexChanged.connect(self._modeChanged)
-        self._intensity.toggled.connect(self._intensityToggled)
-        self._overwrite.currentIndexChanged.connect(self._overwriteChanged)
-
-    def show(self, node):
-        """Shows a node's choices."""
-        self._node, self._filling = node, True
-        self._mode.clear()
-        names = ("Everywhere", "InsideAllSegments", "InsideVisibleSegments", "OutsideAllSegments")
-        for name in (*names, "OutsideVisibleSegments"):
-            self._mode.addItem(name, getattr(slicer.vtkMRMLSegmentationNode, f"EditAllowed{name}"))
-        segmentation = node.GetSegmentationNode().GetSegmentation() if node.GetSegmentationNode() else None
-        for segmentID in segmentation.GetSegmentIDs() if segmentation else ():
-            self._mode.addItem(f"Inside {segmentation.GetSegment(segmentID).GetName()}", segmentID)
-        single = node.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment
-        chosen = self._mode.findData(node.GetMaskSegmentID() if single else node.GetMaskMode())
-        self._mode.setCurrentIndex(max(chosen, 0))
-        self._intensity.setChecked(node.GetSourceVolumeIntensityMask())
-        for box, value in zip((self._low, self._high), node.GetSourceVolumeIntensityMaskRange(), strict=True):
-            box.setValue(value)
-            box.setVisible(node.GetSourceVolumeIntensityMask())
-        self._overwrite.setCurrentIndex(self._overwrite.findData(node.GetOverwriteMode()))
-        self._filling = False
-        if single and chosen < 0:  # the segment was deleted
-            node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
-
-    def _modeChanged(self, index):
-        if self._filling:
-            return
-        data = self._mode.itemData(index)
-        if isinstance(data, str):
-            self._node.SetMaskSegmentID(data)
-            data = slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment
-        self._node.SetMaskMode(data)
-
-    def _intensityToggled(self, checked):
-        if self._filling:
-            return
-        low, high = self._node.GetSourceVolumeIntensityMaskRange()
-        volume = self._node.GetSourceVolumeNode()
-        if checked and low == high and volume and volume.GetImageData():
-            low, high = volume.GetImageData().GetScalarRange()
-            quarter = 0.25 * (high - low)
-            self._node.SetSourceVolumeIntensityMaskRange(low + quarter, high - quarter)
-        self._node.SetSourceVolumeIntensityMask(checked)
-
-    def _rangeChanged(self, _value):
-        if not self._filling:
-            self._node.SetSourceVolumeIntensityMaskRange(self._low.value, self._high.value)
-
-    def _overwriteChanged(self, index):
-        if not self._filling:
-            self._node.SetOverwriteMode(self._overwrite.itemData(index))
 
 
 @customWidget
-class qMRMLSegmentEditorWidget(qMRMLWidget):
+class qMRMLSegmentEditorWidget(ViewsAndKeys, qMRMLWidget):
     """The Segment Editor. Its state is in a vtkMRMLSegmentEditorNode, which several editors may share."""
 
     segmentationNodeChanged = Signal(object)
@@ -165,30 +77,30 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     # ---- parts
 
     def _makeParts(self):
-        self._segmentationBox = _named(qMRMLNodeComboBox(), "SegmentationNodeComboBox")
+        self._segmentationBox = named(qMRMLNodeComboBox(), "SegmentationNodeComboBox")
         self._segmentationBox.nodeTypes = ["vtkMRMLSegmentationNode"]
-        self._volumeBox = _named(qMRMLNodeComboBox(), "SourceVolumeNodeComboBox")
+        self._volumeBox = named(qMRMLNodeComboBox(), "SourceVolumeNodeComboBox")
         self._volumeBox.nodeTypes = ["vtkMRMLScalarVolumeNode"]
         self._volumeBox.noneEnabled, self._volumeBox.addEnabled = True, False
-        self._add = _named(QtWidgets.QPushButton("Add"), "AddSegmentButton")
-        self._remove = _named(QtWidgets.QPushButton("Remove"), "RemoveSegmentButton")
-        self._show3D = _named(qMRMLSegmentationShow3DButton(), "Show3DButton")
-        self._table = _named(qMRMLSegmentsTableView(), "SegmentsTableView")
+        self._add = named(QtWidgets.QPushButton("Add"), "AddSegmentButton")
+        self._remove = named(QtWidgets.QPushButton("Remove"), "RemoveSegmentButton")
+        self._show3D = named(qMRMLSegmentationShow3DButton(), "Show3DButton")
+        self._table = named(qMRMLSegmentsTableView(), "SegmentsTableView")
         self._table.setMaximumHeight(110)
-        self._effectButtons = _named(QtWidgets.QFrame(), "EffectsGroupBox")
+        self._effectButtons = named(QtWidgets.QFrame(), "EffectsGroupBox")
         QtWidgets.QGridLayout(self._effectButtons)
-        self._undo = _named(QtWidgets.QToolButton(), "UndoButton")
-        self._redo = _named(QtWidgets.QToolButton(), "RedoButton")
+        self._undo = named(QtWidgets.QToolButton(), "UndoButton")
+        self._redo = named(QtWidgets.QToolButton(), "RedoButton")
         self._undo.text, self._redo.text = "Undo", "Redo"
-        self._options = _named(QtWidgets.QGroupBox(), "OptionsGroupBox")
-        self._help = _named(QtWidgets.QLabel(), "EffectHelpBrowser")
+        self._options = named(QtWidgets.QGroupBox(), "OptionsGroupBox")
+        self._help = named(QtWidgets.QLabel(), "EffectHelpBrowser")
         self._help.setWordWrap(True)
-        self._optionFrames = _named(QtWidgets.QFrame(), "EffectsOptionsFrame")
+        self._optionFrames = named(QtWidgets.QFrame(), "EffectsOptionsFrame")
         QtWidgets.QVBoxLayout(self._optionFrames).setContentsMargins(0, 0, 0, 0)
         options = QtWidgets.QVBoxLayout(self._options)
         options.addWidget(self._help)
         options.addWidget(self._optionFrames)
-        self._masking = _named(_MaskingSection(), "MaskingGroupBox")
+        self._masking = named(MaskingSection(), "MaskingGroupBox")
         buttons, history = QtWidgets.QWidget(), QtWidgets.QWidget()
         ctk.inRow(buttons, self._add, self._remove, self._show3D)
         ctk.inRow(history, self._undo, self._redo)
@@ -452,7 +364,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self.updateWidgetFromMRML()
 
     def _addButton(self, name, text, icon):
-        button = _named(QtWidgets.QToolButton(), name)
+        button = named(QtWidgets.QToolButton(), name)
         button.text, button.icon, button.checkable = text, icon, True
         button.setToolButtonStyle(Qt.ToolButtonTextBesideIcon)
         button.setSizePolicy(QtWidgets.QSizePolicy.Minimum, QtWidgets.QSizePolicy.Preferred)
@@ -544,80 +456,6 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def _updateUndoButtons(self):
         self._undo.setEnabled(not self.readOnly and self._logic.CanUndo())
         self._redo.setEnabled(not self.readOnly and self._logic.CanRedo())
-
-    # ---- views and keys
-
-    def setupViewObservations(self):
-        self.removeViewObservations()
-        layout = slicer.app.layoutManager()
-        widgets = [layout.sliceWidget(name) for name in layout.sliceViewNames()]
-        widgets += [layout.threeDWidget(index) for index in range(layout.threeDViewCount)]
-        for widget in widgets:
-            node = (
-                widget.mrmlSliceNode() if widget in widgets[: len(layout.sliceViewNames())] else widget.mrmlViewNode()
-            )
-            if self._logic.IsSegmentationDisplayableInView(node):
-                for name in INTERACTIONS:
-                    self._observeView(widget.interactor(), getattr(vtk.vtkCommand, name), widget)
-                self._observeView(node, vtk.vtkCommand.ModifiedEvent, widget)
-
-    def _observeView(self, subject, event, viewWidget):
-        tag = None
-
-        def call(caller, _name):
-            if not _alive(self) or self._scene.IsClosing() or self._node is None or self._activeEffect is None:
-                return
-            if not caller.IsA("vtkRenderWindowInteractor"):
-                self._activeEffect.processViewNodeEvents(caller, event, viewWidget)
-            elif self._activeEffect.processInteractionEvents(caller, event, viewWidget):
-                command = caller.GetCommand(tag)
-                command.SetAbortFlag(1)
-
-        tag = subject.AddObserver(event, call, 1.0)
-        self._viewTags.append((subject, tag))
-
-    def removeViewObservations(self):
-        for subject, tag in self._viewTags:
-            subject.RemoveObserver(tag)
-        self._viewTags = []
-
-    def viewsObserved(self):
-        """For tests: whether the views' events come here."""
-        return bool(self._viewTags)
-
-    def installKeyboardShortcuts(self, parent=None):
-        self.uninstallKeyboardShortcuts()
-        parent = parent or slicer.util.mainWindow()
-        for number in range(1, 11):
-            self._addShortcut(str(number % 10), parent, lambda number=number: self._toggleEffect(number))
-        self._addShortcut("Escape", parent, lambda: self.setActiveEffect(None))
-        self._addShortcut("Space", parent, lambda: self.setActiveEffect(self._lastEffect))
-        self._addShortcut("Z", parent, self.undo)
-        self._addShortcut("Y", parent, self.redo)
-        self._addShortcut("Q", parent, lambda: self._selectBeside(-1))
-        self._addShortcut("W", parent, lambda: self._selectBeside(1))
-
-    def _addShortcut(self, key, parent, function):
-        shortcut = QtGui.QShortcut(QtGui.QKeySequence(key), parent)
-        shortcut.connect("activated()", function)
-        self._shortcuts.append(shortcut)
-
-    def uninstallKeyboardShortcuts(self):
-        for shortcut in self._shortcuts:
-            if _alive(shortcut):
-                shortcut.delete()
-        self._shortcuts = []
-
-    def keyboardShortcuts(self):
-        """For tests: the installed keys, as texts."""
-        return tuple(shortcut.key.toString() for shortcut in self._shortcuts)
-
-    def _toggleEffect(self, number):
-        effect = (*self._shownEffects(), *(None,) * number)[number - 1]
-        self.setActiveEffect(None if effect is self._activeEffect else effect)
-
-    def _selectBeside(self, offset):
-        self._logic.SelectSegmentAtOffset(offset, True)
 
 
 def install():

@@ -2,121 +2,28 @@
 
 import os
 import signal
-import sys
-from pathlib import Path
 
 import numpy as np
-import pytest
 import scenes
-from test_responsiveness import Pulse
+from batches import (
+    FOLDER,
+    SECONDS,
+    SEQUENCE,
+    a_sequence,
+    add_files,
+    add_volumes,
+    browse,
+    files,
+    fingerprints,
+    nodes,
+    run,
+    small,
+    start,
+    states,
+)
 
 import headless_slicer
 from headless_slicer import click, processEvents
-
-VOLUMES, SEQUENCE, FOLDER = range(3)
-NODES, FILES = range(2)
-SECONDS = 300  # on a machine that is busy with other things
-
-
-@pytest.fixture
-def batch(panel, monkeypatch):
-    """The panel's section Batch, opened, with the model ``coarse`` chosen. ``asked`` lists the engine's segmentations."""
-    scenes.choose(panel, "coarse")
-    if panel.ui.batchCollapsibleButton.collapsed:
-        click(panel.ui.batchCollapsibleButton)
-    section, engine = panel.batch, panel.logic.engine
-    section.asked = []
-    request = engine.request
-
-    def listening(message, onEvent):
-        if message["do"] == "segment":
-            section.asked.append(message.get("output") or "scene")
-        return request(message, onEvent)
-
-    monkeypatch.setattr(engine, "request", listening)
-    yield section
-    if section.isActive:
-        section.queue.cancel()
-
-
-def start(panel, source=VOLUMES, results=None, images=None):
-    """Choose and click Start batch, as a person does. Returns the queue."""
-    ui = panel.ui
-    ui.batchSourceComboBox.setCurrentIndex(source)
-    if images is not None:
-        ui.batchImagesPath.currentPath = str(images)
-    if source != FOLDER:
-        ui.batchOutputComboBox.setCurrentIndex(NODES if results is None else FILES)
-    if results is not None:
-        assert ui.batchResultsPath.isVisible()
-        ui.batchResultsPath.currentPath = str(results)
-    click(ui.batchButton)
-    return panel.batch.queue
-
-
-def run(panel, *arguments, **options):
-    """The same, and wait for the end."""
-    queue = start(panel, *arguments, **options)
-    processEvents(until=lambda: not queue.isActive, timeout=SECONDS)
-    processEvents()
-    return queue
-
-
-def states(queue):
-    return [item.state for item in queue.items]
-
-
-def small(seed=0, size=12):
-    return scenes.texture((size, size, size), seed=seed)
-
-
-def add_volumes(number, broken=()):
-    """Small volumes; those in ``broken`` hold one value throughout."""
-    return [
-        scenes.add_volume(np.full((12, 12, 12), 7, "int16") if n in broken else small(n), name=f"scan {n}")
-        for n in range(number)
-    ]
-
-
-def add_files(folder, number, broken=()):
-    """Small volumes as files; those in ``broken`` are cut off."""
-    import slicer
-
-    folder.mkdir()
-    for n in range(number):
-        path = folder / f"case{n:02d}.nrrd"
-        node = scenes.add_volume(small(n), name=path.stem)
-        slicer.util.saveNode(node, str(path))
-        slicer.mrmlScene.RemoveNode(node)
-        if n in broken:
-            path.write_bytes(path.read_bytes()[:200])
-    return folder
-
-
-def nodes():
-    """Each segmentation of the scene, with the times of the last change of its voxels."""
-    import slicer
-
-    found = {}
-    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
-        for segment in map(node.GetSegmentation().GetSegment, scenes.segment_ids(node)):
-            image = segment.GetRepresentation("Binary labelmap")
-            found[node.GetName(), segment.GetName()] = image.GetMTime()
-    return found
-
-
-def fingerprints(node):
-    """The fingerprints that the segments were written with, in the order of their labels."""
-    segments = scenes.segment_ids(node)
-    return [
-        scenes.tag(node, segment, "ProSMA.fingerprint")
-        for segment in sorted(segments, key=lambda each: scenes.tag(node, each, "ProSMA.label"))
-    ]
-
-
-def files(folder):
-    """Each result in a folder, with the time of its last change."""
-    return {file.name: file.stat().st_mtime_ns for file in Path(folder).glob("*.seg.nrrd")}
 
 
 def test_all_loaded_volumes_are_done_but_the_broken_one_which_is_named(panel, batch):
@@ -267,33 +174,6 @@ def test_a_folder_of_images_with_the_engine_killed_amid(panel, batch, tmp_path):
     assert files(out) == written
 
 
-def a_sequence(frames=3):
-    """A sequence of volumes in a browser, without other volumes in the scene."""
-    import slicer
-
-    node = scenes.add_volume(small(), name="frame")
-    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "heart")
-    sequence.SetIndexName("time")
-    sequence.SetIndexUnit("s")
-    for number in range(frames):
-        slicer.util.updateVolumeFromArray(node, small(number))
-        sequence.SetDataNodeAtValue(node, f"{number / 2}")
-    slicer.mrmlScene.RemoveNode(node)
-    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
-    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
-    browse(browser, 0)
-    return sequence, browser
-
-
-def browse(browser, number):
-    """Move the browser to a frame, as its slider does."""
-    import slicer
-
-    browser.SetSelectedItemNumber(number)
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    processEvents()
-
-
 def test_the_frames_of_a_sequence_become_a_sequence_of_segmentations(panel, batch):
     import slicer
 
@@ -406,49 +286,6 @@ def test_faults_of_the_choices_are_said_and_start_nothing(panel, batch, tmp_path
     assert ui.batchButton.text == "Start batch"
 
 
-@pytest.mark.parametrize("to_files", [False, True])
-def test_mirrored_results_are_others_than_unmirrored_ones(panel, batch, tmp_path, to_files):
-    import slicer
-
-    results = tmp_path if to_files else None
-    (volume,) = add_volumes(1)
-    scenes.choose(panel, "flips")
-    assert states(run(panel, results=results)) == ["finished"]
-    click(panel.ui.mirrorCheckBox)
-    queue = run(panel, results=results)
-    assert states(queue) == ["finished"]
-    assert states(run(panel, results=results)) == ["there already"]
-    assert len(batch.asked) == 2
-    (item,) = queue.items
-    node = slicer.util.loadSegmentation(str(item.output)) if to_files else item.segmentationNode
-    found = scenes.label_map(node, volume)
-    expected, other = (
-        scenes.label_map(panel.logic.segment(volume, model="flips", mirror=mirror), volume) for mirror in (True, False)
-    )
-    assert np.array_equal(found, expected)
-    assert not np.array_equal(found, other)
-    click(panel.ui.mirrorCheckBox)
-    assert states(run(panel, results=results)) == ["finished"]
-
-
-def test_frames_and_a_folder_of_images_are_mirrored_too(panel, batch, tmp_path):
-    sequence, _browser = a_sequence(1)
-    images, out = add_files(tmp_path / "images", 1), tmp_path / "out"
-    sources = (sequence, None), (images, out)
-    for mirror in (False, True):
-        for source, folder in sources:
-            queues = [panel.logic.batch(source, "flips", folder, mirror=mirror) for _ in range(2)]
-            assert [states(queue) for queue in queues] == [["finished"], ["there already"]]
-
-
-@pytest.mark.parametrize("to_files", [False, True])
-def test_what_a_model_that_cannot_mirror_made_is_there_already(panel, tmp_path, to_files):
-    add_volumes(1)
-    folder = tmp_path if to_files else None
-    queues = [panel.logic.batch(model="tiny", outputFolder=folder, mirror=True) for _ in range(2)]
-    assert [states(queue) for queue in queues] == [["finished"], ["there already"]]
-
-
 def test_volumes_named_as_channels_are_one_case(panel):
     for number in (1, 0):
         scenes.add_volume(small(number), name=f"patient_000{number}")
@@ -456,81 +293,3 @@ def test_volumes_named_as_channels_are_one_case(panel):
     queue = panel.logic.batch(model="two")
     assert [(item.name, item.state) for item in queue.items] == [("patient", "finished"), ("alone", "failed")]
     assert "2 channels" in str(queue.failures[0].error)
-
-
-# ---- long ones
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("source", [VOLUMES, FOLDER])
-def test_twenty_with_two_broken_ones_and_a_killed_engine(panel, batch, tmp_path, source):
-    out = tmp_path / "out"
-    if source == VOLUMES:
-        add_volumes(20, broken=[4, 15])
-        choices = {"source": VOLUMES}
-    else:
-        choices = {"source": FOLDER, "images": add_files(tmp_path / "images", 20, broken=[4, 15]), "results": out}
-    results = nodes if source == VOLUMES else lambda: files(out)
-    queue = start(panel, **choices)
-    processEvents(until=lambda: queue.items and queue.items[8].state == "running", timeout=SECONDS)
-    processEvents(until=lambda: len(batch.asked) >= 8, timeout=SECONDS)
-    os.kill(panel.logic.engine.processId, signal.SIGKILL)
-    processEvents(until=lambda: not queue.isActive, timeout=SECONDS)
-    assert states(queue).count("finished") == 18
-    named = [line.partition(":")[0] for line in panel.ui.batchReport.plainText.splitlines()]
-    assert named == (["scan 4", "scan 15"] if source == VOLUMES else ["case04", "case15"])
-
-    finished = results()
-    if source == FOLDER:
-        (out / "case07.seg.nrrd").unlink()
-        finished.pop("case07.seg.nrrd")
-        missing = 1
-    else:
-        missing = 0
-    batch.asked.clear()
-    again = run(panel, **choices)
-    assert states(again).count("there already") == 18 - missing
-    assert states(again).count("finished") == missing
-    assert len(again.failures) == 2
-    after = results()
-    assert {key: after[key] for key in finished} == finished, "nothing is computed again"
-    if source == VOLUMES:
-        assert not batch.asked
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="SIGKILL")
-def test_a_batch_of_a_killed_slicer_goes_on_in_the_next(panel, batch, models, tmp_path):
-    import subprocess
-
-    images, out = add_files(tmp_path / "images", 6), tmp_path / "out"
-    host = Path(__file__).parent / "batch_host.py"
-    environment = {**os.environ, "PROSMA_HOME": str(models.home), "PYTHONPATH": str(host.parents[1])}
-    command = [sys.executable, str(host), str(images), str(out)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
-        for line in other.stdout:
-            if line.startswith("done 2"):
-                break
-        other.kill()
-    before = files(out)
-    assert 2 <= len(before) < 6
-    queue = run(panel, FOLDER, results=out, images=images)
-    assert states(queue).count("there already") == len(before)
-    assert states(queue).count("finished") == 6 - len(before)
-    after = files(out)
-    assert {name: after[name] for name in before} == before
-    assert sorted(file.name for file in out.iterdir()) == [*sorted(after), "prosma-results.jsonl"]
-
-
-@pytest.mark.slow
-def test_slicer_stays_usable_during_a_batch(panel, batch, tmp_path):
-    volumes = [scenes.add_volume(scenes.texture((96, 192, 192), seed=seed), name=f"scan {seed}") for seed in range(2)]
-    for results in (None, tmp_path / "out", tmp_path / "out"):
-        pulse = Pulse(panel)
-        queue = run(panel, results=results)
-        processEvents(until=lambda pulse=pulse: len(pulse.waits) > 10)  # what is there already is found in no time
-        pulse.stop()
-        print(results, "longest work", max(pulse.work)[0], "longest wait", max(pulse.waits)[0])
-        assert len(queue.failures) == 0
-        assert len(queue.items) == len(volumes)
-        pulse.check()
