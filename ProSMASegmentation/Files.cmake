@@ -207,6 +207,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/fit/__init__.py
   learning/fit/finetuning.py
   learning/fit/fitting.py
+  learning/fit/loss.py
   learning/fit/norm.py
   learning/fit/planning.py
   learning/fit/progress.py

@@ -13,7 +13,8 @@ from prosma.image.reading import read_image, read_labels
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import IGNORED, DatasetError, LabelledFolder, read_case
 from prosma.learning.data.patches import Patches, cached, training_transforms
-from prosma.learning.fit.fitting import DeepSupervisionLoss, label_dice
+from prosma.learning.fit.fitting import label_dice
+from prosma.learning.fit.loss import DeepSupervisionLoss
 from prosma.learning.fit.planning import plan_folder
 from prosma.learning.judge.evaluation import evaluate
 from tiny_model import make_tiny_package

@@ -24,13 +24,13 @@ from prosma.cli import main
 from prosma.learning.data.dataset import DatasetError, LabelledFolder
 from prosma.learning.data.patches import ChannelDropout, Patches, PatchNumbers, Shading, cached, training_transforms
 from prosma.learning.fit.fitting import (
-    DeepSupervisionLoss,
     SegmentationTask,
     WholeCheckpoints,
     rate_factor,
     shrunk,
     train,
 )
+from prosma.learning.fit.loss import DeepSupervisionLoss
 from prosma.learning.judge.evaluation import bootstrap_interval, overlap_metrics
 from prosma.learning.recipe import Recipe, RecipeError
 from prosma.package.model_package import ModelPackage

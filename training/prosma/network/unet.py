@@ -7,6 +7,7 @@ transposed convolutions up), so that networks that differ in ``skip`` differ in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,32 +128,31 @@ class ProSMAUNet(nn.Module):
             self.upsamplings.append(TRANSPOSED[spatial_dims](coarse, fine, stride, stride))
             self.decoder.append(ConvolutionBlock(spatial_dims, 2 * fine, fine, kernels[stage], (1,) * spatial_dims))
         self.head = CONVOLUTION[spatial_dims](features[0], out_channels, 1)
-        self.auxiliary_heads = nn.ModuleList(
-            CONVOLUTION[spatial_dims](features[stage], out_channels, 1) for stage in reversed(range(1, stages - 1))
-        )
-        if not deep_supervision:
-            self.auxiliary_heads = nn.ModuleList()
+        heads = [CONVOLUTION[spatial_dims](features[n], out_channels, 1) for n in reversed(range(1, stages - 1))]
+        self.auxiliary_heads = nn.ModuleList(heads if deep_supervision else [])
         self.coarse_gating = skip == "prosma" and field_grid == "decoder"
         # Last, so that after one torch.manual_seed networks with different skips start from the same other weights.
+        gate_arguments = {
+            "gate": gate,
+            "dilations": dilations,
+            "channel_gate": channel_gate,
+            "field_grid": field_grid,
+            "threshold_init": threshold_init,
+            "gain_init": gain_init,
+        }
         for stage in reversed(range(stages - 1)):
-            fine, coarse = features[stage], features[stage + 1]
-            if skip == "prosma":
-                self.gates.append(
-                    ProximalSkipGate(
-                        spatial_dims,
-                        fine,
-                        coarse if field_grid == "decoder" else fine,
-                        dilations=dilations,
-                        kernel_size=kernels[stage],
-                        gate=gate,
-                        channel_gate=channel_gate,
-                        field_grid=field_grid,
-                        threshold_init=threshold_init,
-                        gain_init=gain_init,
-                    )
-                )
-            elif skip == "attention":
-                self.gates.append(AttentionSkip(spatial_dims, fine, fine))
+            if skip != "plain":
+                self.gates.append(self._make_gate(features, stage, kernels[stage], skip, gate_arguments))
+
+    def _make_gate(
+        self, features: Sequence[int], stage: int, kernel: tuple[int, ...], skip: str, arguments: dict[str, Any]
+    ) -> nn.Module:
+        """The gate of the skip from the encoder's `stage`."""
+        fine, coarse = features[stage], features[stage + 1]
+        if skip == "attention":
+            return AttentionSkip(self.spatial_dims, fine, fine)
+        gating = coarse if self.coarse_gating else fine
+        return ProximalSkipGate(self.spatial_dims, fine, gating, kernel_size=kernel, **arguments)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """(B, in_channels, S) -> logits (B, out_channels, S).

@@ -17,8 +17,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from monai.data import DataLoader as MonaiDataLoader
 from monai.inferers import sliding_window_inference
-from monai.losses import DiceLoss
-from monai.networks.utils import one_hot
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -31,55 +29,11 @@ from ..data.dataset import IGNORED, LabelledFolder
 from ..data.patches import cached, training_loader
 from ..data.pictures import side_by_side
 from ..recipe import Recipe
+from .loss import DeepSupervisionLoss, nearest
 from .norm import use_fast_norm
 
 SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
-
-
-class DiceCrossEntropy(nn.Module):
-    """Dice of the labels + cross entropy, each the mean over patches, without voxels that are IGNORED.
-
-    The mean over patches makes a batch on one device the same as its parts on several. Dice of an empty patch with P
-    voxels marked is ``smooth`` / (P + ``smooth``): with a tiny one it is 0 whatever P is, and teaches nothing.
-    """
-
-    def __init__(self, smooth: float = 1e-5) -> None:
-        super().__init__()
-        self.dice = DiceLoss(include_background=False, smooth_nr=smooth, smooth_dr=smooth)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Logits (B, classes, S), labels (B, 1, S) of whole numbers."""
-        known = labels != IGNORED
-        truth = one_hot(labels.where(known, 0), logits.shape[1], dtype=torch.float32)
-        dice = self.dice(logits.float().softmax(1) * known, truth * known)
-        errors = nn.functional.cross_entropy(logits, labels[:, 0], ignore_index=IGNORED, reduction="none")
-        return dice + (errors.flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)).mean()
-
-
-class DeepSupervisionLoss(nn.Module):
-    """Dice + cross entropy at each resolution, weighted 1, 1/2, 1/4, ... and normalised to sum 1."""
-
-    def __init__(self, smooth: float = 1e-5) -> None:
-        super().__init__()
-        self.loss = DiceCrossEntropy(smooth)
-
-    def forward(self, outputs: Tensor | list[Tensor], labels: Tensor) -> Tensor:
-        """Logits (B, classes, S), or a list of them from fine to coarse; labels (B, 1, S) of whole numbers."""
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        weights = [0.5**level for level in range(len(outputs))]
-        total = sum(
-            weight * self.loss(logits, nearest(labels, logits.shape[2:]))
-            for weight, logits in zip(weights, outputs, strict=True)
-        )
-        return total / sum(weights)
-
-
-def nearest(labels: Tensor, shape: torch.Size) -> Tensor:
-    """Labels (B, 1, S) at another resolution."""
-    if labels.shape[2:] == shape:
-        return labels
-    return nn.functional.interpolate(labels.float(), size=shape, mode="nearest-exact").long()
 
 
 def shrunk(images: Tensor, labels: Tensor, scale: float, divisor: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -287,27 +241,9 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.fitting.seed, verbose=False)
     task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
-    trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        precision=precision(recipe.fitting.precision, accelerator),
-        max_epochs=recipe.fitting.epochs,
-        gradient_clip_val=recipe.fitting.gradient_clip,
-        check_val_every_n_epoch=recipe.fitting.validate_every,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        deterministic=deterministic,
-        default_root_dir=run,
-        plugins=[WholeCheckpoints()],
-        logger=TensorBoardLogger(run, name="", version="tensorboard"),
-        callbacks=[
-            ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
-            Records(run / "history.json", {"train": len(training_cases), "val": len(validation_cases)}),
-            TQDMProgressBar(refresh_rate=10),
-        ],
+    counts = {"train": len(training_cases), "val": len(validation_cases)}
+    trainer = make_trainer(
+        recipe, run, counts, accelerator, devices=devices, num_nodes=nodes, deterministic=deterministic
     )
     if trainer.is_global_zero:
         write_json(run / "recipe.json", recipe.to_dict())
@@ -319,6 +255,30 @@ def train(
         loader.sampler.set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
     trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=False)
     return last
+
+
+def make_trainer(recipe: Recipe, run: Path, counts: dict[str, int], accelerator: str, **hardware) -> pl.Trainer:
+    """Lightning's trainer with what a recipe asks for, that records into the folder ``run``."""
+    return pl.Trainer(
+        accelerator=accelerator,
+        precision=precision(recipe.fitting.precision, accelerator),
+        max_epochs=recipe.fitting.epochs,
+        gradient_clip_val=recipe.fitting.gradient_clip,
+        check_val_every_n_epoch=recipe.fitting.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=run,
+        plugins=[WholeCheckpoints()],
+        logger=TensorBoardLogger(run, name="", version="tensorboard"),
+        callbacks=[
+            ModelCheckpoint(run, "last", every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False),
+            Records(run / "history.json", counts),
+            TQDMProgressBar(refresh_rate=10),
+        ],
+        **hardware,
+    )
 
 
 def precision(setting: str, accelerator: str = "auto") -> str:
