@@ -169,6 +169,7 @@ set(ENGINE_PYTHON_SCRIPTS
   fast/allocator.py
   fast/autotune.py
   fast/blocks.py
+  fast/fallback.py
   fast/gates.py
   fast/network.py
   fast/norm.py

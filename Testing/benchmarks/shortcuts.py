@@ -31,7 +31,7 @@ def mean_dice(labels: np.ndarray, reference: np.ndarray, values: list[int]) -> f
 
 def plain(segmenter: Segmenter) -> Segmenter:
     """The same with its network as it was trained, in float32."""
-    segmenter.network = segmenter.network.undone()
+    segmenter.network = segmenter.network.plain
     return segmenter
 
 

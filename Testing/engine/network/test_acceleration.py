@@ -1,7 +1,6 @@
 """The fast network computes what the plain one computes, with little work (training/prosma/fast/network.py)."""
 
 import copy
-import json
 import weakref
 from unittest import mock
 
@@ -14,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prosma.fast import autotune, blocks, gates, norm
 from prosma.fast import network as fast_network
+from prosma.fast.fallback import note_fallback
 from prosma.fast.network import FastNetwork, accelerate
 from prosma.fast.onednn import channels_last
 from prosma.fast.stencils import Stencil
@@ -46,7 +46,7 @@ def trained(network):
 def networks(dims=3, classes=3, features=(8, 16, 16), **arguments):
     torch.manual_seed(0)
     plain = trained(ProSMAUNet(dims, 1, classes, features, **arguments))
-    fast = accelerate(copy.deepcopy(plain), precision="float32")
+    fast = accelerate(plain, precision="float32")
     return plain, fast
 
 
@@ -79,7 +79,7 @@ def test_every_variant_gives_the_same_up_to_rounding(case, few):
     arguments, shape, batch = case
     torch.manual_seed(0)
     plain = trained(ProSMAUNet(**arguments))
-    fast = accelerate(copy.deepcopy(plain), precision="float32")
+    fast = accelerate(plain, precision="float32")
     assert isinstance(fast, FastNetwork)
     x = torch.randn(batch, arguments["in_channels"], *shape)
     with torch.inference_mode(), mock.patch.object(blocks, "FEW", few):
@@ -194,16 +194,63 @@ def test_gradients_float64_and_a_pytorch_without_onednn_take_the_plain_way():
         assert fast.float()(x).dtype == torch.float32
 
 
-def test_other_networks_stay_as_they_are():
+@pytest.fixture
+def reasons(caplog):
+    """Says what was logged about fast ways since it was asked last; nothing has been logged before."""
+    note_fallback.cache_clear()
+    caplog.set_level("INFO", logger="prosma.fast")
+
+    def since() -> list[str]:
+        found = [record.getMessage() for record in caplog.records]
+        caplog.clear()
+        return found
+
+    return since
+
+
+def test_the_network_given_stays_as_it_is():
+    torch.manual_seed(0)
+    network = trained(ProSMAUNet(3, 1, 3, (8, 16, 16))).train()
+    modules = [type(module) for module in network.modules()]
+    before = {name: (value.clone(), value.stride(), value.data_ptr()) for name, value in network.state_dict().items()}
+    fast = accelerate(network, precision="half")
+    fast(torch.randn(1, 1, 16, 16, 16)).sum().backward()
+    assert [type(module) for module in network.modules()] == modules
+    assert all(module.training for module in network.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name][0])
+        assert (value.stride(), value.data_ptr()) == before[name][1:]
+    assert not any(module is other for module in network.modules() for other in fast.modules())
+
+
+def test_weights_with_their_channels_last_are_shared():
+    network = ProSMAUNet(3, 2, 3, (8, 16, 16)).to(memory_format=torch.channels_last_3d)
+    own = {value.data_ptr() for value in network.parameters()}
+    assert {value.data_ptr() for value in accelerate(network).parameters()} == own
+
+
+def test_other_networks_are_copied_and_the_log_says_why(reasons):
     reflecting = networks()[0]
     reflecting.encoder[0][0].padding_mode = "reflect"
-    for network in (reflecting, nn.Conv2d(1, 1, 3)):
-        assert accelerate(network) is network
+    reasons()
+    for network, image, reason in (
+        (reflecting, torch.randn(1, 1, 8, 8, 8), "does not pad with zeros"),
+        (nn.Conv2d(1, 1, 3), torch.randn(1, 1, 8, 8), "not for a Conv2d"),
+    ):
+        result = accelerate(network)
+        assert type(result) is type(network) and result is not network
+        assert torch.equal(result(image), network(image))
+        (line,) = reasons()
+        assert reason in line
+        accelerate(network)
+        assert not reasons()
 
 
-def test_an_operator_that_fails_or_gives_a_wrong_answer_is_not_used(monkeypatch):
+def test_an_operator_that_fails_or_gives_a_wrong_answer_is_not_used(monkeypatch, reasons):
     plain, _ = networks()
     x = torch.randn(1, 1, 8, 8, 8)
+    reasons()
 
     def missing(*_arguments, **_options):
         raise NotImplementedError("no such operator")
@@ -211,12 +258,39 @@ def test_an_operator_that_fails_or_gives_a_wrong_answer_is_not_used(monkeypatch)
     def wrong(total, *_arguments, **_options):
         return total
 
-    for broken in (missing, wrong):
+    for broken, reason in ((missing, "no such operator"), (wrong, "was off by")):
         monkeypatch.setattr(blocks, "convolve_onto", broken)
-        undone = accelerate(copy.deepcopy(plain))
-        assert type(undone) is ProSMAUNet
+        result = accelerate(plain)
+        assert type(result) is ProSMAUNet
+        (line,) = reasons()
+        assert reason in line and "several times as long" in line
         with torch.inference_mode():
-            assert torch.allclose(undone(x), plain(x), atol=1e-5)
+            assert torch.allclose(result(x), plain(x), atol=1e-5)
+
+
+def test_the_log_says_once_why_an_image_has_no_fast_way(reasons):
+    _, fast = networks()
+    x = torch.randn(1, 1, 8, 8, 8)
+    reasons()
+    with torch.inference_mode():
+        fast(x)
+        assert not reasons()
+    fast(x), fast(x)
+    (line,) = reasons()
+    assert "gradients are wanted" in line
+    with torch.inference_mode(), torch.backends.mkldnn.flags(enabled=False):
+        fast(x), fast(x)
+    (line,) = reasons()
+    assert "oneDNN is switched off" in line
+
+
+def test_the_log_says_why_half_precision_is_not_used(monkeypatch, reasons):
+    monkeypatch.setattr(fast_network, "computes_in_half", lambda _device: False)
+    assert accelerate(networks()[0]).half_on == ""
+    assert any("does not compute in half precision" in line for line in reasons())
+    monkeypatch.setattr(fast_network, "computes_in_half", lambda _device: True)
+    assert accelerate(networks()[0]).half_on == ""
+    assert any("too small" in line for line in reasons())
 
 
 @pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bfloat16 here")
@@ -332,49 +406,6 @@ def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, s
         fast(torch.randn(1, 1, 16, 16, 16))
     keep.remove()
     assert alive[-steps - 1 :] == [True] + [False] * steps
-
-
-@pytest.fixture
-def counted(monkeypatch):
-    """Three ways that say when they run, with nothing remembered yet; the second takes the least time by far."""
-    calls = []
-    monkeypatch.setattr(autotune, "_known", {})
-    cost = {"first": 300_000, "second": 1000, "third": 200_000}
-    return calls, {
-        name: lambda name=name, cost=cost: (calls.append(name), sum(range(cost))) for name, cost in cost.items()
-    }
-
-
-def test_the_fastest_way_is_measured_once_and_remembered(counted, tmp_path, monkeypatch):
-    calls, ways = counted
-    monkeypatch.setenv("PROSMA_HOME", str(tmp_path / "home"))
-    assert autotune.fastest("a sum", ways) == "second"
-    assert set(calls) == set(ways)
-    calls.clear()
-    assert autotune.fastest("a sum", ways) == "second"
-    monkeypatch.setattr(autotune, "_known", {})  # as in the next process
-    assert autotune.fastest("a sum", ways) == "second"
-    assert not calls
-    (question,) = json.loads((tmp_path / "home" / autotune.FILE_NAME).read_text())
-    assert "a sum" in question and torch.__version__ in question
-    assert autotune.fastest("another sum", ways) == "second"
-    assert calls
-
-
-def test_a_way_that_is_hardly_faster_is_not_taken():
-    assert autotune.best_of({"first": 1.0, "second": 0.95}) == "first"
-    assert autotune.best_of({"first": 1.0, "second": 0.85}) == "second"
-
-
-@pytest.mark.parametrize("content", ["not JSON", "[]", '{"a sum": 7}'])
-def test_a_damaged_or_unwritable_file_does_no_harm(content, counted, tmp_path, monkeypatch):
-    _, ways = counted
-    monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
-    (tmp_path / autotune.FILE_NAME).write_text(content)
-    assert autotune.fastest("a sum", ways) == "second"
-    monkeypatch.setattr(autotune, "_known", {})
-    monkeypatch.setenv("PROSMA_HOME", str(tmp_path / autotune.FILE_NAME / "below a file"))
-    assert autotune.fastest("a sum", ways) == "second"
 
 
 @pytest.mark.slow

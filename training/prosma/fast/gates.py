@@ -67,10 +67,8 @@ class FastField(FastModule):
     def derive(self, dtype: torch.dtype):
         return convolution_weights(self.plain.project_skip.weight, dtype), Stencil(self.plain.scales, dtype)
 
-    def forward(self, x: Tensor, g: Tensor) -> Tensor:
-        return self.plain(x, g)
-
-    def unnormalised(self, x: Tensor, coarse: Tensor) -> Tensor:
+    def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
+        """Before its norm; only for tensors with a fast way."""
         skip, stencil = self.derived(x.dtype)
         q = self.project_decoder(coarse)
         convolve_onto(q, x, skip)
@@ -98,8 +96,7 @@ class FastGate(FastModule):
     def __init__(self, plain: ProximalSkipGate, upsampling: FastUpsampling) -> None:
         super().__init__(plain)
         self.upsampling = upsampling if plain.field_grid == "skip" else None
-        if plain.spatial is not None:
-            plain.spatial.field = FastField(plain.spatial.field, self.upsampling)
+        self.field = None if plain.spatial is None else FastField(plain.spatial.field, self.upsampling)
 
     def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
         """Skip (B, C, S), decoder feature before its upsampling -> gated skip (B, C, S)."""
@@ -110,7 +107,7 @@ class FastGate(FastModule):
         if gate.spatial is None:
             return x if factor is None else multiply_channels_(x, factor)
         evidence = (x if on_skip else pooled(x, coarse.shape[2:]), coarse)
-        field, watched = gate.spatial.field.unnormalised(*evidence), gate.spatial._forward_hooks
+        field, watched = self.field(*evidence), gate.spatial._forward_hooks
         if on_skip and not watched and not in_one_pass(x):
             return open_(field, gate.spatial, factor, x)
         a = opened_in_half(field, gate.spatial) if in_one_pass(field) else open_(field, gate.spatial)
@@ -156,7 +153,7 @@ def open_(field: Tensor, gate: SpatialGate, factor: Tensor | None = None, x: Ten
     weight, bias, scale = gate_parameters(gate)
     factor = scale if factor is None else factor if scale is None else factor * scale
     factor = None if factor is None else row_of(factor.expand(len(field), -1), field)
-    for a, samples, planes in normalise_(field, weight, bias, gate.field.plain.norm.eps):
+    for a, samples, planes in normalise_(field, weight, bias, gate.field.norm.eps):
         activate_(a, gate.kind)
         if factor is not None:
             a.mul_(factor[samples])
@@ -169,7 +166,7 @@ def opened_in_half(field: Tensor, gate: SpatialGate) -> Tensor:
     """The gate a of an unnormalised field in bfloat16."""
     weight, bias, scale = gate_parameters(gate)
     known = {"box": ("hardtanh", [0.0, 1.0]), "sigmoid": ("sigmoid", [])}
-    a = normalised_in_half(field, weight, bias, gate.field.plain.norm.eps, *known.get(gate.kind, ("none", [])))
+    a = normalised_in_half(field, weight, bias, gate.field.norm.eps, *known.get(gate.kind, ("none", [])))
     if gate.kind not in known:
         activate_(rows(a), gate.kind)
     return a if scale is None else multiply_channels_(a, scale.expand(len(a), -1))

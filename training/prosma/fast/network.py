@@ -1,79 +1,91 @@
-"""A ProSMA-UNet made fast for inference: the same mathematics, arranged for the processor.
-
-On a CPU, with oneDNN, in 2D and 3D (`blocks`, `gates`):
-
-- The channels lie last in memory throughout, and every convolution calls oneDNN. (PyTorch itself takes unfolded patches
-  and a matrix product for small volumes.) A single channel becomes three: each voxel with its neighbours along one axis.
-- The skip and the decoder feature are never concatenated: the second convolution adds to the result of the first. The
-  decoder feature's upsampling and convolution are one transposed convolution, of fewer multiplications.
-- Norm, activation and gate work in place, a piece in the cache at a time (`norm`). A convolution before a norm needs
-  no bias. The box gate clip(1 + gamma z - lambda, 0, 1) is one scale and shift of the unnormalised field, and a clamp; the
-  signed and the shrinking gate are divided by their thresholds, which leaves one threshold 1 for all channels.
-- The dilated depthwise convolutions never run dilated in 3D (`stencils`); which way is fastest is measured (`autotune`).
-- The channel gate needs the mean of the upsampled decoder feature. It is linear in the mean before the upsampling.
-- Where the processor computes in bfloat16 (AVX-512 BF16, AMX), that is used if the labels on a test image stay the same.
-
-On CUDA the plain network runs with its channels last and in half precision, with the same test. Whatever has no fast way
-(gradients wanted, float64, another device, a PyTorch without oneDNN) takes the plain one.
-"""
+"""`accelerate`: a ProSMA-UNet that computes the same, faster; the package's docstring maps the room."""
 
 from __future__ import annotations
 
+import copy
+import logging
 import zlib
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..network.gate import ProximalSkipGate, SpatialGate
+from ..network.gate import ProximalSkipGate
 from ..network.unet import AttentionSkip, ProSMAUNet, pad_to_multiple
 from . import autotune
 from .blocks import FastBlock, FastDecoderBlock, FastModule
+from .fallback import note_fallback
 from .gates import FastAttention, FastGate
-from .onednn import convolution_weights, convolve, has_bfloat16, has_fast_way
+from .onednn import convolution_weights, convolve, has_bfloat16, has_fast_way, why_no_fast_way
 
 CHECK_SIZES = {2: 64, 3: 32}  # voxels along each axis of the image on which the fast ways are checked: all of them
 TRIAL_SIZES = {2: 192, 3: 48}  # voxels along each axis of the image on which precisions are compared: about a tile
 FEW_WEIGHTS = 100_000  # of a network that takes milliseconds: measuring such times is tossing a coin
 AGREEMENT = 1e-3  # largest difference between fast and plain in float32, as a share of the largest logit
 CHANGED_LABELS = 1e-3  # share of a test image's labels that half precision may change
+PLAIN = "The network runs in PyTorch's own way, which takes several times as long"
+FLOAT32 = "The network computes in float32"
 
 
 def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto") -> nn.Module:
-    """A network that computes what ``network`` does, faster, without gradients; ``network`` itself where there is none.
+    """A network that computes what ``network`` does, faster, without gradients; a plain copy where there is no fast way.
 
     Args:
-        network: a `ProSMAUNet` with its final weights, in evaluation mode. Its weights are shared, and the fields of its
-            gates are replaced; use it no more. It is moved to ``device``.
+        network: a `ProSMAUNet` with its final weights. It stays as it is.
         device: "cpu", "cuda:0", ... The result can be moved to another one later.
         precision: "float32", "half" (bfloat16 on a CPU, float16 on CUDA) or "auto": half where the processor computes in
             it, it is faster and a test image keeps its labels.
 
-    The result has ``encoder``, ``decoder`` and ``gates`` like the network, and `gate.GateMonitor` works on it. It is tried
-    on a small image first, and given back only if the answer is right.
+    The result has ``encoder``, ``decoder`` and ``gates`` like the network, and `GateMonitor` works on it. It is tried on a
+    small image first, and given back only if the answer is right. It shares the weights' memory with ``network`` where these
+    lie on ``device`` with their channels last; otherwise it holds a second copy for as long as ``network`` is kept.
+
+    >>> from prosma.network.unet import ProSMAUNet
+    >>> plain = ProSMAUNet(spatial_dims=2, in_channels=1, out_channels=3, features=[4, 8]).eval()
+    >>> fast = accelerate(plain, precision="float32")
+    >>> image = torch.zeros(1, 1, 20, 30)
+    >>> with torch.inference_mode():
+    ...     torch.allclose(fast(image), plain(image), atol=1e-4)
+    True
     """
-    layout = {2: torch.channels_last, 3: torch.channels_last_3d}.get(getattr(network, "spatial_dims", None))
-    if type(network) is not ProSMAUNet or not all(map(is_usual, network.modules())):
-        return network.to(device)
-    network = network.to(device, memory_format=layout).eval()
-    image = trial_image(network, CHECK_SIZES[network.spatial_dims]).to(device)
+    if reason := why_unusual(network):
+        note_fallback(PLAIN, reason)
+        return sharing_copy(network).to(device).eval()
+    layout = torch.channels_last_3d if network.spatial_dims == 3 else torch.channels_last
+    plain = sharing_copy(network).to(device, memory_format=layout).eval()
+    image = trial_image(plain, CHECK_SIZES[plain.spatial_dims]).to(device)
     with torch.inference_mode():
-        expected = network(image)
-        fast = FastNetwork(network)
-        if not agrees(fast, image, expected):
-            return fast.undone()
+        fast = FastNetwork(plain)
+        if reason := why_wrong(fast, image, expected=plain(image)):
+            note_fallback(PLAIN, reason)
+            return plain
         in_half = half_pays(fast, image.device) if precision == "auto" else precision == "half"
         fast.half_on = image.device.type if in_half else ""
     return fast
 
 
-def agrees(fast: FastNetwork, image: Tensor, expected: Tensor) -> bool:
-    """Whether the fast ways are there, in this build of PyTorch for this processor, and right."""
+def sharing_copy(network: nn.Module) -> nn.Module:
+    """A copy of the modules whose parameters and buffers are other objects in the same memory."""
+    tensors = {id(p): nn.Parameter(p.detach(), p.requires_grad) for p in network.parameters()}
+    return copy.deepcopy(network, tensors | {id(b): b.detach() for b in network.buffers()})
+
+
+def why_wrong(fast: FastNetwork, image: Tensor, expected: Tensor) -> str:
+    """The reason not to trust the fast ways, in this build of PyTorch for this processor; empty where they are right."""
     try:
-        difference = (fast(image) - expected).abs().max()
-    except (RuntimeError, AttributeError):  # the latter where PyTorch does not know the operator at all
-        return False
-    return bool(difference <= AGREEMENT * expected.abs().max())
+        difference = (fast(image) - expected).abs().max() / expected.abs().max()
+    except (RuntimeError, AttributeError) as error:  # the latter where PyTorch does not know the operator at all
+        return f"an operator of this PyTorch failed ({str(error).strip().splitlines()[0]})"
+    if difference <= AGREEMENT:
+        return ""
+    return f"its answer on a test image was off by {difference:.1e} of the largest value"
+
+
+def why_unusual(network: nn.Module) -> str:
+    """The reason for a network to have no fast way, whatever the computer; empty where it may have one."""
+    if type(network) is not ProSMAUNet:
+        return f"there is a fast way for a ProSMAUNet, not for a {type(network).__name__}"
+    return "" if all(map(is_usual, network.modules())) else "a convolution does not pad with zeros by numbers"
 
 
 def is_usual(module: nn.Module) -> bool:
@@ -100,29 +112,42 @@ def computes_in_half(device: torch.device) -> bool:
 
 def half_pays(fast: FastNetwork, device: torch.device) -> bool:
     """Whether half precision is there, keeps the labels of a trial image and is faster; small networks do without."""
-    if not computes_in_half(device) or sum(weight.numel() for weight in fast.plain.parameters()) < FEW_WEIGHTS:
-        return False
+    reason = why_not_half(fast, device)
+    if reason:
+        note_fallback(FLOAT32, reason, logging.INFO)
+    return not reason
 
-    def run(half: bool) -> Tensor:
-        fast.half_on = device.type if half else ""
-        return fast(image)
 
-    def better() -> str:
-        found, expected = run(True), run(False)
-        changed = (found.argmax(1) != expected.argmax(1)).float().mean()
-        if not torch.isfinite(found).all() or changed > CHANGED_LABELS:
-            return "float32"
-        ways = {"float32": lambda: run(False), "half": lambda: run(True)}
-        return "half" if device.type == "cuda" else autotune.measure(ways)
-
+def why_not_half(fast: FastNetwork, device: torch.device) -> str:
+    """The reason against half precision, as a clause; empty where it pays."""
+    if not computes_in_half(device):
+        return "the processor does not compute in half precision"
+    if sum(weight.numel() for weight in fast.plain.parameters()) < FEW_WEIGHTS:
+        return "the network is too small for half precision to pay"
     image = trial_image(fast.plain, TRIAL_SIZES[fast.plain.spatial_dims]).to(device)
     weights = zlib.crc32(b"".join(p.detach().cpu().numpy().tobytes() for p in fast.plain.parameters()))
     place = torch.cuda.get_device_name(device) if device.type == "cuda" else "the processor"
     question = f"precision of network {weights:08x} on {place}, images from {max(image.shape)}"
     try:
-        return autotune.answered(question, better) == "half"
-    except RuntimeError:
-        return False  # no such operation, or too little memory for the trial: nothing is known, and nothing remembered
+        answer = autotune.answered(question, lambda: better_precision(fast, image))
+    except RuntimeError as error:  # no such operation, or too little memory: nothing is known, and nothing remembered
+        return f"the trial of half precision failed ({str(error).strip().splitlines()[0]})"
+    return "" if answer == "half" else "half precision changed a test image's labels or was not clearly faster"
+
+
+def better_precision(fast: FastNetwork, image: Tensor) -> str:
+    """ "half" where that keeps the labels of ``image`` and is faster, else "float32"."""
+
+    def run(half: bool) -> Tensor:
+        fast.half_on = image.device.type if half else ""
+        return fast(image)
+
+    found, expected = run(True), run(False)
+    changed = (found.argmax(1) != expected.argmax(1)).float().mean()
+    if not torch.isfinite(found).all() or changed > CHANGED_LABELS:
+        return "float32"
+    ways = {"float32": lambda: run(False), "half": lambda: run(True)}
+    return "half" if image.device.type == "cuda" else autotune.measure(ways)
 
 
 class FastHead(FastModule):
@@ -156,6 +181,8 @@ class FastNetwork(nn.Module):
         plain = self.plain
         if x.ndim != plain.spatial_dims + 2 or x.shape[1] != plain.in_channels:
             return plain(x)
+        if x.device.type == "cpu" and (reason := why_no_fast_way(x)):
+            note_fallback(PLAIN, reason)
         if x.device.type != self.half_on or x.dtype != torch.float32:
             return self.logits(x)
         if x.device.type == "cuda":
@@ -187,10 +214,3 @@ class FastNetwork(nn.Module):
     def can_halve_on_cpu(self) -> bool:
         """Whether the CPU could compute in bfloat16, quickly or not, and does not."""
         return self.half_on != "cpu" and has_bfloat16()
-
-    def undone(self) -> ProSMAUNet:
-        """The plain network as it was; this one is of no use afterwards."""
-        for gate in self.plain.gates:
-            if isinstance(getattr(gate, "spatial", None), SpatialGate):
-                gate.spatial.field = gate.spatial.field.plain
-        return self.plain

@@ -18,14 +18,29 @@ def channels_last(x: Tensor) -> Tensor:
 
 def has_fast_way(x: Tensor) -> bool:
     """Whether a tensor goes through oneDNN: CPU, float32 or bfloat16, no gradients."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and not torch.is_grad_enabled()
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
-    )
+    return not why_no_fast_way(x)
+
+
+def why_no_fast_way(x: Tensor) -> str:
+    """The reason for a tensor not to go through oneDNN, as a clause; empty where it does."""
+    if x.device.type != "cpu":
+        return f"the image lies on {x.device.type}"
+    if x.dtype not in (torch.float32, torch.bfloat16):
+        return f"the image is of type {x.dtype}"
+    if torch.is_grad_enabled():
+        return "gradients are wanted"
+    return why_no_onednn()
+
+
+def why_no_onednn() -> str:
+    """The reason for oneDNN not to be of use in this process, as a clause; empty where it is."""
+    if not torch.backends.mkldnn.is_available():
+        return "this PyTorch was built without oneDNN"
+    if not torch.backends.mkldnn.enabled:
+        return "oneDNN is switched off (torch.backends.mkldnn.enabled)"
+    if not hasattr(torch.ops.mkldnn, "_convolution_pointwise_"):
+        return f"PyTorch {torch.__version__} has no fused convolutions"
+    return ""
 
 
 def has_bfloat16() -> bool:

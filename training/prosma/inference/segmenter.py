@@ -76,7 +76,9 @@ class Segmenter:
             from ..fast.network import accelerate
             from ..package.weights import load_network
 
+            self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
             network = load_network(self.package)
+            network.to(memory_format=self._layout)  # so that the fast one shares its weights
             self.multiple = network.divisor
             self.network = accelerate(network, self.device)
         except (MemoryError, RuntimeError) as error:
@@ -88,7 +90,6 @@ class Segmenter:
             ) from error
         self.classes = len(self.package.labels) + 1
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
-        self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
         self._move_to(self.device)
 
     def _move_to(self, device: str) -> None:
