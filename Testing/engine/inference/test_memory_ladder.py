@@ -18,7 +18,7 @@ from prosma.inference.segmenter import Segmenter
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
-ENGINE = Path(__file__).resolve().parents[2] / "training"
+ENGINE = Path(__file__).resolve().parents[3] / "training"
 EVERYTHING = ("probabilities", "uncertainty", "gate_map")
 
 
