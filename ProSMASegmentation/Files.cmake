@@ -184,9 +184,14 @@ set(ENGINE_PYTHON_SCRIPTS
   image/header_faults.py
   image/intensity.py
   image/labels.py
+  image/mgh.py
+  image/nifti.py
+  image/nifti_header.py
+  image/nifti_writing.py
   image/reading.py
   image/resampling.py
   image/tags.py
+  image/unpacking.py
   image/writing.py
   inference/__init__.py
   inference/back_to_image.py

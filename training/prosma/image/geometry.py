@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,11 @@ from .box import slices, start_of
 from .constants import MM3_PER_ML
 from .resampling import AxisWeights, label_type, resample, resample_nearest, winners
 
+if TYPE_CHECKING:
+    from .nifti_header import NiftiGeometry
+
 ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+FUNCTIONAL_REMEDY = "Choose one time point or one volume of it and save that as a 3D volume."
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes above which a grid counts as sheared (0.06 degrees)
 
 
@@ -29,11 +34,17 @@ class ImageError(UserFacingError):
 
 @dataclass(frozen=True)
 class Image:
-    """A volume: `array` (C, I, J, K), `ijk_to_ras` 4 x 4 float64 in mm, `notices` about what was changed on reading."""
+    """A volume: `array` (C, I, J, K), `ijk_to_ras` 4 x 4 float64 in mm, `notices` about what was changed on reading.
+
+    `spacing_known` is false for pictures, which have pixels and no size in mm. `nifti` is what the header of a NIfTI file
+    says about its place, for results that are to lie on it in every program.
+    """
 
     array: np.ndarray
     ijk_to_ras: np.ndarray
     notices: tuple[str, ...] = ()
+    spacing_known: bool = True
+    nifti: NiftiGeometry | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -55,7 +66,7 @@ class Image:
         box = [(int(low), int(high)) for low, high in box]
         matrix = self.ijk_to_ras.copy()
         matrix[:3, 3] = (self.ijk_to_ras @ [*start_of(box), 1.0])[:3]
-        return replace(self, array=self.array[(slice(None), *slices(box))], ijk_to_ras=matrix)
+        return replace(self, array=self.array[(slice(None), *slices(box))], ijk_to_ras=matrix, nifti=None)
 
 
 def check_matrix(matrix) -> np.ndarray:
@@ -285,4 +296,4 @@ def stack_channels(images: list[Image]) -> Image:
             arrays.append(resample_to_grid(image, first))
             notices.append(f"Volume {number} lies on another grid and was resampled to the grid of the first.")
     array = first.array if len(arrays) == 1 else np.concatenate(arrays)
-    return Image(array, first.ijk_to_ras, tuple(notices))
+    return replace(first, array=array, notices=tuple(notices))

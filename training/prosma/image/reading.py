@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
-from .geometry import Image, ImageError, checked_image, stack_channels
+from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
 from .header_faults import refuse_what_itk_overlooks
+from .mgh import is_mgh, read_mgh
+from .nifti import is_nifti, read_nifti
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-IMAGE_SUFFIXES = (".nrrd", ".nhdr", ".nii.gz", ".nii", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm", *PHOTOGRAPHS)
-FUNCTIONAL_REMEDY = "Choose one time point or one volume of it and save that as a 3D volume."
+IMAGE_SUFFIXES = (
+    *(".nrrd", ".nhdr", ".nii.gz", ".nii", ".hdr", ".mgz", ".mgh", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm"),
+    *PHOTOGRAPHS,
+)
 
 
 def read_image(paths: str | PathLike | Sequence[str | PathLike]) -> Image:
@@ -45,7 +50,7 @@ def read_labels(path: str | PathLike) -> Image:
             raise ImageError(
                 f"{Path(path).name} holds fractions; a label map holds whole numbers.", "Choose another file."
             )
-        image = Image(whole.astype(np.int32), image.ijk_to_ras, image.notices)
+        image = replace(image, array=whole.astype(np.int32))
     return image
 
 
@@ -58,6 +63,10 @@ def _read_one(path: Path) -> Image:
         return read_dicom_folder(path)
     if path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
+    if is_nifti(path):
+        return read_nifti(path)
+    if is_mgh(path):
+        return read_mgh(path)
     refuse_what_itk_overlooks(path)
     with itk_errors(path.name) as sitk:
         refuse_unusable(sitk, path)

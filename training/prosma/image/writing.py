@@ -16,6 +16,7 @@ import numpy as np
 from ..files import replaced_when_whole
 from .geometry import Image, ImageError
 from .labels import EMPTY, Extent, fingerprints, label_extents, terminology_entry
+from .nifti_writing import write_nifti
 from .reading import LPS_TO_RAS
 from .tags import FINGERPRINT, LABEL
 
@@ -52,7 +53,9 @@ def write_labels(
     """
     path, suffix = Path(path), label_suffix(path)
     with replaced_when_whole(path, suffix) as temporary:
-        if suffix in (".nii.gz", ".nii", ".mha"):
+        if suffix in (".nii.gz", ".nii"):
+            write_nifti(temporary, labels, image)
+        elif suffix == ".mha":
             _write_with_itk(temporary, labels, image)
         else:
             fields = segment_fields(labels, image, descriptions, tags or {}) if suffix == ".seg.nrrd" else {}
