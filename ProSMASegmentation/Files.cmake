@@ -36,8 +36,8 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Models/__init__.py
   ProSMASegmentationLib/Outputs/Comparison.py
   ProSMASegmentationLib/Outputs/Dice.py
+  ProSMASegmentationLib/Outputs/OutputVolume.py
   ProSMASegmentationLib/Outputs/OutputsLogic.py
-  ProSMASegmentationLib/Outputs/ResultVolume.py
   ProSMASegmentationLib/Outputs/SegmentMeasures.py
   ProSMASegmentationLib/Outputs/__init__.py
   ProSMASegmentationLib/Panel/BatchSection.py
@@ -59,11 +59,11 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Results/Fingerprint.py
   ProSMASegmentationLib/Results/KeptProbabilities.py
   ProSMASegmentationLib/Results/KeptResult.py
+  ProSMASegmentationLib/Results/MillilitreTable.py
   ProSMASegmentationLib/Results/ResultWriter.py
   ProSMASegmentationLib/Results/SegmentEditors.py
   ProSMASegmentationLib/Results/SegmentLabelmap.py
   ProSMASegmentationLib/Results/SegmentStatus.py
-  ProSMASegmentationLib/Results/SegmentVolumes.py
   ProSMASegmentationLib/Results/SegmentationFollower.py
   ProSMASegmentationLib/Results/ShownSurfaces.py
   ProSMASegmentationLib/Results/__init__.py
@@ -112,12 +112,11 @@ set(MODULE_PYTHON_RESOURCES
 
 set(EFFECT_PYTHON_SCRIPTS
   SegmentEditorProSMARefine.py
-  SegmentEditorProSMARefineLib/Boxes.py
   SegmentEditorProSMARefineLib/BrushOutline.py
-  SegmentEditorProSMARefineLib/RefineEngine.py
   SegmentEditorProSMARefineLib/RefinePreview.py
   SegmentEditorProSMARefineLib/RefineSession.py
   SegmentEditorProSMARefineLib/SegmentEditorEffect.py
+  SegmentEditorProSMARefineLib/StrokeRefiner.py
   SegmentEditorProSMARefineLib/StrokeVoxels.py
   SegmentEditorProSMARefineLib/__init__.py
   )

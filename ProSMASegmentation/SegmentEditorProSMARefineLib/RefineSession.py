@@ -2,11 +2,11 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from prosma.image.box import moved, overlap, placed, shape_of, slices, start_of, union, whole
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import whyProtected
-from SegmentEditorProSMARefineLib.Boxes import overlap, shapeOf, union
-from SegmentEditorProSMARefineLib.RefineEngine import RefineEngine, sameMatrix
+from SegmentEditorProSMARefineLib.StrokeRefiner import StrokeRefiner, sameMatrix
 from SegmentEditorProSMARefineLib.StrokeVoxels import strokeVoxels
 
 BELONGS, EXCLUDED = 1, 2  # marks of voxels
@@ -27,11 +27,11 @@ class RefineSession:
 
     def clear(self):
         """Forget the strokes and what they would change."""
-        self._engine = None
+        self._refiner = None
         self._target = None  # (segmentation node, segment id, time of the last change of its voxels)
         self._mask = None  # (K, J, I) boolean array: the segment as the strokes make it
         self._marks = None  # (K, J, I) array: 0, BELONGS or EXCLUDED where strokes were
-        self._changed = None  # box of the voxels that may differ from the segment, as slices (K, J, I)
+        self._changed = None  # box along K, J, I of the voxels that may differ from the segment
 
     @property
     def hasChanges(self):
@@ -86,13 +86,13 @@ class RefineSession:
         stroke = strokeVoxels(points, radius, self._imageToWorld, self._mask.shape, normal, thickness)
         if stroke is None:
             return
-        changed, result = self._engine.refine(
+        changed, result = self._refiner.refine(
             self._mask, self._channels(), stroke, belongs, radius, self._marks, self._spacing
         )
         box, covered = stroke
-        self._marks[box][covered] = BELONGS if belongs else EXCLUDED
-        self._mask[changed] = self._allowed(changed, result)
-        self._changed = union(self._changed, changed)
+        self._marks[slices(box)][covered] = BELONGS if belongs else EXCLUDED
+        self._mask[slices(changed)] = self._allowed(changed, result)
+        self._changed = union([self._changed, changed])
 
     def _begin(self):
         import numpy
@@ -109,10 +109,9 @@ class RefineSession:
         self._imageToWorld[:3, 3] = matrix.MultiplyPoint([*self._extent[::2], 1])[:3]
         shape = tuple(self._extent[2 * axis + 1] - self._extent[2 * axis] + 1 for axis in (2, 1, 0))
         self._mask, self._marks = numpy.zeros(shape, bool), numpy.zeros(shape, numpy.uint8)
-        everything = tuple(slice(0, size) for size in shape)
-        self._mask[:] = self._voxelsOf(self._segment(), everything)
+        self._mask[:] = self._voxelsOf(self._segment(), whole(shape))
         self._target = self._currentTarget()
-        self._engine = RefineEngine(self._target[0], self._segment(), self._matrix, self._extent)
+        self._refiner = StrokeRefiner(self._target[0], self._segment(), self._matrix, self._extent)
 
     def _local(self, points, normal):
         """Points and direction in the segmentation's own coordinates, which a transform may move."""
@@ -154,7 +153,7 @@ class RefineSession:
         """The refined voxels of a box where the Segment Editor lets them be changed; elsewhere the old ones."""
         import numpy
 
-        before = self._mask[box]
+        before = self._mask[slices(box)]
         editable = self._editable(box)
         added = result & ~before & editable
         removed = before & ~result & self._removable(box, editable)
@@ -169,7 +168,7 @@ class RefineSession:
 
         parameters = self._effect.parameterSetNode()
         node = parameters.GetSegmentationNode()
-        editable = numpy.ones(shapeOf(box), bool)
+        editable = numpy.ones(shape_of(box), bool)
         if parameters.GetMaskMode() != node.EditAllowedEverywhere:
             mask, reference = slicer.vtkOrientedImageData(), self._newImage(box)[0]
             selected, single = parameters.GetSelectedSegmentID() or "", parameters.GetMaskSegmentID() or ""
@@ -177,7 +176,7 @@ class RefineSession:
             editable &= SegmentLabelmap.array(mask) == 0
         if parameters.GetSourceVolumeIntensityMask():
             low, high = parameters.GetSourceVolumeIntensityMaskRange()
-            image = self._image()[box]
+            image = self._image()[slices(box)]
             editable &= (image >= low) & (image <= high)
         return editable
 
@@ -191,8 +190,8 @@ class RefineSession:
             return editable
         receiver = node.GetSegmentation().GetSegment(parameters.GetMaskSegmentID() or "")
         if receiver is not None and receiver is not self._segment() and whyProtected(receiver):
-            return numpy.zeros(shapeOf(box), bool)
-        return numpy.ones(shapeOf(box), bool)
+            return numpy.zeros(shape_of(box), bool)
+        return numpy.ones(shape_of(box), bool)
 
     def _overwritten(self):
         """The other segments that lose the voxels that this one gains."""
@@ -213,7 +212,7 @@ class RefineSession:
         """Boolean array of a segment's voxels in a box of the grid."""
         import numpy
 
-        found = numpy.zeros(shapeOf(box), bool)
+        found = numpy.zeros(shape_of(box), bool)
         image = SegmentLabelmap.of(segment)
         array = SegmentLabelmap.array(image)
         if array.size == 0:
@@ -221,9 +220,10 @@ class RefineSession:
         offset = self._offsetOnGrid(image)
         if offset is None:
             image = self._resampled(segment, box)
-            array, offset = SegmentLabelmap.array(image), [part.start for part in box]
-        here, there = overlap(box, offset, array.shape)
-        found[here] = array[there] == segment.GetLabelValue()
+            array, offset = SegmentLabelmap.array(image), start_of(box)
+        common = overlap(box, placed(offset, array.shape))
+        if common is not None:
+            found[slices(common, start_of(box))] = array[slices(common, offset)] == segment.GetLabelValue()
         return found
 
     def _offsetOnGrid(self, image):
@@ -243,8 +243,8 @@ class RefineSession:
 
     def _newImage(self, box):
         """A new vtkOrientedImageData for a box of the grid and the array of its voxels."""
-        offset = [part.start + start for part, start in zip(box[::-1], self._extent[::2], strict=True)]
-        return SegmentLabelmap.create(offset, shapeOf(box), False, self._matrix)
+        offset = start_of(moved(box[::-1], self._extent[::2]))
+        return SegmentLabelmap.create(offset, shape_of(box), False, self._matrix)
 
     # ---- what comes of it
 
@@ -253,7 +253,7 @@ class RefineSession:
         if self._changed is None:
             return None
         before = self._voxelsOf(self._segment(), self._changed)
-        after = self._mask[self._changed]
+        after = self._mask[slices(self._changed)]
         if not (before ^ after).any():
             return None
         images = {}
@@ -278,7 +278,7 @@ class RefineSession:
         ):
             if SegmentLabelmap.array(images[name]).any():
                 self._effect.modifySelectedSegmentByLabelmap(images[name], mode)
-        self._mask[self._changed] = self._voxelsOf(self._segment(), self._changed)
+        self._mask[slices(self._changed)] = self._voxelsOf(self._segment(), self._changed)
         self._changed = None
         self._target = self._currentTarget()
         return True

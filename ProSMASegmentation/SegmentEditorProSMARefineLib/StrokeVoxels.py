@@ -1,6 +1,6 @@
 """Which voxels a stroke of a round brush covers."""
 
-from SegmentEditorProSMARefineLib.Boxes import relative, shapeOf
+from prosma.image.box import shape_of, slices, start_of
 
 
 def strokeVoxels(points, radius, imageToWorld, shape, normal=None, thickness=0.0):
@@ -12,7 +12,7 @@ def strokeVoxels(points, radius, imageToWorld, shape, normal=None, thickness=0.0
     :param shape: K, J, I of the image.
     :param normal: unit vector of the slice that was drawn in; the brush is then a disc, else a ball.
     :param thickness: of that disc in mm.
-    :return: (slices (K, J, I), boolean array of that box), or None if the stroke missed the image.
+    :return: (box along K, J, I; boolean array of its voxels), or None if the stroke missed the image.
     """
     import numpy
 
@@ -23,32 +23,32 @@ def strokeVoxels(points, radius, imageToWorld, shape, normal=None, thickness=0.0
     box = _box(middles, reach, shape)
     if box is None:
         return None
-    covered = numpy.zeros(shapeOf(box), bool)
+    covered = numpy.zeros(shape_of(box), bool)
     for start, end in zip(points, numpy.concatenate([points[1:], points[-1:]]), strict=True):
         ends = numpy.stack([start, end]) @ worldToImage[:3, :3].T + worldToImage[:3, 3]
         part = _box(ends, reach, shape)
         if part is not None:
-            covered[relative(part, box)] |= _near(start, end, radius, imageToWorld, part, normal, thickness)
+            covered[slices(part, start_of(box))] |= _near(start, end, radius, imageToWorld, part, normal, thickness)
         _coverLine(covered, ends, box)
     return (box, covered) if covered.any() else None
 
 
 def _box(middles, reach, shape):
-    """Slices (K, J, I) of the voxels within reach of points (i, j, k) in the image, or None."""
+    """The box along K, J, I of the voxels within reach of points (i, j, k) in the image, or None."""
     import numpy
 
     low = numpy.maximum(numpy.floor(middles.min(axis=0) - reach), 0).astype(int)
     high = numpy.minimum(numpy.ceil(middles.max(axis=0) + reach) + 1, shape[::-1]).astype(int)
     if (low >= high).any():
         return None
-    return tuple(slice(int(low[axis]), int(high[axis])) for axis in (2, 1, 0))
+    return tuple((int(low[axis]), int(high[axis])) for axis in (2, 1, 0))
 
 
 def _near(start, end, radius, imageToWorld, box, normal, thickness):
     """Which voxels of a box are under the brush while it moves from start to end."""
     import numpy
 
-    k, j, i = numpy.ogrid[box]
+    k, j, i = numpy.ogrid[slices(box)]
     offset = [
         row[0] * i + row[1] * j + row[2] * k + row[3] - first
         for row, first in zip(imageToWorld[:3], start, strict=True)
@@ -71,6 +71,6 @@ def _coverLine(covered, ends, box):
 
     count = int(2 * numpy.abs(ends[1] - ends[0]).max()) + 1
     line = numpy.rint(numpy.linspace(ends[0], ends[1], count))[:, ::-1].astype(int)
-    line = line - [part.start for part in box]
+    line = line - start_of(box)
     line = line[((line >= 0) & (line < covered.shape)).all(axis=1)]
     covered[tuple(line.T)] = True

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prosma.image import box
-from prosma.image.labels import EMPTY, Fingerprints, fingerprints, same_fingerprint
+from prosma.image.labels import Fingerprints, fingerprints, same_fingerprint
+from prosma.image.tags import EMPTY
 
 PAIR = st.tuples(st.integers(0, 6), st.integers(1, 5)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 BOX = st.tuples(PAIR, PAIR, PAIR)

@@ -1,10 +1,17 @@
 """One click on Segment, from the volume to the saved file."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scenes
 
 from headless_slicer import click, processEvents
+from prosma.image import tags
+from prosma.image.geometry import Image
+from prosma.image.writing import write_labels
+from prosma.steps import finish
 
 
 def test_a_click_makes_a_segmentation_with_names_colours_and_terminology(panel, models):
@@ -20,9 +27,9 @@ def test_a_click_makes_a_segmentation_with_names_colours_and_terminology(panel, 
 
 
 def test_the_terms_of_a_label_become_slicers_terminology_entry(panel):
-    from ProSMASegmentationLib.Results.ResultWriter import terminologyEntry
+    from prosma.image.labels import terminology_entry
 
-    entry = terminologyEntry(
+    entry = terminology_entry(
         {
             "category": ["SCT", "123037004", "Anatomical Structure"],
             "type": ["SCT", "10200004", "Liver"],
@@ -159,8 +166,7 @@ def test_the_result_can_be_shown_in_3d_with_one_click(panel):
 def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.Results.Fingerprint import Fingerprint
-    from ProSMASegmentationLib.Results.ResultWriter import fingerprintsOf
+    from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, isUnchanged
     from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
     volume = scenes.add_volume(scenes.texture((24, 26, 28)), ijk_to_ras=scenes.oblique())
@@ -174,17 +180,54 @@ def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, t
     assert np.array_equal(scenes.label_map(loaded, volume), expected)
     for segment_id in scenes.segment_ids(loaded):
         segment = loaded.GetSegmentation().GetSegment(segment_id)
-        present = value_of(fingerprintsOf(SegmentLabelmap.of(segment)))[segment.GetLabelValue()]
-        assert Fingerprint.match(present, scenes.tag(loaded, segment_id, "ProSMA.fingerprint"))
+        present = finish(fingerprintsOfImage(SegmentLabelmap.of(segment)))[segment.GetLabelValue()]
+        assert isUnchanged(present, scenes.tag(loaded, segment_id, "ProSMA.fingerprint"))
 
 
-def value_of(steps):
-    """What a generator of steps returns."""
-    try:
-        while True:
-            next(steps)
-    except StopIteration as finished:
-        return finished.value
+@pytest.mark.parametrize("seed", range(12))
+def test_slicer_and_command_line_describe_the_same_labels_byte_by_byte(panel, models, seed, tmp_path):
+    """Of random label maps: each segment's name, colour, terminology, and every tag but that of Slicer's run."""
+    import slicer
+
+    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
+
+    random = np.random.default_rng(seed)
+    shape = random.integers(1, 12, 3)
+    labels = random.choice([0, 1, 2], shape, p=[0.5, 0.4, 0.1]).astype(np.uint8)  # (I, J, K); often no 2 at all
+    labels[tuple(random.integers(0, shape))] = 1
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.linalg.qr(random.normal(size=(3, 3)))[0] * random.uniform(0.3, 4, 3)
+    matrix[:3, 3] = random.uniform(-200, 200, 3)
+    terms = {"category": ["SCT", "123037004", "Anatomical Structure"], "type": ["SCT", "10200004", "Liver"]}
+    package = replace(
+        models.tiny, model={**models.tiny.model, "labels": [{**models.tiny.labels[0], "terminology": terms}]}
+    )
+    package.model["labels"].append(models.tiny.labels[1])
+    options = {"device": "cpu", "roi": None, "overlap": 0.25}
+
+    image = Image(np.zeros((1, *shape), np.float32), matrix)
+    path = tmp_path / "engine.seg.nrrd"
+    write_labels(path, labels, image, package.labels, tags.provenance(package, options))
+    volume = scenes.add_volume(np.zeros(shape[::-1], np.float32), ijk_to_ras=matrix)
+    written = finish(ResultWriter(volume, package, None, options).write(labels.T, (0, 0, 0)))
+    facts = [described(node) for node in (written, slicer.util.loadSegmentation(str(path)))]
+    assert facts[0] == facts[1]
+    assert [each[tags.FINGERPRINT] == tags.EMPTY for each in facts[0]] == [not (labels == v).any() for v in (1, 2)]
+
+
+def described(node):
+    names = (*tags.provenance(SimpleNamespace(id="", version="", sha256="")), tags.LABEL, tags.FINGERPRINT)
+    segmentation = node.GetSegmentation()
+    return [
+        {
+            "name": segment.GetName(),
+            "color": [round(255 * channel) for channel in segment.GetColor()],
+            "terminology": segment.GetTerminology(),
+            **{name: scenes.tag(node, each, name) for name in names},
+        }
+        for each in segmentation.GetSegmentIDs()
+        for segment in [segmentation.GetSegment(each)]
+    ]
 
 
 def test_the_second_click_spends_little_time_outside_the_network(panel):

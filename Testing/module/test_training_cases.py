@@ -28,13 +28,13 @@ def result(panel):
 
 def written(panel, volume, model):
     """A segmentation with the tags of a run, without the run."""
-    from ProSMASegmentationLib.Base.EventLoopTask import finished
+    from prosma.steps import finish
     from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
 
     package = panel.logic.library.package(model)
     shape = volume.GetImageData().GetDimensions()[::-1]
     labels = np.digitize(scenes.texture(shape, seed=3), (450, 600)).astype(np.uint8)
-    return finished(ResultWriter(volume, package).write(np.minimum(labels, len(package.labels)), (0, 0, 0)))
+    return finish(ResultWriter(volume, package).write(np.minimum(labels, len(package.labels)), (0, 0, 0)))
 
 
 @pytest.fixture
@@ -235,14 +235,14 @@ def test_segments_are_known_by_tags_terminology_or_name(result, cases):
 
 
 def test_terminology_tells_labels_apart_whatever_their_names(panel):
+    from prosma.image.labels import terminology_entry
     from ProSMASegmentationLib.Learn.LabelMatch import LabelMatch
-    from ProSMASegmentationLib.Results.ResultWriter import terminologyEntry
 
     node = written(panel, scenes.add_volume(scenes.texture(SIZE)), "tiny")
     package = panel.logic.library.package("head-neck-oar-ct")
     parotids = [label for label in package.labels if "parotid" in label["name"]]
     for segment_id, label in zip(scenes.segment_ids(node), parotids, strict=True):
-        node.GetSegmentation().GetSegment(segment_id).SetTerminology(terminologyEntry(label["terminology"]))
+        node.GetSegmentation().GetSegment(segment_id).SetTerminology(terminology_entry(label["terminology"]))
     match = LabelMatch(node, package)
     assert match.segmentIds == dict(zip((3, 4), scenes.segment_ids(node), strict=True))
     assert match.missing == ["brainstem", "spinal cord", "mandible"]

@@ -119,13 +119,16 @@ def on_floor(taken: str) -> bool:
 
 
 def row_faults(tree: dict[str, str], package: str, rooms: tuple[str, ...]) -> list[str]:
-    """One line for each import within a package against the order of its rooms. Files outside any room import none."""
+    """One line for each import within a package against the order of its rooms.
+
+    Files outside any room import none, but for the package's own, which may import the first.
+    """
     faults = []
     for name, text in tree.items():
         if not name.startswith(f"{package}."):
             continue
         home = inner_room(name, package)
-        before = rooms[: rooms.index(home) + 1] if home in rooms else ()
+        before = rooms[: rooms.index(home) + 1] if home in rooms else rooms[: name == f"{package}.__init__"]
         for taken in sorted(imports(name, text)):
             other = inner_room(taken, package)
             if other in rooms and other not in before:

@@ -82,12 +82,3 @@ def inThread(work, *arguments):
         return result.result()
     finally:
         threads.shutdown(wait=False)
-
-
-def finished(steps):
-    """Take all steps at once, without the event loop. Returns what the generator returns."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value

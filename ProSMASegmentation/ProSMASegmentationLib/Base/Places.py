@@ -26,71 +26,8 @@ def engineSource():
     )
 
 
-def engineBundle():
-    """The module ``prosma.package.model_package``, which lists packages. Like the others below it needs no torch."""
-    _findEngine()
-    from prosma.package import model_package
-
-    return model_package
-
-
-def engineVersion():
-    """The version of ProSMA."""
-    _findEngine()
-    from prosma import __version__
-
-    return __version__
-
-
-def engineSensitivity():
-    """The module ``prosma.correct.sensitivity``, which moves borders in class probabilities."""
-    _findEngine()
-    from prosma.correct import sensitivity
-
-    return sensitivity
-
-
-def engineReview():
-    """The module ``prosma.correct.review``, which finds the places to look at first."""
-    _findEngine()
-    from prosma.correct import review
-
-    return review
-
-
-def engineGeometry():
-    """The module ``prosma.image.geometry``, which knows how channels on several grids become one image."""
-    _findEngine()
-    from prosma.image import geometry
-
-    return geometry
-
-
-def engineReading():
-    """The module ``prosma.image.reading``, which reads image files."""
-    _findEngine()
-    from prosma.image import reading
-
-    return reading
-
-
-def engineRecords():
-    """The module ``prosma.batch.records``, which knows what was written into a folder from what."""
-    _findEngine()
-    from prosma.batch import records
-
-    return records
-
-
-def engineRefine():
-    """The module ``prosma.correct.refine``, which moves borders by strokes."""
-    _findEngine()
-    from prosma.correct import refine
-
-    return refine
-
-
-def _findEngine():
+def findEngine():
+    """Let Python find ``prosma`` in Slicer's process too, which takes the engine's light files from it."""
     source = str(engineSource())
     if source not in sys.path:
         sys.path.append(source)

@@ -8,11 +8,11 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.BatchTasks import FrameTask, ImageFileTask, VolumeFileTask, VolumeTask
 from ProSMASegmentationLib.Batch.SequenceResults import SequenceResults
 from ProSMASegmentationLib.Engine.EngineClient import errorFromEvent
-from ProSMASegmentationLib.Volumes.ScalarOutput import OUTPUT_ATTRIBUTE
 
 SUFFIX = ".seg.nrrd"
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")  # names of channels in nnU-Net's data sets
@@ -135,7 +135,7 @@ def loadedVolumes():
         for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
         if node.GetClassName() in ("vtkMRMLScalarVolumeNode", "vtkMRMLVectorVolumeNode")
         and not node.GetHideFromEditors()
-        and not node.GetAttribute(OUTPUT_ATTRIBUTE)
+        and not node.GetAttribute(tags.NODE_OUTPUT)
         and not any(browser.IsProxyNode(node) for browser in browsers)
     ]
 

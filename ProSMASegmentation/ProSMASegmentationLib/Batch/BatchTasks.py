@@ -12,17 +12,16 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
+from prosma.batch import records
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.SequenceResults import FrameWriter
 from ProSMASegmentationLib.Engine.FileJob import FileJob
 from ProSMASegmentationLib.Engine.SegmentationJob import SegmentationJob
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
-from ProSMASegmentationLib.Results.ResultWriter import TAG_MODEL, TAG_OPTIONS, TAG_RUN, TAG_SHA256
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 from ProSMASegmentationLib.Volumes.VolumeReader import VolumeReader, digestOf
 
-TAG_INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 FINISHED, EDITED = "finished", "edited"
 
 
@@ -59,17 +58,17 @@ class _VolumesTask:
 
     def _isFromHere(self, segment):
         """Whether a segment was made from this image by this model, with these options; edited since or not."""
-        if tag(segment, TAG_INPUT) != self._digest or tag(segment, TAG_SHA256) != self._batch.package.sha256:
+        if tag(segment, tags.INPUT) != self._digest or tag(segment, tags.SHA256) != self._batch.package.sha256:
             return False
-        options = json.loads(tag(segment, TAG_OPTIONS) or "{}")
+        options = json.loads(tag(segment, tags.OPTIONS) or "{}")
         return all(options.get(key) == value for key, value in self._batch.run.items())
 
     def _takeNode(self, job):
         """Note in the new segments what they were made from."""
         self.segmentationNode = job.segmentationNode
         for segment in segmentsOf(job.segmentationNode):
-            if tag(segment, TAG_RUN) == job.run:
-                segment.SetTag(TAG_INPUT, self._digest)
+            if tag(segment, tags.RUN) == job.run:
+                segment.SetTag(tags.INPUT, self._digest)
         return ""
 
 
@@ -91,7 +90,7 @@ class VolumeTask(_VolumesTask):
             node
             for node in self._results()
             if node.GetTransformNodeID() == volume.GetTransformNodeID()
-            and any(tag(segment, TAG_INPUT) and tag(segment, TAG_MODEL) == modelId for segment in segmentsOf(node))
+            and any(tag(segment, tags.INPUT) and tag(segment, tags.MODEL) == modelId for segment in segmentsOf(node))
         ]
         output = earlier[-1] if earlier else None
         batch = self._batch
@@ -146,7 +145,6 @@ class VolumeFileTask(_VolumesTask):
         self.output = output
 
     def _find(self):
-        records = Places.engineRecords()
         origin = records.origin(self._batch.package, self._batch.run, self._digest)
         state = yield from records.Records(self.output.parent).state(self.output.name, origin)
         if state in (FINISHED, EDITED):

@@ -1,9 +1,7 @@
 import slicer
 
+from prosma.image import tags
 from ProSMASegmentationLib.Results.ResultWriter import ResultWriter, segmentationOf
-
-SOURCE_ROLE = "ProSMA.source"  # reference of a sequence of results to the sequence that was segmented
-MODEL_ATTRIBUTE = "ProSMA.model"
 
 
 class SequenceResults:
@@ -24,8 +22,8 @@ class SequenceResults:
         """The sequence of segmentations, or None."""
         for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode"):
             if (
-                node.GetNodeReference(SOURCE_ROLE) is self.source
-                and node.GetAttribute(MODEL_ATTRIBUTE) == self._package.id
+                node.GetNodeReference(tags.NODE_SOURCE) is self.source
+                and node.GetAttribute(tags.NODE_MODEL) == self._package.id
             ):
                 return node
         return None
@@ -63,8 +61,8 @@ class SequenceResults:
         node.SetIndexUnit(self.source.GetIndexUnit())
         node.SetIndexType(self.source.GetIndexType())
         node.SetNumericIndexValueTolerance(self.source.GetNumericIndexValueTolerance())
-        node.SetNodeReferenceID(SOURCE_ROLE, self.source.GetID())
-        node.SetAttribute(MODEL_ATTRIBUTE, self._package.id)
+        node.SetNodeReferenceID(tags.NODE_SOURCE, self.source.GetID())
+        node.SetAttribute(tags.NODE_MODEL, self._package.id)
         return node
 
     def _showInBrowsers(self, node):

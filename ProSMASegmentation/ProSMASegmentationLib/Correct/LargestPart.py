@@ -1,17 +1,12 @@
 from slicer.i18n import tr as _
 
+from prosma.image import tags
+from prosma.image.box import moved, overlap, shape_of, slabs, slices_kji, start_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.Components import VOXELS_PER_STEP, Components
-from ProSMASegmentationLib.Correct.SensitivityMove import EDITED, segmentOf
-from ProSMASegmentationLib.Results.Fingerprint import EMPTY, Fingerprint
+from ProSMASegmentationLib.Correct.SensitivityMove import segmentOf
+from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
-from ProSMASegmentationLib.Results.KeptResult import slicesOf
-from ProSMASegmentationLib.Results.ResultWriter import (
-    TAG_FINGERPRINT,
-    TAG_LABEL,
-    TAG_STATE,
-    fingerprintsOf,
-)
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag, whyProtected
@@ -43,7 +38,7 @@ class LargestPart:
 
     @staticmethod
     def _whyNot(segment):
-        if not tag(segment, TAG_LABEL).isdigit():
+        if not tag(segment, tags.LABEL).isdigit():
             return _("'{name}' was not made by ProSMA. The Segment Editor's effect Islands can clean it.").format(
                 name=segment.GetName()
             )
@@ -102,7 +97,7 @@ class _Change:
         self._segment = segment = segmentOf(node, segmentId)
         self._image = SegmentLabelmap.of(segment)
         self._kept = KeptProbabilities.shared().of(node, segment)
-        self._reach = self._kept.reach[int(tag(segment, TAG_LABEL)) - 1] if self._kept is not None else None
+        self._reach = self._kept.reach[int(tag(segment, tags.LABEL)) - 1] if self._kept is not None else None
         self._edits = None  # (K, J, I) in the reach: voxels that a person has changed
         self._surface = None
         self.name = segment.GetName()
@@ -122,12 +117,12 @@ class _Change:
             return
         self._time = self._image.GetMTime()
         self._grid = self._kept.imageToWorld if self._kept is not None else SegmentLabelmap.geometry(self._image)[1]
-        corner = [low for low, _high in SegmentLabelmap.box(self._image, self._grid)]
+        corner = start_of(SegmentLabelmap.box(self._image, self._grid))
         reach = yield from SegmentLabelmap.reach(array, value)
-        self._box = box = [[low + start, high + start] for (low, high), start in zip(reach, corner, strict=True)]
-        if any(low == high for low, high in box):
+        if reach is None:
             return
-        self._present = numpy.empty([high - low for low, high in reversed(box)], bool)
+        self._box = moved(reach, corner)
+        self._present = numpy.empty(shape_of(self._box)[::-1], bool)
         for slices, part in self._slabs():
             self._present[slices] = SegmentLabelmap.mask(self._segment, part, self._grid)
             yield
@@ -146,11 +141,8 @@ class _Change:
 
     def _slabs(self):
         """Pairs (slices of the arrays, box in the grid) that together are the whole box."""
-        i, j, (first, last) = self._box
-        step = max(1, VOXELS_PER_STEP // ((i[1] - i[0]) * (j[1] - j[0])))
-        for start in range(first, last, step):
-            stop = min(start + step, last)
-            yield slice(start - first, stop - first), [i, j, [start, stop]]
+        for part in slabs(self._box, VOXELS_PER_STEP):
+            yield slices_kji(part, start_of(self._box)), part
 
     def _added(self):
         """Steps that return where in the box a person has added voxels; also finds out whether the segment is untouched."""
@@ -162,21 +154,20 @@ class _Change:
             return numpy.zeros(self._present.shape, bool)
         added = self._present.copy()  # out of the run's reach everything is a person's
         if self._reach is not None:
-            self._edits = numpy.zeros([high - low for low, high in reversed(self._reach)], bool)
-            corner, start = ([low for low, _high in box] for box in (self._reach, self._box))
+            self._edits = numpy.zeros(shape_of(self._reach)[::-1], bool)
             for box, now, edits in self._kept.comparisons(self._segment):
-                self._edits[slicesOf(box, corner)] = edits
-                common = [[max(a, c), min(b, d)] for (a, b), (c, d) in zip(box, self._box, strict=True)]
-                if all(low < high for low, high in common):
-                    inBox = slicesOf(common, [low for low, _high in box])
-                    added[slicesOf(common, start)] = (now & edits)[inBox]
+                self._edits[slices_kji(box, start_of(self._reach))] = edits
+                common = overlap(box, self._box)
+                if common is not None:
+                    inBox = slices_kji(common, start_of(box))
+                    added[slices_kji(common, start_of(self._box))] = (now & edits)[inBox]
                 yield
         self._untouched = not added.any() and (self._edits is None or not self._edits.any())
         return added
 
     def _refuseIfEdited(self):
-        found = yield from fingerprintsOf(self._image)
-        if not Fingerprint.match(found.get(self._segment.GetLabelValue(), EMPTY), tag(self._segment, TAG_FINGERPRINT)):
+        found = yield from fingerprintsOfImage(self._image)
+        if not isUnchanged(found.get(self._segment.GetLabelValue(), tags.EMPTY), tag(self._segment, tags.FINGERPRINT)):
             raise ProSMAError(
                 "no_probabilities",
                 _("It is not known any more which voxels of '{name}' a person has added.").format(name=self.name),
@@ -187,7 +178,7 @@ class _Change:
         """Steps that make the surface of what stays, if the segment is shown in 3D."""
         segmentation = self._node.GetSegmentation() if self.isCurrent else None
         if segmentation is not None and self._segment.GetRepresentation(CLOSED_SURFACE) is not None:
-            offset = [low for low, _high in self._box]
+            offset = start_of(self._box)
             self._surface = yield from surfaceSteps(segmentation, self._staying(), 1, offset, self._grid)
             yield
 
@@ -205,8 +196,8 @@ class _Change:
             surfaces.replace(self.segmentId, self._surface)
         if self._edits is not None:
             present = SegmentLabelmap.mask(self._segment, self._reach, self._grid)
-            self._segment.SetTag(TAG_STATE, self._kept.remember(present, self._edits))
-        self._segment.SetTag(TAG_FINGERPRINT, EDITED)
+            self._segment.SetTag(tags.STATE, self._kept.remember(present, self._edits))
+        self._segment.SetTag(tags.FINGERPRINT, tags.EDITED)
 
     def accept(self):
         """The segment is current as it is now; several may share an image."""
@@ -216,6 +207,6 @@ class _Change:
         """Steps that let the segment count as untouched, if it did before."""
         if not self._untouched:
             return
-        found = yield from Fingerprint.ofLabels(self._staying(), [low for low, _high in self._box], self._grid)
+        found = yield from fingerprintsOfLabels(self._staying(), start_of(self._box), self._grid)
         if self.isCurrent:  # else undo or an edit came in between
-            self._segment.SetTag(TAG_FINGERPRINT, found.get(1, EMPTY))
+            self._segment.SetTag(tags.FINGERPRINT, found.get(1, tags.EMPTY))

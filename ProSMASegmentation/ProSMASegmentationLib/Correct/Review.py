@@ -4,18 +4,15 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
-from ProSMASegmentationLib.Base.EventLoopTask import finished
+from prosma.image import tags
+from prosma.image.box import slices_kji
+from prosma.image.constants import MM3_PER_ML
+from prosma.steps import finish
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.SensitivityMove import sensitivityOf
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
-from ProSMASegmentationLib.Results.KeptResult import slicesOf
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL, TAG_STATE
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
-
-ATTRIBUTE = "ProSMA.review"
-MM3_PER_ML = 1000
 
 
 class Review:
@@ -44,7 +41,7 @@ class Review:
     def _stored(self):
         """{"run": whose probabilities, "regions": the list}; empty if there is none."""
         try:
-            return json.loads(self.node.GetAttribute(ATTRIBUTE) or "{}")
+            return json.loads(self.node.GetAttribute(tags.NODE_REVIEW) or "{}")
         except ValueError:
             return {}
 
@@ -59,7 +56,7 @@ class Review:
         :raises ProSMAError: ``no_probabilities``, if there is neither.
         """
         if self.canCompute:
-            return finished(self.steps())
+            return finish(self.steps())
         if self.regions is None:
             raise ProSMAError(
                 "no_probabilities",
@@ -70,15 +67,15 @@ class Review:
 
     def steps(self):
         """Steps (for EventLoopTask) that compute the list, keep it and return it."""
+        from prosma.correct.review import find_regions_in_steps
+
         kept = KeptProbabilities.shared().latest(self.node)
         labels, sure, shifts, names = yield from self._present(kept)
         spacing = _spacing(kept.imageToWorld)
         stored = self._stored()
         before = stored["regions"] if stored.get("run") == kept.run else []
         radius = before[0]["radius"] if before else None
-        found = yield from Places.engineReview().find_regions_in_steps(
-            kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius
-        )
+        found = yield from find_regions_in_steps(kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius)
         ml = spacing[0] * spacing[1] * spacing[2] / MM3_PER_ML
         regions = [self._region(region, kept, ml, names) for region in found]
         before = self.regions if before else []  # marks that were made meanwhile count too
@@ -94,7 +91,7 @@ class Review:
         for segmentId in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segmentId)
             image = SegmentLabelmap.of(segment)
-            state.append((segmentId, tag(segment, TAG_STATE), image.GetMTime() if image is not None else 0))
+            state.append((segmentId, tag(segment, tags.STATE), image.GetMTime() if image is not None else 0))
         return state
 
     def setChecked(self, index, checked=True):
@@ -105,7 +102,7 @@ class Review:
         self._keep(stored.get("run"), regions)
 
     def _keep(self, run, regions):
-        self.node.SetAttribute(ATTRIBUTE, json.dumps({"run": run, "regions": regions}))
+        self.node.SetAttribute(tags.NODE_REVIEW, json.dumps({"run": run, "regions": regions}))
 
     def _present(self, kept):
         """Steps that return (labels now, voxels decided by a person, sensitivities, names by label)."""
@@ -117,13 +114,13 @@ class Review:
         shifts, names = {}, {}
         for segmentId in kept.segmentIds():
             segment = self.node.GetSegmentation().GetSegment(segmentId)
-            label = int(tag(segment, TAG_LABEL))
+            label = int(tag(segment, tags.LABEL))
             names[label] = segment.GetName()
             if kept.reach[label - 1] is None:
                 continue
             shifts[label] = sensitivityOf(segment)
             for box, present, edits in kept.comparisons(segment):
-                part = slicesOf(box, kept.offset)
+                part = slices_kji(box, kept.offset)
                 labels[part][present] = label
                 sure[part] |= edits
                 yield

@@ -1,25 +1,17 @@
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
-from ProSMASegmentationLib.Base.EventLoopTask import finished
+from prosma.image import tags
+from prosma.image.box import slices_kji, start_of
+from prosma.steps import finish
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.Fingerprint import EMPTY, Fingerprint
+from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfLabels
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
-from ProSMASegmentationLib.Results.KeptResult import slicesOf
-from ProSMASegmentationLib.Results.ResultWriter import (
-    TAG_FINGERPRINT,
-    TAG_LABEL,
-    TAG_SENSITIVITY,
-    TAG_STATE,
-)
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.Results.ShownSurfaces import ShownSurfaces, surfaceOf
 from ProSMASegmentationLib.Volumes.VolumeReader import slabs
-
-EDITED = "edited"  # as fingerprint: never that of any voxels
 
 
 class SensitivityMove:
@@ -33,7 +25,9 @@ class SensitivityMove:
     """
 
     def __init__(self, node, segmentId):
-        self._sensitivity = Places.engineSensitivity()
+        from prosma.correct import sensitivity
+
+        self._sensitivity = sensitivity
         self._node = node
         self._segmentId = segmentId
         self._segment = segment = segmentOf(node, segmentId)
@@ -41,7 +35,7 @@ class SensitivityMove:
         self._value = segment.GetLabelValue()
         self._start = sensitivityOf(segment)
         self._surfaces = ShownSurfaces(node.GetSegmentation())
-        self._prepare(int(tag(segment, TAG_LABEL)))
+        self._prepare(int(tag(segment, tags.LABEL)))
 
     def _prepare(self, label):
         """Everything that does not depend on where the slider is: after this a step is a comparison and two copies.
@@ -59,7 +53,7 @@ class SensitivityMove:
         self._levels = numpy.empty(self._layer.shape, numpy.int8)
         others = self._otherImages()
         for slab, present, edits in kept.comparisons(self._segment):
-            part = slicesOf(slab, [low for low, _high in box])
+            part = slices_kji(slab, start_of(box))
             self._edits[part] = edits
             numpy.copyto(self._rest[part], 0, where=present)
             fixed = edits | (self._rest[part] != 0)
@@ -116,14 +110,14 @@ class SensitivityMove:
         SegmentEditors.saveStateForUndo(self._node)
         inside = self.to(value)
         segment = self._segment
-        segment.SetTag(TAG_SENSITIVITY, f"{level_of(value) / self._sensitivity.STEPS_PER_UNIT:g}")
-        segment.SetTag(TAG_STATE, self._kept.remember(inside, self._edits))
-        segment.SetTag(TAG_FINGERPRINT, EDITED)
-        self._finalState = tag(segment, TAG_STATE)
+        segment.SetTag(tags.SENSITIVITY, f"{level_of(value) / self._sensitivity.STEPS_PER_UNIT:g}")
+        segment.SetTag(tags.STATE, self._kept.remember(inside, self._edits))
+        segment.SetTag(tags.FINGERPRINT, tags.EDITED)
+        self._finalState = tag(segment, tags.STATE)
         self._inside = inside
         if self._surfaces:
             segmentation = self._node.GetSegmentation()
-            self._surfaces.replace(self._segmentId, finished(surfaceOf(segmentation, self._segmentId)))
+            self._surfaces.replace(self._segmentId, finish(surfaceOf(segmentation, self._segmentId)))
             self._surfaces.restore()
         self._node.Modified()
         return True
@@ -139,10 +133,10 @@ class SensitivityMove:
             yield
         if self._edits.any() or present != inBox:
             return
-        offset = [low for low, _high in self._box]
-        found = yield from Fingerprint.ofLabels(self._inside.view(numpy.uint8), offset, self._kept.imageToWorld)
-        if tag(self._segment, TAG_STATE) == self._finalState:  # else undo or another movement came in between
-            self._segment.SetTag(TAG_FINGERPRINT, found.get(1, EMPTY))
+        array, offset = self._inside.view(numpy.uint8), start_of(self._box)
+        found = yield from fingerprintsOfLabels(array, offset, self._kept.imageToWorld)
+        if tag(self._segment, tags.STATE) == self._finalState:  # else undo or another movement came in between
+            self._segment.SetTag(tags.FINGERPRINT, found.get(1, tags.EMPTY))
 
     def _touch(self):
         self._image.Modified()
@@ -165,7 +159,7 @@ def segmentOf(node, segmentId):
 def sensitivityOf(segment):
     """The sensitivity that a segment was written with; 0 is the model's own border."""
     try:
-        return float(tag(segment, TAG_SENSITIVITY) or 0)
+        return float(tag(segment, tags.SENSITIVITY) or 0)
     except ValueError:
         return 0.0
 
@@ -188,7 +182,7 @@ def keptOf(node, segment):
     if why:
         raise ProSMAError("protected", why)
     kept = KeptProbabilities.shared().of(node, segment)
-    label = tag(segment, TAG_LABEL)
+    label = tag(segment, tags.LABEL)
     if not label.isdigit():
         raise ProSMAError("no_probabilities", _("'{name}' was not made by ProSMA.").format(name=segment.GetName()))
     if kept is None:

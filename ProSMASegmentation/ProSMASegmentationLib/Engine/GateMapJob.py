@@ -1,8 +1,8 @@
 from slicer.i18n import tr as _
 
+from prosma.image.box import placed, slabs, slices_kji, start_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Engine.SegmentationJob import SegmentationJob
-from ProSMASegmentationLib.Results.KeptResult import slicesOf
 from ProSMASegmentationLib.Volumes.ScalarOutput import ScalarOutput
 from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf
 
@@ -39,12 +39,9 @@ class GateMapJob(SegmentationJob):
             name, COLOR, volume.GetImageData().GetDimensions(), ijkToRasOf(volume), hidesNothing=False
         )
         yield from output.clear()
-        sizes = list(reversed(shares.shape))
-        box = [[start, start + size] for start, size in zip(found["offset"], sizes, strict=True)]
-        target = output.array[slicesOf(box, (0, 0, 0))]
-        step = max(1, VOXELS_PER_STEP // (sizes[0] * sizes[1]))
-        for start in range(0, sizes[2], step):
-            target[start : start + step] = shares[start : start + step] / numpy.float32(FULL)
+        whole = placed(found["offset"], shares.shape[::-1])
+        for box in slabs(whole, VOXELS_PER_STEP):
+            output.array[slices_kji(box)] = shares[slices_kji(box, start_of(whole))] / numpy.float32(FULL)
             yield
         return output
 

@@ -1,7 +1,7 @@
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL, TAG_MODEL, terminologyEntry
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
 
@@ -44,8 +44,8 @@ class LabelMatch:
 
     def _labelOf(self, segment):
         values = {str(label["value"]): label["value"] for label in self._package.labels}
-        if tag(segment, TAG_MODEL) == self._package.id:
-            return values.get(tag(segment, TAG_LABEL))
+        if tag(segment, tags.MODEL) == self._package.id:
+            return values.get(tag(segment, tags.LABEL))
         codes = _codes(segment.GetTerminology())
         same = [label for label in self._package.labels if codes and codes == _codes(_entry(label))]
         if len(same) != 1:
@@ -71,7 +71,9 @@ class LabelMatch:
 
 
 def _entry(label):
-    return terminologyEntry(label.get("terminology"))
+    from prosma.image.labels import terminology_entry
+
+    return terminology_entry(label.get("terminology"))
 
 
 def _codes(entry):

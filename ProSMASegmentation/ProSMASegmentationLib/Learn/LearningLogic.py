@@ -1,13 +1,13 @@
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base.EventLoopTask import finished
+from prosma.image import tags
+from prosma.steps import finish
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Learn.FineTuning import FineTuning
 from ProSMASegmentationLib.Learn.TrainingCase import TrainingCase
 from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder
 from ProSMASegmentationLib.Outputs.Comparison import Comparison
-from ProSMASegmentationLib.Results.ResultWriter import TAG_MODEL
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
 
@@ -39,7 +39,7 @@ class LearningLogic:
         """
         case = self.trainingCase(segmentationNode, volumeNode, model)
         folder = TrainingFolder(folder)
-        names = finished(case.steps(folder, name, who))
+        names = finish(case.steps(folder, name, who))
         self.rememberCase(folder, names, case)
         return names
 
@@ -89,7 +89,7 @@ class LearningLogic:
         """The id of the first model in the library that made a segment of the node. :raises ProSMAError: ``bad_model``."""
         segmentation = segmentationNode.GetSegmentation()
         for segmentId in segmentation.GetSegmentIDs():
-            modelId = tag(segmentation.GetSegment(segmentId), TAG_MODEL)
+            modelId = tag(segmentation.GetSegment(segmentId), tags.MODEL)
             if self.library.package(modelId) is not None:
                 return modelId
         raise ProSMAError(

@@ -7,26 +7,21 @@ from datetime import datetime, timezone
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
+from prosma import __version__
+from prosma.image import tags
+from prosma.image.box import slabs, slices_kji, whole
+from prosma.image.constants import LUMA
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Learn.LabelMatch import LabelMatch
 from ProSMASegmentationLib.Learn.TrainingFolder import ENDING, IMAGES, LABELS, RECORDS, caseName
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
-from ProSMASegmentationLib.Results.Fingerprint import EMPTY, Fingerprint
-from ProSMASegmentationLib.Results.ResultWriter import (
-    TAG_FINGERPRINT,
-    TAG_MODEL,
-    TAG_SENSITIVITY,
-    TAG_VERSION,
-    fingerprintsOf,
-)
+from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, isUnchanged
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import isCompleted, tag
 from ProSMASegmentationLib.Volumes.NiftiFile import NiftiFile
 from ProSMASegmentationLib.Volumes.VolumeReader import VolumeReader
 
 BYTES_PER_SLAB = 1 << 19  # compressed in about 10 ms
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as the engine has it
 
 
 class TrainingCase:
@@ -167,21 +162,21 @@ class TrainingCase:
             image = SegmentLabelmap.of(segment)
             prints = next((prints for layer, prints in layers if layer is image), None)
             if prints is None:
-                prints = (yield from fingerprintsOf(image)) if image is not None else {}
+                prints = (yield from fingerprintsOfImage(image)) if image is not None else {}
                 layers.append((image, prints))
-            written = tag(segment, TAG_FINGERPRINT)
-            now = prints.get(segment.GetLabelValue(), EMPTY)
+            written = tag(segment, tags.FINGERPRINT)
+            now = prints.get(segment.GetLabelValue(), tags.EMPTY)
             found.append(
                 {
                     "label": value,
                     "name": names[value],
                     "segment": segment.GetName(),
-                    "edited": not (written and Fingerprint.match(now, written)),
+                    "edited": not (written and isUnchanged(now, written)),
                     "completed": isCompleted(segment),
-                    "made_by": {"id": tag(segment, TAG_MODEL), "version": tag(segment, TAG_VERSION)}
+                    "made_by": {"id": tag(segment, tags.MODEL), "version": tag(segment, tags.VERSION)}
                     if written
                     else None,
-                    "sensitivity": float(tag(segment, TAG_SENSITIVITY) or 0),
+                    "sensitivity": float(tag(segment, tags.SENSITIVITY) or 0),
                 }
             )
         return found
@@ -196,11 +191,9 @@ class TrainingCase:
         order = [each for each in segmentation.GetSegmentIDs() if each in self.match.segmentIds.values()]
         values = {segmentId: value for value, segmentId in self.match.segmentIds.items()}
         several = 0
-        step = max(1, BYTES_PER_SLAB // (i * j))
-        for start in range(0, k, step):
+        for box in slabs(whole((i, j, k)), BYTES_PER_SLAB):
             self._checkStillThere()
-            box = [[0, i], [0, j], [start, min(start + step, k)]]
-            slab = labels[start : start + step]
+            slab = labels[slices_kji(box)]
             for segmentId in order:
                 mask = SegmentLabelmap.resampledMask(segmentation.GetSegment(segmentId), box, reader.ijkToRas)
                 several += int(numpy.count_nonzero(slab[mask]))
@@ -273,7 +266,9 @@ class TrainingCase:
     def _channel(self, reader, component):
         import numpy
 
-        first, geometry = self._readers[0], Places.engineGeometry()
+        from prosma.image import geometry
+
+        first = self._readers[0]
         array = _component(reader, component)
         image, grid = (
             geometry.Image(voxels.T[None], numpy.array(each.geometry()))
@@ -303,7 +298,7 @@ class TrainingCase:
             "labels_without_segment": self.match.missing,
             "segments_left_out": self.match.leftOut,
             "software": {
-                "prosma": Places.engineVersion(),
+                "prosma": __version__,
                 "slicer": slicer.app.applicationVersion,
                 "python": platform.python_version(),
                 "system": platform.platform(),

@@ -2,6 +2,7 @@ import math
 
 import slicer
 
+from prosma.image.box import shape_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.BatchQueue import BatchQueue
 from ProSMASegmentationLib.Batch.BatchSources import BatchOptions, sourceOf
@@ -69,7 +70,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         :raises ProSMAError: with ``code``, ``message`` and ``remedy``; the scene is then as it was before.
         """
         package, readers, box = self.prepared(volumeNode, model, roi)
-        size = [high - low for low, high in box] if box else readers[0].dimensions
+        size = shape_of(box) if box else readers[0].dimensions
         keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
         outputs = ["probabilities"] if keep else []
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}

@@ -1,5 +1,7 @@
+import slicer
 from slicer.i18n import tr as _
 
+from prosma.image.box import shape_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 WARN_SPACING_RATIO = 3.0
@@ -14,7 +16,7 @@ class ModelFit:
 
     :param package: the model's package.
     :param readers: a VolumeReader for each chosen volume, in the order of the model's channels.
-    :param box: voxel box of the ROI ([[i0, i1], [j0, j1], [k0, k1]]), or None.
+    :param box: voxel box of the ROI (((i0, i1), (j0, j1), (k0, k1))), or None.
     """
 
     def __init__(self, package, readers, box=None):
@@ -24,7 +26,7 @@ class ModelFit:
         self._readers = readers
         self._checkChannels()
         if readers:
-            self._sizes = [stop - start for start, stop in box] if box else list(readers[0].dimensions)
+            self._sizes = shape_of(box) if box else list(readers[0].dimensions)
             self._checkDimension()
             self._checkSameParents()
         if not self.errors and readers:
@@ -137,18 +139,14 @@ class ModelFit:
 
     def _alongModelAxes(self, alongVolumeAxes):
         """Values given for I, J, K in the order of the model's orientation letters."""
+        from prosma.image.geometry import closest_orientation
+
         letters = self._package.model.get("orientation")
         if not letters:
             return list(alongVolumeAxes)
-        matrix = self._readers[0].geometry()
-        volumeAxis = {}
-        for axis in range(3):
-            column = [abs(matrix[row][axis]) for row in range(3)]
-            for row in sorted(range(3), key=lambda row: -column[row]):
-                if row not in volumeAxis:
-                    volumeAxis[row] = axis
-                    break
-        return [alongVolumeAxes[volumeAxis["RASLPI".index(letter) % 3]] for letter in letters]
+        matrix = slicer.util.arrayFromVTKMatrix(self._readers[0].ijkToRas)
+        axes, _flips = closest_orientation(matrix, letters)
+        return [alongVolumeAxes[axis] for axis in axes]
 
 
 def _sizes(values):

@@ -3,7 +3,7 @@ import logging
 import qt
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
+from prosma.package import model_package
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 
@@ -15,16 +15,15 @@ class ModelLibrary:
     """
 
     def __init__(self):
-        self._bundle = Places.engineBundle()
         self.packages = []
         self.broken = []
         self.refresh()
 
     def refresh(self):
         """Read the model folders again."""
-        found = self._bundle.find_packages(self._bundle.model_folders())
-        self.packages = [package for package in found if isinstance(package, self._bundle.ModelPackage)]
-        self.broken = [package for package in found if not isinstance(package, self._bundle.ModelPackage)]
+        found = model_package.find_packages(model_package.model_folders())
+        self.packages = [package for package in found if isinstance(package, model_package.ModelPackage)]
+        self.broken = [package for package in found if not isinstance(package, model_package.ModelPackage)]
         for package in self.broken:
             logging.warning("ProSMA: the model in %s cannot be used: %s", package.folder, package.reason)
 
@@ -34,21 +33,21 @@ class ModelLibrary:
 
     def resolve(self, model):
         """The package for an id, a path of a folder or zip, or a package itself. Raises ProSMAError ``bad_model``."""
-        if isinstance(model, self._bundle.ModelPackage):
+        if isinstance(model, model_package.ModelPackage):
             return model
         package = self.package(str(model))
         if package is not None:
             return package
         try:
-            return self._bundle.resolve(model)
-        except (self._bundle.PackageError, OSError) as error:
+            return model_package.resolve(model)
+        except (model_package.PackageError, OSError) as error:
             raise ProSMAError("bad_model", str(error)) from error
 
     def importPackage(self, path):
         """Check the package at ``path`` and copy it among the user's models. Raises ProSMAError ``bad_model``."""
         try:
-            package = self._bundle.import_package(path)
-        except (self._bundle.PackageError, OSError) as error:
+            package = model_package.import_package(path)
+        except (model_package.PackageError, OSError) as error:
             raise ProSMAError("bad_model", str(error)) from error
         self.refresh()
         return package

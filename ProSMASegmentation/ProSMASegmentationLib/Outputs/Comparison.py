@@ -1,11 +1,11 @@
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
+from prosma.image import tags
+from prosma.image.box import whole
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, inThread, waitForEnd
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Outputs.Dice import diceSteps
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf, slabs
@@ -82,9 +82,11 @@ class Comparison:
 
     def _read(self):
         """Steps that return the saved correction as a segment of no node for each label value."""
-        reading, path = Places.engineReading(), self._folder.labels(self.name)
+        from prosma.image.reading import read_labels
+
+        path = self._folder.labels(self.name)
         try:
-            found = yield from inThread(reading.read_labels, path)
+            found = yield from inThread(read_labels, path)
         except (ValueError, OSError, RuntimeError) as error:
             raise ProSMAError("bad_folder", str(error), _("Save the case again.")) from error
         array = found.array[0].T
@@ -139,7 +141,7 @@ class Comparison:
     def _measure(self):
         rows = []
         sizes = self.volumes[0].GetImageData().GetDimensions()
-        box, grid = [[0, size] for size in sizes], ijkToRasOf(self.volumes[0])
+        box, grid = whole(sizes), ijkToRasOf(self.volumes[0])
         for label in self.packages[0].labels:
             row = [label["name"]]
             for node in self.nodes:
@@ -174,7 +176,7 @@ def _ofLabel(node, label):
     """The segment that a run wrote for a label."""
     segmentation = node.GetSegmentation()
     segments = [segmentation.GetSegment(segmentId) for segmentId in segmentation.GetSegmentIDs()]
-    return next(segment for segment in segments if tag(segment, TAG_LABEL) == str(label["value"]))
+    return next(segment for segment in segments if tag(segment, tags.LABEL) == str(label["value"]))
 
 
 def _nodeOfFile(path):

@@ -1,3 +1,4 @@
+from prosma.image.box import slabs
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
 VOXELS_PER_SLAB = 1 << 20
@@ -7,15 +8,12 @@ def diceSteps(one, other, imageToWorld, box):
     """Steps (for EventLoopTask) that return the Dice coefficient of two segments, None if both are empty.
 
     :param one, other: vtkSegments; those on another grid than the one given are resampled to it.
-    :param imageToWorld, box: the grid, and the voxels [[i0, i1], [j0, j1], [k0, k1]] of it to compare.
+    :param imageToWorld, box: the grid, and the voxels ((i0, i1), (j0, j1), (k0, k1)) of it to compare.
     """
     import numpy
 
-    i, j, (first, last) = box
-    step = max(1, VOXELS_PER_SLAB // max(1, (i[1] - i[0]) * (j[1] - j[0])))
     common = total = 0
-    for start in range(first, last, step):
-        slab = [i, j, [start, min(start + step, last)]]
+    for slab in slabs(box, VOXELS_PER_SLAB):
         masks = [SegmentLabelmap.resampledMask(segment, slab, imageToWorld) for segment in (one, other)]
         common += int(numpy.count_nonzero(masks[0] & masks[1]))
         total += sum(int(numpy.count_nonzero(mask)) for mask in masks)

@@ -1,10 +1,10 @@
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base.EventLoopTask import finished
+from prosma.steps import finish
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.LargestPart import LargestPart
 from ProSMASegmentationLib.Engine.GateMapJob import GateMapJob
-from ProSMASegmentationLib.Outputs.ResultVolume import ENTROPY, MARGIN, PROBABILITY, ResultVolume
+from ProSMASegmentationLib.Outputs.OutputVolume import ENTROPY, MARGIN, PROBABILITY, OutputVolume
 from ProSMASegmentationLib.Outputs.SegmentMeasures import SegmentMeasures
 
 
@@ -24,7 +24,7 @@ class OutputsLogic:
                 _("There is no output '{kind}'.").format(kind=kind),
                 _("Choose probability, entropy or margin; for the gates there is gateMap()."),
             )
-        return finished(ResultVolume(segmentationNode, kind, segmentId).steps())
+        return finish(OutputVolume(segmentationNode, kind, segmentId).steps())
 
     def gateMap(self, volumeNode, model="hippocampus-mr", roi=None, device="auto", wait=True):
         """Run a model for a volume of the share of skip features that its gates let pass, 0 to 1.
@@ -54,7 +54,7 @@ class OutputsLogic:
         :return: {segment name: removed voxels} of the segments that changed.
         :raises ProSMAError: ``protected``, ``bad_output`` or ``no_probabilities``.
         """
-        return finished(LargestPart(segmentationNode, None if segmentId is None else [segmentId]).steps())
+        return finish(LargestPart(segmentationNode, None if segmentId is None else [segmentId]).steps())
 
     def measure(self, segmentationNode, reference=None):
         """Volume (ml) and surface (mm2) of each segment, and its Dice coefficient with another segmentation.
@@ -62,4 +62,4 @@ class OutputsLogic:
         :return: a new vtkMRMLTableNode.
         :raises ProSMAError: ``bad_output`` or ``bad_input``.
         """
-        return finished(SegmentMeasures(segmentationNode, reference).steps())
+        return finish(SegmentMeasures(segmentationNode, reference).steps())

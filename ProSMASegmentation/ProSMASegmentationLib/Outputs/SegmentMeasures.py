@@ -4,15 +4,12 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Outputs.Dice import diceSteps
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 from ProSMASegmentationLib.Results.ShownSurfaces import surfaceOf
-from ProSMASegmentationLib.Volumes.VolumeReader import slabs
-
-MM3_PER_ML = 1000
 
 
 class SegmentMeasures:
@@ -60,7 +57,7 @@ class SegmentMeasures:
         for segmentId in self._segmentIds:
             self._checkStillThere(segmentId)
             segment = segmentation.GetSegment(segmentId)
-            ml = yield from self._ml(segment)
+            ml = yield from SegmentLabelmap.millilitres(segment)
             self._checkStillThere(segmentId)
             mm2 = yield from self._mm2(segmentId)
             dice = yield from self._dice(segment)
@@ -74,17 +71,6 @@ class SegmentMeasures:
             raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."), remedy)
         if self._node.GetSegmentation().GetSegment(segmentId) is None:
             raise ProSMAError("bad_input", _("A segment was removed while it was being measured."), remedy)
-
-    @staticmethod
-    def _ml(segment):
-        import numpy
-
-        image = SegmentLabelmap.of(segment)
-        voxels = 0
-        for slab in slabs(SegmentLabelmap.array(image)):
-            voxels += int(numpy.count_nonzero(slab == segment.GetLabelValue()))
-            yield
-        return voxels * math.prod(image.GetSpacing()) / MM3_PER_ML if voxels else 0.0
 
     def _mm2(self, segmentId):
         """Made anew where the segmentation has no closed surface, which stays so."""
@@ -117,9 +103,9 @@ class SegmentMeasures:
     def _counterpart(self, segment):
         segmentation = self._reference.GetSegmentation()
         others = [segmentation.GetSegment(each) for each in segmentation.GetSegmentIDs()]
-        label = tag(segment, TAG_LABEL)
+        label = tag(segment, tags.LABEL)
         same = [each for each in others if each.GetName().casefold() == segment.GetName().casefold()]
-        same = same or [each for each in others if label and tag(each, TAG_LABEL) == label]
+        same = same or [each for each in others if label and tag(each, tags.LABEL) == label]
         return same[0] if same else None
 
     # ---- the table

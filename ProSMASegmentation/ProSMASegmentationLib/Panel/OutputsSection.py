@@ -5,14 +5,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.LargestPart import LargestPart
-from ProSMASegmentationLib.Outputs.ResultVolume import ENTROPY, GATE, MARGIN, PROBABILITY, ResultVolume
+from ProSMASegmentationLib.Outputs.OutputVolume import ENTROPY, GATE, MARGIN, PROBABILITY, OutputVolume
 from ProSMASegmentationLib.Outputs.SegmentMeasures import SegmentMeasures
 from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, duration, showText
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
@@ -72,7 +72,7 @@ class OutputsSection:
         segmentation = node.GetSegmentation() if node is not None else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
         segments = [(each, segmentation.GetSegment(each)) for each in ids]
-        wanted = [(segment.GetName(), each) for each, segment in segments if tag(segment, TAG_LABEL)]
+        wanted = [(segment.GetName(), each) for each, segment in segments if tag(segment, tags.LABEL)]
         if wanted == [(combo.itemText(index), combo.itemData(index)) for index in range(combo.count)]:
             return
         current = combo.currentData
@@ -126,7 +126,7 @@ class OutputsSection:
             self._run(
                 ui.createVolumeButton,
                 ui.outputVolumeLabel,
-                lambda: ResultVolume(node, kind, segmentId).steps(),
+                lambda: OutputVolume(node, kind, segmentId).steps(),
                 self._volumeText,
             )
 

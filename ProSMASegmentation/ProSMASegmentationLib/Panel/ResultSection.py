@@ -1,7 +1,7 @@
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Panel.PanelText import WARNING, showText
-from ProSMASegmentationLib.Results.SegmentVolumes import SegmentVolumes
+from ProSMASegmentationLib.Results.MillilitreTable import MillilitreTable
 
 
 class ResultSection:
@@ -12,7 +12,7 @@ class ResultSection:
 
     def __init__(self, ui):
         self._ui = ui
-        self._volumes = SegmentVolumes(ui.volumesTable)
+        self._volumes = MillilitreTable(ui.volumesTable)
         self.clear()
 
     def setSegmentationNode(self, node):

@@ -3,12 +3,12 @@ import logging
 import qt
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.SensitivityMove import SensitivityMove, sensitivityOf, whyNotMovable
 from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, showText
 from ProSMASegmentationLib.Panel.WheelGuard import WheelGuard
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
@@ -70,7 +70,7 @@ class SensitivitySection:
             return
         segmentation = self._followed.node.GetSegmentation() if self._followed.node is not None else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation is not None else []
-        ids = [segmentId for segmentId in ids if tag(segmentation.GetSegment(segmentId), TAG_LABEL)]
+        ids = [segmentId for segmentId in ids if tag(segmentation.GetSegment(segmentId), tags.LABEL)]
         if ids != self._segmentIds:
             self._makeRows(ids)
         reasons = [whyNotMovable(self._followed.node, segmentId) for segmentId in ids]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import slicer
 
+from prosma.image import tags
 from ProSMASegmentationLib.Results.KeptResult import KeptResult
-from ProSMASegmentationLib.Results.ResultWriter import TAG_RUN
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
 FOLDER_PREFIX = "prosma-kept-"
@@ -84,7 +84,7 @@ class KeptProbabilities:
 
     def of(self, node, segment):
         """The KeptResult that a segment of the node comes from, or None."""
-        run = tag(segment, TAG_RUN)
+        run = tag(segment, tags.RUN)
         return next((result for result in self._of(node) if result.run == run), None)
 
     def latest(self, node):

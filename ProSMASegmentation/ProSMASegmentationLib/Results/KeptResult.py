@@ -4,8 +4,9 @@ import zlib
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.image import tags
+from prosma.image.box import overlap, placed, shape_of, slabs, slices_kji, start_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL, TAG_RUN, TAG_STATE
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
@@ -21,7 +22,7 @@ class KeptResult:
 
     Public: ``run``, ``nodeId``, ``imageToWorld`` (vtkMatrix4x4 from the volume's i, j, k to mm), ``probabilities``
     (classes, K, J, I; 0 to 255), ``offset`` (i, j, k of their first voxel), ``reach`` (for each label its box
-    [[i0, i1], [j0, j1], [k0, k1]] in the volume, or None), ``folder``, ``file`` (of the probabilities).
+    ((i0, i1), (j0, j1), (k0, k1)) in the volume, or None), ``folder``, ``file`` (of the probabilities).
     """
 
     def __init__(self, run, nodeId, imageToWorld, folder, result):
@@ -56,37 +57,32 @@ class KeptResult:
         return [
             segmentId
             for segmentId in segmentation.GetSegmentIDs()
-            if tag(segmentation.GetSegment(segmentId), TAG_RUN) == self.run
+            if tag(segmentation.GetSegment(segmentId), tags.RUN) == self.run
         ]
 
     # ---- arrays, all in the order (K, J, I)
 
     @property
     def box(self):
-        """The box of the probabilities in the volume: [[i0, i1], [j0, j1], [k0, k1]]."""
-        sizes = reversed(self.probabilities.shape[1:])
-        return [[start, start + size] for start, size in zip(self.offset, sizes, strict=True)]
+        """The box of the probabilities in the volume: ((i0, i1), (j0, j1), (k0, k1))."""
+        return placed(self.offset, self.probabilities.shape[:0:-1])
 
     def probabilitiesIn(self, box):
         """(classes, K, J, I) view of a box that lies in ``self.box``."""
-        return self.probabilities[(slice(None), *slicesOf(box, self.offset))]
+        return self.probabilities[(slice(None), *slices_kji(box, self.offset))]
 
     def labelsIn(self, box):
         """The model's own labels in a box, as a new array."""
         import numpy
 
-        shape = [high - low for low, high in reversed(box)]
+        shape = shape_of(box)[::-1]
         if self._labels is None:
             return numpy.zeros(shape, numpy.uint8)
         result = numpy.zeros(shape, self._labels.dtype)
-        sizes = list(reversed(self._labels.shape))
-        common = [
-            [max(low, start), min(high, start + size)]
-            for (low, high), start, size in zip(box, self._labelsOffset, sizes, strict=True)
-        ]
-        if all(low < high for low, high in common):
-            source = self._labels[slicesOf(common, self._labelsOffset)]
-            result[slicesOf(common, [low for low, _high in box])] = source
+        common = overlap(box, placed(self._labelsOffset, self._labels.shape[::-1]))
+        if common is not None:
+            source = self._labels[slices_kji(common, self._labelsOffset)]
+            result[slices_kji(common, start_of(box))] = source
         return result
 
     def written(self, segment):
@@ -96,7 +92,7 @@ class KeptResult:
         """
         import numpy
 
-        value, state = int(tag(segment, TAG_LABEL)), tag(segment, TAG_STATE)
+        value, state = int(tag(segment, tags.LABEL)), tag(segment, tags.STATE)
         box = self.reach[value - 1]
         if not state:
             mask = self.labelsIn(box) == value
@@ -109,7 +105,7 @@ class KeptResult:
                 ),
                 _("Segment the volume again."),
             )
-        shape = tuple(high - low for low, high in reversed(box))
+        shape = shape_of(box)[::-1]
         return tuple(_unpacked(bits, shape) for bits in self._states[state])
 
     def remember(self, mask, edits):
@@ -120,25 +116,17 @@ class KeptResult:
 
     def comparisons(self, segment):
         """Slabs of the reach of a segment's label: (box, the segment's voxels now, those that a person has changed)."""
-        value = int(tag(segment, TAG_LABEL))
-        (i, j, (first, last)) = self.reach[value - 1]
-        masks = self.written(segment) if tag(segment, TAG_STATE) else None
-        step = max(1, VOXELS_PER_SLAB // ((i[1] - i[0]) * (j[1] - j[0])))
-        for start in range(first, last, step):
-            box = [i, j, [start, min(start + step, last)]]
+        value = int(tag(segment, tags.LABEL))
+        reach = self.reach[value - 1]
+        masks = self.written(segment) if tag(segment, tags.STATE) else None
+        for box in slabs(reach, VOXELS_PER_SLAB):
             present = SegmentLabelmap.mask(segment, box, self.imageToWorld)
             if masks is None:
                 edits = present != (self.labelsIn(box) == value)
             else:
-                written, known = (mask[start - first : start - first + step] for mask in masks)
+                written, known = (mask[slices_kji(box, start_of(reach))] for mask in masks)
                 edits = known | (present != written)
             yield box, present, edits
-
-
-def slicesOf(box, offset):
-    """A box of the volume as slices (K, J, I) of an array whose first voxel is at ``offset`` (i, j, k)."""
-    pairs = reversed(list(zip(box, offset, strict=True)))
-    return tuple(slice(low - start, high - start) for (low, high), start in pairs)
 
 
 def _packed(mask):

@@ -1,26 +1,16 @@
-import json
 import uuid
 
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.Fingerprint import EMPTY, Fingerprint
+from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag, whyProtected
 from ProSMASegmentationLib.Results.ShownSurfaces import ShownSurfaces, surfaceSteps
 from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf, slabs
-
-TAG_MODEL = "ProSMA.model"
-TAG_VERSION = "ProSMA.version"
-TAG_SHA256 = "ProSMA.sha256"
-TAG_OPTIONS = "ProSMA.options"
-TAG_LABEL = "ProSMA.label"
-TAG_FINGERPRINT = "ProSMA.fingerprint"
-TAG_RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
-TAG_STATE = "ProSMA.state"  # which of the masks that ProSMA wrote since then; absent for the run's own
-TAG_SENSITIVITY = "ProSMA.sensitivity"  # shift of the log odds; absent for the model's own border
 
 
 class ResultWriter:
@@ -78,14 +68,14 @@ class ResultWriter:
         imageToWorld = ijkToRasOf(self._volume)
         values = [label["value"] for label in self._package.labels]
         if labels is None:
-            image, fingerprints = None, dict.fromkeys(values, EMPTY)
+            image, fingerprints = None, dict.fromkeys(values, tags.EMPTY)
         else:
             image, array = SegmentLabelmap.create(offset, labels.shape, labels.dtype.itemsize > 1, imageToWorld)
             for target, source in zip(slabs(array), slabs(labels), strict=True):
                 target[:] = source
                 yield
-            found = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
-            fingerprints = {value: found.get(value, EMPTY) for value in values}
+            found = yield from fingerprintsOfLabels(array, offset, imageToWorld)
+            fingerprints = {value: found.get(value, tags.EMPTY) for value in values}
         segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in self._package.labels}
         untouched = yield from self._untouchedSegments()
         if self._output is None:
@@ -98,10 +88,12 @@ class ResultWriter:
         raise ProSMAError("bad_output", why, _("Choose 'Create new segmentation' or another one as output."))
 
     def _newSegment(self, label, image, fingerprints):
+        from prosma.image.labels import terminology_entry
+
         segment = slicer.vtkSegment()
         segment.SetName(label["name"])
         segment.SetColor([channel / 255 for channel in label["color"]])
-        terminology = terminologyEntry(label.get("terminology"))
+        terminology = terminology_entry(label.get("terminology"))
         if terminology:
             segment.SetTerminology(terminology)
         self._setContent(segment, image, label["value"], fingerprints[label["value"]])
@@ -111,15 +103,13 @@ class ResultWriter:
         """Give a segment its voxels and say where they come from. A new image of its own where there is none."""
         segment.AddRepresentation(BINARY_LABELMAP, image if image is not None else slicer.vtkOrientedImageData())
         segment.SetLabelValue(value)
-        segment.SetTag(TAG_MODEL, self._package.id)
-        segment.SetTag(TAG_VERSION, self._package.version)
-        segment.SetTag(TAG_SHA256, self._package.sha256)
-        segment.SetTag(TAG_OPTIONS, json.dumps(self._options, sort_keys=True))
-        segment.SetTag(TAG_LABEL, str(value))
-        segment.SetTag(TAG_FINGERPRINT, fingerprint)
-        segment.SetTag(TAG_RUN, self.run)
-        segment.RemoveTag(TAG_STATE)
-        segment.RemoveTag(TAG_SENSITIVITY)
+        for name, text in tags.provenance(self._package, self._options).items():
+            segment.SetTag(name, text)
+        segment.SetTag(tags.LABEL, str(value))
+        segment.SetTag(tags.FINGERPRINT, fingerprint)
+        segment.SetTag(tags.RUN, self.run)
+        segment.RemoveTag(tags.STATE)
+        segment.RemoveTag(tags.SENSITIVITY)
 
     def _makeSurfaces(self, segments, say):
         """Steps that return {label value: surface of the new segment}; nothing where the output is not shown in 3D."""
@@ -151,18 +141,18 @@ class ResultWriter:
             image, changed = SegmentLabelmap.of(segment), _changeTime(segment)
             found = next((fingerprints for layer, fingerprints in layers if layer is image), None)
             if found is None:
-                found = yield from fingerprintsOf(image)
+                found = yield from fingerprintsOfImage(image)
                 layers.append((image, found))
-            fingerprint = found.get(segment.GetLabelValue(), EMPTY)
-            if Fingerprint.match(fingerprint, tag(segment, TAG_FINGERPRINT)):
+            fingerprint = found.get(segment.GetLabelValue(), tags.EMPTY)
+            if isUnchanged(fingerprint, tag(segment, tags.FINGERPRINT)):
                 untouched[value] = (segmentId, changed)
         return untouched
 
     def _ownLabel(self, segment):
         """The label value, if this model wrote the segment and nobody declared it finished or locked it."""
-        if tag(segment, TAG_MODEL) != self._package.id or whyProtected(segment):
+        if tag(segment, tags.MODEL) != self._package.id or whyProtected(segment):
             return None
-        text = tag(segment, TAG_LABEL)
+        text = tag(segment, tags.LABEL)
         return int(text) if text.isdigit() else None
 
     # ---- the scene
@@ -197,7 +187,7 @@ class ResultWriter:
         for segmentId, value in replace.items():
             new = segments.pop(value)
             image = SegmentLabelmap.of(new)
-            self._setContent(segmentation.GetSegment(segmentId), image, value, tag(new, TAG_FINGERPRINT))
+            self._setContent(segmentation.GetSegment(segmentId), image, value, tag(new, tags.FINGERPRINT))
             image.Modified()
         written = {value: segmentId for segmentId, value in replace.items()}
         for value, segment in segments.items():
@@ -247,25 +237,6 @@ def segmentationOf(segments, name):
     for segment in segments:
         segmentation.AddSegment(segment, segmentation.GenerateUniqueSegmentID(segment.GetName()))
     return node
-
-
-def fingerprintsOf(image):
-    """Steps (for EventLoopTask) that return {label value: fingerprint} of the present voxels of a segments' image."""
-    array = SegmentLabelmap.array(image)
-    if array.size == 0:
-        return {}
-    offset, imageToWorld = SegmentLabelmap.geometry(image)
-    fingerprints = yield from Fingerprint.ofLabels(array, offset, imageToWorld)
-    return fingerprints
-
-
-def terminologyEntry(terminology):
-    """Slicer's text for a label's terminology ({"category", "type", "modifier"}: [scheme, code, meaning]), or ""."""
-    if not terminology:
-        return ""
-    context = "Segmentation category and type - 3D Slicer General Anatomy list"
-    codes = ["^".join(terminology.get(part) or ("", "", "")) for part in ("category", "type", "modifier")]
-    return "~".join([context, *codes, "Anatomic codes - DICOM master list", "^^", "^^"])
 
 
 def _changeTime(segment):

@@ -1,8 +1,11 @@
+import math
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
+from prosma.image.box import moved, overlap, placed, shape_of, slices_kji, span, start_of, union
+from prosma.image.constants import MM3_PER_ML
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Volumes.VolumeReader import slabs
 
@@ -33,6 +36,7 @@ class SegmentLabelmap:
     def array(image):
         """The voxels of a vtkOrientedImageData as a view (K, J, I); an empty image gives an empty array."""
         import numpy
+        from vtk.util.numpy_support import vtk_to_numpy
 
         scalars = image.GetPointData().GetScalars() if image is not None else None
         if scalars is None or image.GetNumberOfPoints() == 0:
@@ -41,10 +45,7 @@ class SegmentLabelmap:
 
     @staticmethod
     def reach(array, value):
-        """Steps (for EventLoopTask) that return the box of a label in an array: [[i0, i1], [j0, j1], [k0, k1]], half open.
-
-        It holds no voxels if there are none of the label.
-        """
+        """Steps (for EventLoopTask) that return the box of a label in an array, or None: ((i0, i1), (j0, j1), (k0, k1))."""
         import numpy
 
         found = [numpy.zeros(size, bool) for size in array.shape]
@@ -57,8 +58,19 @@ class SegmentLabelmap:
             found[2] |= flat.any(axis=0)
             first += len(slab)
             yield
-        places = [numpy.flatnonzero(axis) for axis in reversed(found)]
-        return [[int(place[0]), int(place[-1]) + 1] if place.size else [0, 0] for place in places]
+        return tuple(span(axis) for axis in reversed(found)) if found[0].any() else None
+
+    @staticmethod
+    def millilitres(segment):
+        """Steps (for EventLoopTask) that return the volume of a segment's voxels in ml."""
+        import numpy
+
+        image = SegmentLabelmap.of(segment)
+        voxels = 0
+        for slab in slabs(SegmentLabelmap.array(image)):
+            voxels += int(numpy.count_nonzero(slab == segment.GetLabelValue()))
+            yield
+        return voxels * math.prod(image.GetSpacing()) / MM3_PER_ML if voxels else 0.0
 
     @staticmethod
     def geometry(image):
@@ -72,13 +84,12 @@ class SegmentLabelmap:
         """The vtkOrientedImageData behind a segment, or None. Several segments may share it."""
         return segment.GetRepresentation(BINARY_LABELMAP)
 
-    # ---- boxes of a volume's grid: [[i0, i1], [j0, j1], [k0, k1]], half open, in the voxels of imageToWorld
+    # ---- boxes of a volume's grid: ((i0, i1), (j0, j1), (k0, k1)), half open, in the voxels of imageToWorld
 
     @staticmethod
     def box(image, imageToWorld):
         """The box that an image occupies. :raises ProSMAError: ``bad_output``, if it lies on another grid."""
-        shift, extent = _shiftOrRefuse(image, imageToWorld), image.GetExtent()
-        return [[extent[2 * axis] + shift[axis], extent[2 * axis + 1] + 1 + shift[axis]] for axis in range(3)]
+        return moved(_extentBox(image), _shiftOrRefuse(image, imageToWorld))
 
     @staticmethod
     def mask(segment, box, imageToWorld):
@@ -87,7 +98,7 @@ class SegmentLabelmap:
         :raises ProSMAError: ``bad_output``, if the segment lies on another grid.
         """
         image = SegmentLabelmap.of(segment)
-        return _boxOf(image, box, _shiftOrRefuse(image, imageToWorld)) == segment.GetLabelValue()
+        return _voxelsIn(image, box, _shiftOrRefuse(image, imageToWorld)) == segment.GetLabelValue()
 
     @staticmethod
     def occupied(image, box, imageToWorld):
@@ -113,11 +124,9 @@ class SegmentLabelmap:
             image.SetImageToWorldMatrix(imageToWorld)
             image.SetExtent(0, -1, 0, -1, 0, -1)
         shift = _shiftOrRefuse(image, imageToWorld)
-        inImage = [[low - move, high - move] for (low, high), move in zip(box, shift, strict=True)]
+        inImage = moved(box, [-step for step in shift])
         _enlarge(image, inImage)
-        start = image.GetExtent()[::2]
-        slices = [slice(low - first, high - first) for (low, high), first in zip(inImage, start, strict=True)]
-        return SegmentLabelmap.array(image)[tuple(reversed(slices))], image
+        return SegmentLabelmap.array(image)[slices_kji(inImage, image.GetExtent()[::2])], image
 
 
 def _shiftOrRefuse(image, imageToWorld):
@@ -152,46 +161,41 @@ def _onGrid(image, box, imageToWorld):
     shift = _gridShift(image, imageToWorld)
     if shift is None:
         image, shift = _resampled(image, box, imageToWorld), (0, 0, 0)
-    return _boxOf(image, box, shift)
+    return _voxelsIn(image, box, shift)
 
 
-def _boxOf(image, box, shift):
+def _voxelsIn(image, box, shift):
     """The voxels of a box as a new array (K, J, I), 0 where the image does not reach."""
     import numpy
 
     array = SegmentLabelmap.array(image)
-    result = numpy.zeros([high - low for low, high in reversed(box)], array.dtype)
-    if array.size == 0:
-        return result
-    source, target = [], []
-    for axis, (low, high) in enumerate(box):
-        first = image.GetExtent()[2 * axis] + shift[axis]
-        begin, end = max(low, first), min(high, first + image.GetDimensions()[axis])
-        if begin >= end:
-            return result
-        source.insert(0, slice(begin - first, end - first))
-        target.insert(0, slice(begin - low, end - low))
-    result[tuple(target)] = array[tuple(source)]
+    result = numpy.zeros(shape_of(box)[::-1], array.dtype)
+    own = moved(_extentBox(image), shift) if array.size else None
+    common = overlap(box, own) if own is not None else None
+    if common is not None:
+        result[slices_kji(common, start_of(box))] = array[slices_kji(common, start_of(own))]
     return result
+
+
+def _extentBox(image):
+    """The box of an image in its own voxels."""
+    return placed(image.GetExtent()[::2], image.GetDimensions())
 
 
 def _enlarge(image, box):
     """Let an image reach over a box of its own voxels; what it has not had is 0."""
     old = SegmentLabelmap.array(image)
-    extent, wanted = image.GetExtent(), []
-    for axis, (low, high) in enumerate(box):
-        first, last = (extent[2 * axis], extent[2 * axis + 1]) if old.size else (low, high - 1)
-        wanted += [min(low, first), max(high - 1, last)]
-    if old.size and list(extent) == wanted:
+    extent = _extentBox(image) if old.size else None
+    wanted = union([extent, box])
+    if extent == wanted:
         return
     old, kind = old.copy(), image.GetScalarType() if old.size else vtk.VTK_UNSIGNED_CHAR
-    image.SetExtent(wanted)
+    image.SetExtent([number for low, high in wanted for number in (low, high - 1)])
     image.AllocateScalars(kind, 1)
     new = SegmentLabelmap.array(image)
     new[...] = 0
-    if old.size:
-        starts = [extent[2 * axis] - wanted[2 * axis] for axis in (2, 1, 0)]
-        new[tuple(slice(start, start + size) for start, size in zip(starts, old.shape, strict=True))] = old
+    if extent is not None:
+        new[slices_kji(extent, start_of(wanted))] = old
 
 
 def _resampled(image, box, imageToWorld):

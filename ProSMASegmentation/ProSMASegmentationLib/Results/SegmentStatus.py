@@ -2,7 +2,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-TAG_LOCKED = "ProSMA.locked"
+from prosma.image import tags
 
 
 def tag(segment, name):
@@ -13,14 +13,14 @@ def tag(segment, name):
 
 def isLocked(segment):
     """Whether a person locked the segment. Slicer itself has no lock, so it is a tag, which is saved with the segment."""
-    return bool(tag(segment, TAG_LOCKED))
+    return bool(tag(segment, tags.LOCKED))
 
 
 def setLocked(segment, locked):
     if locked:
-        segment.SetTag(TAG_LOCKED, "1")
+        segment.SetTag(tags.LOCKED, "1")
     else:
-        segment.RemoveTag(TAG_LOCKED)
+        segment.RemoveTag(tags.LOCKED)
 
 
 def isCompleted(segment):

@@ -1,5 +1,6 @@
 import slicer
 
+from prosma.image.box import moved, slices_kji, start_of
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.Volumes.VolumeReader import slabs
 
@@ -67,8 +68,8 @@ def surfaceSteps(segmentation, array, value, offset, imageToWorld):
     :param offset: i, j, k of the array's first voxel. :param imageToWorld: vtkMatrix4x4 from i, j, k to mm.
     """
     box = yield from SegmentLabelmap.reach(array, value)
-    part = array[tuple(slice(low, high) for low, high in reversed(box))]
-    corner = [first + low for first, (low, _high) in zip(offset, box, strict=True)]
+    part = array[slices_kji(box)] if box is not None else array[:0, :0, :0]
+    corner = start_of(moved(box, offset)) if box is not None else offset
     image, voxels = SegmentLabelmap.create(corner, part.shape, False, imageToWorld)
     for target, source in zip(slabs(voxels), slabs(part), strict=True):
         target[...] = source == value

@@ -5,6 +5,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from prosma.image.box import whole
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 POINTS_PER_AXIS = 5  # of an ROI that is followed through a possibly curved transform
@@ -18,7 +19,7 @@ class RegionOfInterest:
 
     @classmethod
     def box(cls, roiNode, volumeNode):
-        """[[i0, i1], [j0, j1], [k0, k1]], half open, or None if the whole volume is meant.
+        """((i0, i1), (j0, j1), (k0, k1)), half open, or None if the whole volume is meant.
 
         :raises ProSMAError: ``bad_input``, if no voxel of the volume lies in the ROI.
         """
@@ -39,9 +40,8 @@ class RegionOfInterest:
                     ),
                     _("Move or enlarge it, or choose no ROI."),
                 )
-            box.append([start, stop])
-        whole = [[0, size] for size in dimensions]
-        return None if box == whole else box
+            box.append((start, stop))
+        return None if tuple(box) == whole(dimensions) else tuple(box)
 
     @staticmethod
     def _pointsInVoxels(roiNode, volumeNode):

@@ -1,12 +1,11 @@
 import slicer
 import vtk
 from slicer.i18n import tr as _
-from vtk.util.numpy_support import vtk_to_numpy
 
+from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Volumes.VolumeReader import slabs
 
-OUTPUT_ATTRIBUTE = "ProSMA.output"  # of volumes that are results, not images
 LEAST_SHOWN = 0.02  # what is about zero is transparent, so that the image shows through
 OPACITY = 0.6
 
@@ -22,6 +21,8 @@ class ScalarOutput:
     """
 
     def __init__(self, name, color, dimensions, imageToWorld, hidesNothing=True):
+        from vtk.util.numpy_support import vtk_to_numpy
+
         self._name = name
         self._color = color
         self._matrix = imageToWorld
@@ -49,7 +50,7 @@ class ScalarOutput:
         """Add the volume to the scene, with the transform and the folder of the node ``beside``, and show it."""
         node = slicer.vtkMRMLScalarVolumeNode()
         node.SetName(slicer.mrmlScene.GenerateUniqueName(self._name))
-        node.SetAttribute(OUTPUT_ATTRIBUTE, "1")
+        node.SetAttribute(tags.NODE_OUTPUT, "1")
         node.SetIJKToRASMatrix(self._matrix)
         node.SetAndObserveImageData(self._image)
         slicer.mrmlScene.AddNode(node)

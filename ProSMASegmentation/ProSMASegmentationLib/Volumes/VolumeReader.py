@@ -7,7 +7,6 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 BYTES_PER_SLAB = 2 << 20  # copied in a few ms
-LARGEST_SKEW = 1e-3  # cosine between two axes; file formats round directions to about 1e-5
 
 
 class VolumeReader:
@@ -84,17 +83,16 @@ class VolumeReader:
     def _refuseWrongGeometry(self):
         import numpy
 
+        from prosma.image.geometry import is_sheared
+
         matrix = slicer.util.arrayFromVTKMatrix(self.ijkToRas)
-        columns = matrix[:3, :3]
-        lengths = numpy.linalg.norm(columns, axis=0)
+        lengths = numpy.linalg.norm(matrix[:3, :3], axis=0)
         if not numpy.all(numpy.isfinite(matrix)) or numpy.any(lengths <= 0):
             self._refuse(
                 _("has no valid geometry: its spacing or directions are zero or not numbers."),
                 _("Correct them in the Volumes module."),
             )
-        unit = columns / lengths
-        skew = numpy.abs(unit.T @ unit - numpy.eye(3)).max()
-        if skew > LARGEST_SKEW:
+        if is_sheared(matrix):
             self._refuse(
                 _("is sheared: its axes are not at right angles, as after a scan with a tilted gantry."),
                 _(

@@ -118,7 +118,7 @@ def test_a_saved_scene_goes_on_where_it_was(panel, batch, tmp_path):
 def test_volumes_to_files_and_another_model_replaces_only_its_own_untouched_files(panel, batch, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.Results.Fingerprint import Fingerprint
+    from ProSMASegmentationLib.Results.Fingerprint import isUnchanged
 
     volumes = add_volumes(3)
     out = tmp_path / "new" / "folder"
@@ -132,7 +132,7 @@ def test_volumes_to_files_and_another_model_replaces_only_its_own_untouched_file
     expected = panel.logic.segment(volumes[1], model="coarse")
     assert np.array_equal(scenes.label_map(loaded, volumes[1]), scenes.label_map(expected, volumes[1]))
     pairs = zip(*map(fingerprints, (loaded, expected)), strict=True)
-    assert all(Fingerprint.match(*pair) for pair in pairs), "what the engine wrote is not taken for edited"
+    assert all(isUnchanged(*pair) for pair in pairs), "what the engine wrote is not taken for edited"
 
     (out / "scan 0.seg.nrrd").write_bytes(b"corrected")
     before = files(out)

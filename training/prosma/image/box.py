@@ -5,14 +5,20 @@ The Slicer module uses these too. Only `span` and `smallest` need numpy, for the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
 Box = tuple[tuple[int, int], ...]
 
 
 def whole(shape: Sequence[int]) -> Box:
     """The box of all voxels of an array of this shape."""
-    return tuple((0, int(n)) for n in shape)
+    return placed([0] * len(shape), shape)
+
+
+def placed(start: Sequence[int], shape: Sequence[int]) -> Box:
+    """The box of an array of this shape whose first voxel lies at `start`."""
+    return tuple((int(first), int(first) + int(n)) for first, n in zip(start, shape, strict=True))
 
 
 def start_of(box) -> tuple[int, ...]:
@@ -52,6 +58,14 @@ def overlap(one, other) -> Box | None:
     """What two boxes have in common; None for nothing."""
     common = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     return common if all(low < high for low, high in common) else None
+
+
+def slabs(box, voxels: int) -> Iterator[Box]:
+    """Parts of a box along its last axis, in order, each of about so many voxels."""
+    *others, (first, last) = box
+    step = max(1, voxels // max(1, math.prod(shape_of(others))))
+    for start in range(first, last, step):
+        yield (*others, (start, min(start + step, last)))
 
 
 def grown(box, margins: Sequence[int], shape: Sequence[int]) -> Box:

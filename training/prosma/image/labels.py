@@ -9,7 +9,6 @@ import numpy as np
 
 from .box import Box, span
 
-EMPTY = "empty"  # the fingerprint of no voxels
 BYTES_PER_SLAB = 1 << 22
 TOLERANCE_MM = 0.02  # between two places that count as the same: file formats round the geometry
 TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"

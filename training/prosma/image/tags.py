@@ -17,6 +17,9 @@ FINGERPRINT = "ProSMA.fingerprint"  # of the voxels that were written, see label
 RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
 INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 
+EMPTY = "empty"  # as fingerprint: of no voxels
+EDITED = "edited"  # as fingerprint: never that of any voxels
+
 # Tags of a segment: what became of it
 STATE = "ProSMA.state"  # which of the masks that ProSMA wrote since then; absent for the run's own
 SENSITIVITY = "ProSMA.sensitivity"  # shift of the log odds; absent for the model's own border

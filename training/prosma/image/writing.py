@@ -15,10 +15,10 @@ import numpy as np
 
 from ..files import replaced_when_whole
 from .geometry import Image, ImageError
-from .labels import EMPTY, Extent, fingerprints, label_extents, terminology_entry
+from .labels import Extent, fingerprints, label_extents, terminology_entry
 from .nifti_writing import write_nifti
 from .reading import LPS_TO_RAS
-from .tags import FINGERPRINT, LABEL
+from .tags import EMPTY, FINGERPRINT, LABEL
 
 LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 NRRD_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}

@@ -6,13 +6,11 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
-from ProSMASegmentationLib.Volumes.VolumeReader import slabs
 
 MILLISECONDS_TO_SETTLE = 200
-MM3_PER_ML = 1000
 
 
-class SegmentVolumes:
+class MillilitreTable:
     """Fills a table with the volume of each segment in ml, as the segments are now: it follows edits.
 
     Voxels are counted in slices of the event loop, so that large segmentations do not hold up Slicer.
@@ -50,18 +48,12 @@ class SegmentVolumes:
         self._task = EventLoopTask(self._steps(), self._show, self._failed).start()
 
     def _steps(self):
-        import numpy
-
         rows = []
         segmentation = self._followed.node.GetSegmentation()
         for segmentId in segmentation.GetSegmentIDs():
             segment = segmentation.GetSegment(segmentId)
-            image = SegmentLabelmap.of(segment)
-            voxels = 0
-            for slab in slabs(SegmentLabelmap.array(image)):
-                voxels += int(numpy.count_nonzero(slab == segment.GetLabelValue()))
-                yield
-            rows.append((segment.GetName(), voxels * _voxelSize(image) / MM3_PER_ML))
+            ml = yield from SegmentLabelmap.millilitres(segment)
+            rows.append((segment.GetName(), ml))
         return rows
 
     def _show(self, rows):
@@ -75,11 +67,3 @@ class SegmentVolumes:
     def _failed(self, error):
         self._task = None
         logging.error("ProSMA: volumes of segments could not be computed: %s", error)
-
-
-def _voxelSize(image):
-    """mm3 of a voxel."""
-    if image is None:
-        return 0.0
-    x, y, z = image.GetSpacing()
-    return x * y * z

@@ -1,10 +1,10 @@
 import vtk
 from slicer.i18n import tr as _
 
+from prosma.image import tags
+from prosma.image.box import overlap, shape_of, slabs, slices_kji, start_of, whole
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
-from ProSMASegmentationLib.Results.KeptResult import slicesOf
-from ProSMASegmentationLib.Results.ResultWriter import TAG_LABEL
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 from ProSMASegmentationLib.Volumes.ScalarOutput import ScalarOutput
 
@@ -18,7 +18,7 @@ NUMBERS_PER_STEP = 1 << 18  # voxels times classes
 FULL = 255  # the value of certainty in the kept probabilities
 
 
-class ResultVolume:
+class OutputVolume:
     """A volume node of what a run left: no new run is needed. All values are from 0 to 1.
 
     ``probability`` of a segment's label; ``entropy`` of all classes, over its highest value; ``margin``: 1 minus the
@@ -44,7 +44,7 @@ class ResultVolume:
                 _("The class probabilities of this result are not there any more; they are not saved with the scene."),
                 _("Segment the volume again, in an ROI if it is very large."),
             )
-        self._label = int(tag(segment, TAG_LABEL)) if kind == PROBABILITY else None
+        self._label = int(tag(segment, tags.LABEL)) if kind == PROBABILITY else None
         what = {
             PROBABILITY: _("probability of {name}").format(name=segment.GetName() if segment is not None else ""),
             ENTROPY: _("uncertainty (entropy)"),
@@ -60,13 +60,9 @@ class ResultVolume:
         output = ScalarOutput(self._name, COLORS[self._kind], dimensions, matrix)
         yield from output.clear()
         self._checkStillThere()
-        i, j, (first, last) = kept.box
-        perSlice = len(kept.probabilities) * (i[1] - i[0]) * (j[1] - j[0])
-        step = max(1, NUMBERS_PER_STEP // perSlice)
-        for start in range(first, last, step):
+        for box in slabs(kept.box, NUMBERS_PER_STEP // len(kept.probabilities)):
             self._checkStillThere()
-            box = [i, j, [start, min(start + step, last)]]
-            output.array[slicesOf(box, offset)] = self._values(kept.probabilitiesIn(box))
+            output.array[slices_kji(box, offset)] = self._values(kept.probabilitiesIn(box))
             yield
         self._checkStillThere()
         return output.add(self._node)
@@ -98,11 +94,11 @@ class ResultVolume:
         volume = self._node.GetNodeReference(self._node.GetReferenceImageGeometryReferenceRole())
         image = volume.GetImageData() if volume is not None else None
         sizes = image.GetDimensions() if image is not None else (0, 0, 0)
-        if all(high <= size for (_low, high), size in zip(kept.box, sizes, strict=True)):
+        if overlap(kept.box, whole(sizes)) == kept.box:
             return sizes, (0, 0, 0), kept.imageToWorld
-        offset = [low for low, _high in kept.box]
+        offset = start_of(kept.box)
         matrix = vtk.vtkMatrix4x4()
         matrix.DeepCopy(kept.imageToWorld)
         for row, mm in enumerate(kept.imageToWorld.MultiplyPoint([*offset, 1])[:3]):
             matrix.SetElement(row, 3, mm)
-        return [high - low for low, high in kept.box], offset, matrix
+        return shape_of(kept.box), offset, matrix
