@@ -381,6 +381,8 @@ def write_mask(path, change):
     array = change(SimpleITK.GetArrayFromImage(image))
     new = SimpleITK.GetImageFromArray(array)
     new.SetSpacing(image.GetSpacing())
+    new.SetOrigin(image.GetOrigin())
+    new.SetDirection(image.GetDirection())
     SimpleITK.WriteImage(new, str(path))
 
 

@@ -190,9 +190,16 @@ def test_thick_slices_keep_their_distance_and_are_not_halved():
     assert network(torch.zeros(1, 1, 16, 16, 4)).shape == (1, 2, 16, 16, 4)
 
 
+def padded(array):
+    return np.pad(array, 9, constant_values=1)
+
+
 def write_volume(path, change):
     image = SimpleITK.ReadImage(str(path))
     new = SimpleITK.GetImageFromArray(change(SimpleITK.GetArrayFromImage(image)))
+    new.SetSpacing(image.GetSpacing())
+    new.SetOrigin(image.GetOrigin())
+    new.SetDirection(image.GetDirection())
     SimpleITK.WriteImage(new, str(path))
 
 
@@ -204,7 +211,10 @@ LABELS = {"background": 0, "hippocampus_anterior": 1, "hippocampus_posterior": 2
     [
         (lambda f: (f / "labelsTr/case_3.nii.gz").unlink(), "case_3.*no labels"),
         (lambda f: (f / "labelsTr/case_3.nii.gz").write_bytes(b"x"), "case_3.*labels.*case_3.nii.gz.*cannot be read"),
-        (lambda f: write_volume(f / "labelsTr/case_2.nii.gz", lambda a: a[:-1]), "case_2.nii.gz.*voxels"),
+        (
+            lambda f: write_volume(f / "labelsTr/case_2.nii.gz", lambda a: np.pad(a, 9, constant_values=1)),
+            "case_2.*marked voxels.*outside",
+        ),
         (lambda f: write_volume(f / "labelsTr/case_2.nii.gz", lambda a: 3 * a), "case_2.nii.gz.*value"),
         (lambda f: (f / "imagesTr/case_1_0001.nii.gz").rename(f / "imagesTr/case_1_0004.nii.gz"), "case_1.*gaps"),
         (lambda f: change_description(f, labels={**LABELS, "ignore": 1}), "'ignore' the value 1.*highest"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -14,7 +15,10 @@ import numpy as np
 from ...errors import UserFacingError
 from ...image.geometry import Image
 from ...image.reading import PHOTOGRAPHS, read_image, read_labels
+from .label_grid import LabelsElsewhere, labels_on_grid
 
+LOG = logging.getLogger(__name__)
+_FOLDERS_SPOKEN_OF: set[Path] = set()
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PHOTOGRAPHS)
 LOSSY = (".jpg", ".jpeg")
 IGNORED = 255  # in labels of this package: nobody knows what is there, so it teaches nothing and counts nowhere
@@ -138,7 +142,7 @@ def read_description(path: Path) -> dict:
 def read_json(path: Path) -> object:
     """Raises DatasetError with the file's name."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors put a byte order mark first
     except ValueError as error:
         raise DatasetError(f"'{path}' is not valid JSON ({error}).") from error
 
@@ -149,8 +153,9 @@ def label_values(description: dict) -> dict:
     Raises DatasetError for an `ignore` that is not the highest value.
     """
     labels = description.get("labels", {})
-    if all(key.isdigit() for key in labels):
-        labels = {str(name): int(key) for key, name in labels.items()}
+    if labels and all(key.isdigit() for key in labels) and all(isinstance(name, str) for name in labels.values()):
+        labels = {name: int(key) for key, name in labels.items()}
+    labels = {name: whole_number(name, value) for name, value in labels.items()}
     if "ignore" in labels:
         values = [number for value in labels.values() for number in (value if isinstance(value, list) else [value])]
         if not all(isinstance(number, int) for number in values) or labels["ignore"] != max(values):
@@ -158,6 +163,43 @@ def label_values(description: dict) -> dict:
                 f"dataset.json gives 'ignore' the value {labels['ignore']}: it should have the highest value of all labels."
             )
     return labels
+
+
+def whole_number(name: str, value: object) -> object:
+    """A label's value as dataset.json means it: 1, 1.0 and "1" are 1; lists (regions) stay. Raises DatasetError."""
+    if isinstance(value, list):
+        return value
+    text = str(value).strip()
+    if not isinstance(value, bool) and re.fullmatch(r"\d+(\.0*)?", text):
+        return int(float(text))
+    raise DatasetError(f"dataset.json gives the label '{name}' the value {value!r}: write a whole number from 0.")
+
+
+def check_label_names(folder: LabelledFolder, labels: Sequence[dict], model: str) -> None:
+    """Raise DatasetError if dataset.json gives a value the name that the model (its id) has for another value.
+
+    Names are compared by their words, so that `left_parotid` is taken for the model's `left parotid gland`.
+    """
+    known = {label["value"]: words(label["name"]) for label in labels}
+    for name, value in label_values(folder.description).items():
+        likeness = {other: likeness_of(words(name), other_words) for other, other_words in known.items()}
+        best = max(likeness, key=lambda other: (likeness[other], other == value), default=value)
+        if isinstance(value, int) and value in known and likeness[best] > likeness[value]:
+            meant = next(label["name"] for label in labels if label["value"] == best)
+            raise DatasetError(
+                f"'{folder.folder / 'dataset.json'}' says {value} for the label '{name}', but '{meant}' is {best} in the "
+                f"model '{model}'. Give the labels, in dataset.json and in the files, the numbers that the model has."
+            )
+
+
+def words(name: str) -> set[str]:
+    """The words of a label's name, in lower case."""
+    return set(re.findall(r"[^\W_]+", name.casefold()))
+
+
+def likeness_of(first: set[str], second: set[str]) -> float:
+    """Share of the words of two names that are in both (Jaccard index), 0 to 1."""
+    return len(first & second) / max(1, len(first | second))
 
 
 def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Case]:
@@ -175,7 +217,7 @@ def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Cas
         raise DatasetError(f"'{images}' holds no images.")
     for case, paths in channels.items():
         check_channel_files(case, paths, numbered=bool(channel_suffix))
-    masks = {without_ending(path.name): path for path in labels.iterdir()} if labels.is_dir() else {}
+    masks = label_files(labels, channel_suffix, channels)
     counts = {len(paths) for paths in channels.values()}
     cases = {}
     for case, paths in channels.items():
@@ -185,6 +227,31 @@ def find_cases(images: Path, labels: Path, channel_suffix: str) -> dict[str, Cas
             raise DatasetError(f"Case '{case}' has {len(paths)} channels, others have {max(counts)}.")
         cases[case] = Case(case, tuple(paths), masks[case])
     return cases
+
+
+def label_files(folder: Path, channel_suffix: str, cases: dict[str, list[Path]]) -> dict[str, Path]:
+    """The label file of each case id. Raises DatasetError for two of one name, and for names that still hold a channel."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if path.name.startswith(".") or not path.name.lower().endswith(ENDINGS):
+            continue
+        name = without_ending(path.name)
+        if name in found:
+            raise DatasetError(
+                f"'{folder}' holds two label files of one name, '{found[name].name}' and '{path.name}'. Keep the right one "
+                "and move the other away."
+            )
+        found[name] = path
+    numbered = channel_suffix and re.compile(rf"(.+?)({channel_suffix})")
+    for name in found if numbered else []:
+        match = numbered.fullmatch(name)
+        if match and name not in cases and match[1] in cases:
+            raise DatasetError(
+                f"'{found[name]}' is named like a channel. In imagesTr the last four digits number the channels of one case; "
+                f"number the cases before them, as in '{match[1]}{match[2].replace('_', '')}_0000' for the image and "
+                f"'{match[1]}{match[2].replace('_', '')}' for its labels."
+            )
+    return found
 
 
 def check_channel_files(case: str, paths: list[Path], numbered: bool) -> None:
@@ -227,7 +294,21 @@ def read_splits(folder: Path, cases: dict[str, Case], fold: int) -> dict[str, li
         absent = [case for case in ids if case not in cases]
         if absent:
             raise DatasetError(f"'{path}' names '{absent[0]}' in its {name} split, but there is no such case.")
+    check_splits_apart(splits, path)
     return splits
+
+
+def check_splits_apart(splits: dict[str, list[str]], path: Path) -> None:
+    """Raise DatasetError for a case that is named twice: what a model learnt from must not measure it."""
+    seen: dict[str, str] = {}
+    for name, ids in splits.items():
+        for case in ids:
+            if case in seen:
+                where = (
+                    f"twice in its {name} split" if seen[case] == name else f"in its {seen[case]} and its {name} split"
+                )
+                raise DatasetError(f"'{path}' names '{case}' {where}. Each case belongs in one split, once.")
+            seen[case] = name
 
 
 def every_fifth(ids: list[str], fold: int) -> dict[str, list[str]]:
@@ -259,14 +340,30 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
     except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
     try:
-        labels = read_labels(case.labels).array[0]
+        labels = read_labels(case.labels)
     except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the labels '{case.labels}' cannot be read. {error}") from error
-    if labels.shape != image.shape:
-        raise DatasetError(
-            f"Case '{case.id}': the labels '{case.labels}' are {labels.shape} voxels, the image is {image.shape}."
-        )
-    return image, labels
+    if case.is_photograph:  # neither file has a place in space
+        if labels.shape != image.shape:
+            raise DatasetError(
+                f"Case '{case.id}': the labels '{case.labels}' are {labels.shape[0]} x {labels.shape[1]} pixels, "
+                f"the image is {image.shape[0]} x {image.shape[1]}. Save both in the same size."
+            )
+        return image, labels.array[0]
+    try:
+        array, notice = labels_on_grid(labels, image)
+    except LabelsElsewhere as error:
+        raise DatasetError(f"Case '{case.id}', '{case.labels}': {error}") from error
+    if notice:
+        say_once(case.labels.parent, f"Case '{case.id}': {notice} Others of this folder are treated alike.")
+    return image, array
+
+
+def say_once(folder: Path, text: str) -> None:
+    """A warning in the log (stderr, unless a program has set it up), the first time for this folder."""
+    if folder not in _FOLDERS_SPOKEN_OF:
+        _FOLDERS_SPOKEN_OF.add(folder)
+        LOG.warning(text)
 
 
 def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:

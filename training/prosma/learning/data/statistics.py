@@ -203,6 +203,8 @@ def names_from_values(facts: list[CaseFacts], folder: LabelledFolder) -> tuple[l
 def channel_names(description: dict, count: int, photograph: bool) -> list[str]:
     """Names of the channels by dataset.json, else red, green and blue, or numbers. Raises DatasetError."""
     names = description.get("channel_names") or description.get("modality")
+    if isinstance(names, (list, tuple)):
+        names = dict(enumerate(names))
     if isinstance(names, dict):
         names = [str(names[key]) for key in sorted(names, key=int)]
         if len(names) != count:

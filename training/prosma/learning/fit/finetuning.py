@@ -28,7 +28,7 @@ from ...errors import Cancelled, UserFacingError
 from ...fast.allocator import keep_freed_memory
 from ...package.model_package import ModelPackage, find_packages, model_folders, write_package
 from ...package.weights import load_network
-from ..data.dataset import Case, DatasetError, LabelledFolder, label_values, read_case, read_files
+from ..data.dataset import Case, DatasetError, LabelledFolder, check_label_names, read_case, read_files
 from ..data.patches import Patches, PatchNumbers, cached, training_transforms
 from ..packing.card import tuned_card
 from ..recipe import Recipe
@@ -158,7 +158,7 @@ def check_id(id: str, package: ModelPackage) -> None:
 
 def corrected_cases(data: str | os.PathLike, package: ModelPackage, cancelled: Callable[[], bool]) -> list[Case]:
     """The cases to learn from. Raises DatasetError with the first one that does not fit the model."""
-    check_label_names(LabelledFolder.open(data), package)
+    check_label_names(LabelledFolder.open(data), package.labels, package.id)
     cases = training_cases(data)
     for case in cases:
         check_case(case, package)
@@ -171,18 +171,6 @@ def training_cases(data: str | os.PathLike) -> list[Case]:
     """All cases of the folder; only those for training where it has a splits.json. Raises DatasetError."""
     folder = LabelledFolder.open(data)
     return folder.split("train" if (folder.folder / "splits.json").is_file() else "all")
-
-
-def check_label_names(folder: LabelledFolder, package: ModelPackage) -> None:
-    """Raise DatasetError if dataset.json has the name of one of the model's labels for another value."""
-    values = {label["name"].casefold(): label["value"] for label in package.labels}
-    for name, value in label_values(folder.description).items():
-        expected = values.get(name.casefold(), value)
-        if value != expected:
-            raise DatasetError(
-                f"'{folder.folder / 'dataset.json'}' says {value} for the label '{name}', which is {expected} in the model "
-                f"'{package.id}'. Give the labels the numbers that the model has for them."
-            )
 
 
 def check_case(case: Case, package: ModelPackage) -> None:

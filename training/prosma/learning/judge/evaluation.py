@@ -16,7 +16,7 @@ from ... import __version__
 from ...files import write_text
 from ...inference.segmenter import Segmenter
 from ...package.model_package import ModelPackage
-from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
+from ..data.dataset import IGNORED, Case, LabelledFolder, check_label_names, read_case
 from .surfaces import surface_metrics
 
 METRICS = ("dice", "iou", "precision", "recall", "volume_error", "hd95", "nsd")
@@ -122,6 +122,7 @@ def evaluate(
     are in the unit that ``surface`` names (see `distance_unit`).
     """
     folder = LabelledFolder.open(data, fold)
+    check_label_names(folder, package.labels, package.id)
     cases = folder.split(split)
     unit = distance_unit(cases)
     segmenter = Segmenter(package, device)
