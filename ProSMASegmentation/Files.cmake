@@ -206,10 +206,12 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/compare/paired.py
   learning/data/__init__.py
   learning/data/dataset.py
+  learning/data/label_grid.py
   learning/data/patches.py
   learning/data/pictures.py
   learning/data/statistics.py
   learning/fit/__init__.py
+  learning/fit/checkpoints.py
   learning/fit/finetuning.py
   learning/fit/fitting.py
   learning/fit/loss.py

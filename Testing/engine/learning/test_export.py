@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 import yaml
 from PIL import Image as Picture
 
 from prosma.cli import main
+from prosma.learning.data.dataset import DatasetError
+from prosma.learning.fit.checkpoints import read_checkpoint
 from prosma.learning.judge.evaluation import describe, evaluate
 from prosma.learning.packing.card import results
 from prosma.learning.packing.icon import icon
@@ -131,3 +134,17 @@ def test_the_icon_shows_the_labels_colours_and_is_always_the_same(recipe):
         assert (np.abs(pixels - label["color"]).max(axis=1) < 12).sum() > 50, label["name"]
     model["labels"][0]["color"] = [255, 0, 255]
     assert icon(model) != drawn
+
+
+class Unknown:
+    """Stands for what a stranger's checkpoint may hold besides numbers; it does nothing."""
+
+
+@pytest.mark.parametrize("content", [{"epoch": 1, "state_dict": {}, "more": Unknown()}, {"epoch": 1}, [1], None])
+def test_a_checkpoint_of_anything_but_numbers_is_refused(tmp_path, content):
+    path = tmp_path / "last.ckpt"
+    torch.save(content, path)
+    if content is None:
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DatasetError, match=r"last\.ckpt"):
+        read_checkpoint(path)

@@ -21,6 +21,7 @@ from ...files import write_json
 from ...image.geometry import Image
 from ...inference.segmenter import Segmenter
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
+from ..fit.checkpoints import read_checkpoint
 from ..fit.fitting import train
 from ..judge.evaluation import average, gate_summary, overlap_metrics
 from ..packing.export import export
@@ -74,7 +75,7 @@ class Run:
         checkpoint = self.folder / "last.ckpt"
         if not checkpoint.is_file():
             return False
-        epoch = torch.load(checkpoint, map_location="cpu", weights_only=False)["epoch"]
+        epoch = read_checkpoint(checkpoint)["epoch"]
         return epoch + 1 >= self.recipe.fitting.epochs
 
     def check(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
@@ -25,10 +26,11 @@ from ...files import replaced_when_whole, write_json
 from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
-from ..data.dataset import IGNORED, LabelledFolder
+from ..data.dataset import IGNORED, DatasetError, LabelledFolder
 from ..data.patches import cached, training_loader
 from ..data.pictures import side_by_side
 from ..recipe import Recipe
+from .checkpoints import read_checkpoint
 from .loss import DeepSupervisionLoss, nearest
 from .norm import use_fast_norm
 
@@ -252,8 +254,9 @@ def train(
     checkpoint = last if resume and last.is_file() else None
     if checkpoint:
         # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
-        loader.sampler.set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
-    trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=False)
+        loader.sampler.set_epoch(read_checkpoint(last)["epoch"] + 1)
+    with shared_memory_in_words():
+        trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=True)
     return last
 
 
@@ -279,6 +282,21 @@ def make_trainer(recipe: Recipe, run: Path, counts: dict[str, int], accelerator:
         ],
         **hardware,
     )
+
+
+@contextlib.contextmanager
+def shared_memory_in_words():
+    """DatasetError, with what to do, where a worker of the data loader died because /dev/shm is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "shm" in text or ("DataLoader worker" in text and ("No space left" in text or "Bus error" in text)):
+            raise DatasetError(
+                "The processes that prepare patches ran out of shared memory (/dev/shm), as in a container with a small one. "
+                "Train with --workers 0, or give the container more, for instance with docker run --ipc=host."
+            ) from error
+        raise
 
 
 def precision(setting: str, accelerator: str = "auto") -> str:

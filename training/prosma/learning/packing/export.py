@@ -16,6 +16,7 @@ from ...inference.segmenter import Segmenter
 from ...package.model_package import ModelPackage, write_package
 from ..data.dataset import Case, LabelledFolder, read_case
 from ..data.pictures import SliceView
+from ..fit.checkpoints import read_checkpoint
 from ..judge.evaluation import evaluate
 from ..recipe import Recipe, RecipeError
 from .card import model_card, results
@@ -27,7 +28,7 @@ PREFIX = "average.module."
 
 def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
     """The moving average in a checkpoint, half precision, without the heads that only training needs."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    state = read_checkpoint(checkpoint)["state_dict"]
     return {
         name.removeprefix(PREFIX): tensor.half().contiguous()
         for name, tensor in state.items()
