@@ -199,6 +199,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/segmenter.py
   inference/sliding_window.py
   learning/__init__.py
+  learning/checkpoints.py
   learning/compare/__init__.py
   learning/compare/comparing.py
   learning/compare/degrading.py
@@ -211,7 +212,6 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/data/pictures.py
   learning/data/statistics.py
   learning/fit/__init__.py
-  learning/fit/checkpoints.py
   learning/fit/finetuning.py
   learning/fit/fitting.py
   learning/fit/loss.py

@@ -13,8 +13,7 @@ import yaml
 from PIL import Image as Picture
 
 from prosma.cli import main
-from prosma.learning.data.dataset import DatasetError
-from prosma.learning.fit.checkpoints import read_checkpoint
+from prosma.learning.checkpoints import CheckpointError, read_checkpoint
 from prosma.learning.judge.evaluation import describe, evaluate
 from prosma.learning.packing.card import results
 from prosma.learning.packing.icon import icon
@@ -146,5 +145,5 @@ def test_a_checkpoint_of_anything_but_numbers_is_refused(tmp_path, content):
     torch.save(content, path)
     if content is None:
         path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DatasetError, match=r"last\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
         read_checkpoint(path)

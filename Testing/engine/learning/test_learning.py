@@ -402,7 +402,10 @@ def cut_off(path):
         (lambda folder: cut_off(folder / "imagesTr/case_1_0000.nii.gz"), "case_1_0000.nii.gz.*cut off"),
         (lambda folder: cut_off(folder / "labelsTr/case_1.nii.gz"), "case_1.nii.gz.*cannot be read.*cut off"),
         (lambda folder: (folder / "labelsTr/case_1.nii.gz").write_bytes(b""), "case_1.nii.gz.*cannot be read.*empty"),
-        (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a[1:]), "case_1.nii.gz.*voxels"),
+        (
+            lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: np.pad(a, 9, constant_values=1)),
+            "case_1.nii.gz.*marked voxels.*outside",
+        ),
         (lambda folder: write_mask(folder / "labelsTr/case_1.nii.gz", lambda a: a + 5), "case_1.nii.gz.*value 5"),
         (
             lambda folder: shutil.copy(folder / "imagesTr/case_1_0000.nii.gz", folder / "imagesTr/case_1_0001.nii.gz"),

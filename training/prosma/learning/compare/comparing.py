@@ -20,8 +20,8 @@ from ...errors import UserFacingError
 from ...files import write_json
 from ...image.geometry import Image
 from ...inference.segmenter import Segmenter
+from ..checkpoints import read_checkpoint
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
-from ..fit.checkpoints import read_checkpoint
 from ..fit.fitting import train
 from ..judge.evaluation import average, gate_summary, overlap_metrics
 from ..packing.export import export

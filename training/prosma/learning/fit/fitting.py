@@ -26,11 +26,11 @@ from ...files import replaced_when_whole, write_json
 from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
+from ..checkpoints import read_checkpoint
 from ..data.dataset import IGNORED, DatasetError, LabelledFolder
 from ..data.patches import cached, training_loader
 from ..data.pictures import side_by_side
 from ..recipe import Recipe
-from .checkpoints import read_checkpoint
 from .loss import DeepSupervisionLoss, nearest
 from .norm import use_fast_norm
 

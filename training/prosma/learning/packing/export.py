@@ -14,9 +14,9 @@ from safetensors.torch import save
 from ...files import write_json
 from ...inference.segmenter import Segmenter
 from ...package.model_package import ModelPackage, write_package
+from ..checkpoints import read_checkpoint
 from ..data.dataset import Case, LabelledFolder, read_case
 from ..data.pictures import SliceView
-from ..fit.checkpoints import read_checkpoint
 from ..judge.evaluation import evaluate
 from ..recipe import Recipe, RecipeError
 from .card import model_card, results
