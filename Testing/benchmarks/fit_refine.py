@@ -1,4 +1,4 @@
-"""Where training/prosma/refine_weights.py comes from: small networks fitted to the strokes of the simulated user.
+"""Where training/prosma/correct/refine.npz comes from: small networks fitted to the strokes of the simulated user.
 
     python Testing/benchmarks/fit_refine.py hippocampus-mr DIR 4 12 head-neck-oar-ct DIR 12 3 \\
         polyp-colonoscopy DIR 15 32
@@ -15,8 +15,10 @@ end. Data sets count alike, strokes by the voxels around them. Writes the file a
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +28,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prosma.correct import refine as engine
-from prosma.correct import refine_weights
+from prosma.correct import stroke_network
 from prosma.image.box import smallest
 
 STROKES = 16  # of each segment, in each round
@@ -37,8 +39,18 @@ BATCH, STEPS, RATE, DECAY = 2048, 3000, 5e-3, 1e-2
 MARGIN = 0.3  # of the Refine that the second round follows; the weights do not depend on the engine's choice
 MOVED = 4  # one segment of so many is also corrected from a moved mask
 SHIFT = 0.3  # of a segment's size
-DIGITS = 4  # of the weights in the file
-OF_LOG_ODDS = {"log_odds", "log_odds_around", "offset", "offset_next_to", "need"}
+DIGITS = 4  # of the weights
+
+
+def present_networks() -> dict:
+    """Those in use, which stay as they are without a data set of their dimensions; none if they take other features."""
+    try:
+        return dict(stroke_network.load_networks())
+    except RuntimeError:
+        return {}
+
+
+NETWORKS = present_networks()
 
 
 class Recorder:
@@ -57,8 +69,8 @@ class Recorder:
                 self.note(found, (subject.reference[place] == adds)[found.candidates])
             joining = stroke.copy()
             if by_refine:
-                weights = engine.WEIGHTS["network", engine.dimension(mask.shape)]
-                joining[place][found.candidates] = engine.judged(found.features, weights) > MARGIN
+                layers = NETWORKS["network", engine.dimension(mask.shape)]
+                joining[place][found.candidates] = stroke_network.logits(found.features, layers) > MARGIN
             return user.paint(subject, mask, joining, adds, earlier)
 
         user.correct(subject, noting, brush, STROKES)
@@ -100,10 +112,10 @@ def record(subjects: list[user.Subject], radius: float, by_refine: bool, recorde
         recorder.follow(subject, brush, by_refine)
 
 
-def fit(recorders: list[Recorder], with_log_odds: bool) -> list:
+def fit(recorders: list[Recorder], source: str) -> stroke_network.Layers:
     """The layers of a network for what was recorded in several data sets."""
     torch.manual_seed(0)
-    chosen = [with_log_odds or name not in OF_LOG_ODDS for name in recorders[0].names]
+    chosen = [name in stroke_network.FEATURES[source] for name in recorders[0].names]
     features = torch.tensor(np.concatenate([part[:, chosen] for each in recorders for part in each.features]))
     truth = torch.tensor(np.concatenate([part for each in recorders for part in each.truth])).float()
     counts = [np.concatenate(each.counts) for each in recorders]
@@ -128,29 +140,15 @@ def fit(recorders: list[Recorder], with_log_odds: bool) -> list:
     return [(rounded(layer.weight.detach().T), rounded(layer.bias.detach())) for layer in layers]
 
 
-def rounded(values: torch.Tensor) -> list:
-    """As plain numbers with so many digits as the file has."""
-    return np.round(values.double().numpy(), DIGITS).tolist()
+def rounded(values: torch.Tensor) -> np.ndarray:
+    """With so many digits as are kept, which says how much the weights mean."""
+    return np.round(values.double().numpy(), DIGITS).astype(np.float32)
 
 
-def write(weights: dict, names: tuple[str, ...]) -> None:
-    """Write refine_weights.py."""
-    lines = [
-        '"""Weights of the networks in refine.py; written by Testing/benchmarks/fit_refine.py."""',
-        "",
-        "# ruff: noqa: E501",
-        "# the network's log odds known or not, dimensions -> for each layer its matrix (in the first one row for each",
-        "# feature in this order, where those from log_odds on need log odds) and its shift:",
-        *(f"#   {name}" for name in names),
-        "# fmt: off",
-        "WEIGHTS = {",
-    ]
-    for (source, dimensions), layers in weights.items():
-        lines.append(f'    ("{source}", {dimensions}): [')
-        for matrix, shift in layers:
-            lines += ["        ([", *(f"            {row}," for row in matrix), f"        ], {shift}),"]
-        lines.append("    ],")
-    Path(refine_weights.__file__).write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
+def commit() -> str:
+    """The commit that the weights are fitted with."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def segments(model: str, data: str, cases: int) -> list[user.Subject]:
@@ -178,10 +176,10 @@ def main(arguments: list[str]) -> int:
         for subjects, radius, recorder in everyone:
             record(subjects, radius, by_refine, recorder)
         for dimensions, recorded in recorders.items():
-            engine.WEIGHTS["network", dimensions] = fit(recorded, True)
+            NETWORKS["network", dimensions] = fit(recorded, "network")
     for dimensions, recorded in recorders.items():
-        engine.WEIGHTS["image", dimensions] = fit(recorded, False)
-    write(engine.WEIGHTS, everyone[0][2].names)
+        NETWORKS["image", dimensions] = fit(recorded, "image")
+    stroke_network.save_networks(NETWORKS, date.today().isoformat(), commit())
     return 0
 
 

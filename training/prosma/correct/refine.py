@@ -3,7 +3,7 @@
 For every voxel near the stroke that is on the other side, a small network weighs what is known there: the segmentation
 network's log odds and how far off they are under the strokes, the distance to the stroke in space and through the
 image, the depth behind the present border and the border's shape, likeness to the voxels on either side, and earlier
-strokes. Its weights (refine_weights.py) were fitted on simulated strokes on training cases by
+strokes. Its weights (`stroke_network`) were fitted on simulated strokes on training cases by
 Testing/benchmarks/fit_refine.py; nothing is trained at run time. Needs NumPy and SimpleITK alone.
 """
 
@@ -16,7 +16,7 @@ import SimpleITK as sitk
 
 from ..errors import UserFacingError
 from ..image.box import Box, grown, slices, smallest
-from .refine_weights import WEIGHTS
+from .stroke_network import FEATURES, load_networks, logits
 
 REACH = 4.0  # how far a stroke reaches, in radii of its brush
 LEAST_REACH = 12.0  # in voxels; errors at a border are long and thin, so that a stroke in them is often narrow
@@ -230,17 +230,8 @@ def joining(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> np.
     found = evidence(own, stroke, scene, sign)
     chosen = np.zeros(own.shape, bool)
     source = "image" if scene.log_odds is None else "network"
-    chosen[found.candidates] = judged(found.features, WEIGHTS[source, dimension(own.shape)]) > MARGIN
+    chosen[found.candidates] = logits(found.features, load_networks()[source, dimension(own.shape)]) > MARGIN
     return chosen
-
-
-def judged(features: np.ndarray, layers: list) -> np.ndarray:
-    """Log odds of joining, from features (n, features) and the matrix and shift of each layer of a network."""
-    values = features
-    for number, (matrix, shift) in enumerate(layers):
-        values = np.maximum(values, 0) if number else values
-        values = values @ np.array(matrix, np.float32) + np.array(shift, np.float32)
-    return values[:, 0]
 
 
 @dataclass(frozen=True)
@@ -269,10 +260,12 @@ def evidence(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> Ev
     values |= {"adds": float(sign), "extent": np.log(fresh.sum()), "reach": np.log(scene.reach / scene.voxel)}
     if scene.log_odds is not None:
         values |= of_log_odds(own, stroke, np.clip(sign * scene.log_odds, -SURE, SURE), scene)
-    features = np.empty((int(candidates.sum()), len(values)), np.float32)
-    for column, value in enumerate(values.values()):
+    names = FEATURES["image" if scene.log_odds is None else "network"]
+    features = np.empty((int(candidates.sum()), len(names)), np.float32)
+    for column, name in enumerate(names):
+        value = values[name]
         features[:, column] = value[candidates] if isinstance(value, np.ndarray) else value
-    return Evidence(candidates, features, tuple(values))
+    return Evidence(candidates, features, names)
 
 
 def of_place(own: np.ndarray, stroke: np.ndarray, away: np.ndarray, scene: Scene) -> dict:
