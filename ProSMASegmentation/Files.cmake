@@ -157,9 +157,9 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/train.py
   correct/__init__.py
   correct/refine.py
-  correct/refine_weights.py
   correct/review.py
   correct/sensitivity.py
+  correct/stroke_network.py
   door/__init__.py
   door/job_files.py
   door/worker.py
@@ -245,6 +245,7 @@ set(ENGINE_PYTHON_SCRIPTS
   )
 
 set(ENGINE_PYTHON_RESOURCES
+  correct/refine.npz
   )
 
 set(SAMPLES

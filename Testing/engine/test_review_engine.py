@@ -96,7 +96,7 @@ def test_the_work_is_cut_into_steps():
 
 def test_the_middle_is_the_models_own_border_exactly():
     probabilities = np.random.default_rng(0).integers(0, 255, (4, 9, 8, 7), dtype=np.uint8)
-    labels = np.random.default_rng(1).integers(0, 4, (9, 8, 7), dtype=np.uint8)  # even where 8 bits say another winner
+    labels = np.random.default_rng(1).integers(0, 4, (9, 8, 7), dtype=np.uint8)  # even where 8 bits say another argmax
     for value in (1, 2, 3):
         np.testing.assert_array_equal(entry_levels(probabilities, labels, value) <= level_of(0), labels == value)
 

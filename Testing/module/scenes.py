@@ -148,3 +148,8 @@ def open_correct(panel):
     if panel.ui.correctCollapsibleButton.collapsed:
         headless_slicer.click(panel.ui.correctCollapsibleButton)
     headless_slicer.processEvents()
+
+
+def is_settled(section):
+    """Whether a section that follows a segmentation has taken in the last of its changes."""
+    return not section._followed._timer.isActive()

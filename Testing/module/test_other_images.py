@@ -126,7 +126,7 @@ def slide(panel, node, segment_id, volume):
     """Shrink a segment by its slider."""
     scenes.open_correct(panel)
     section = panel._sensitivity
-    processEvents(until=lambda: not section._followed.isWaiting)
+    processEvents(until=lambda: scenes.is_settled(section))
     before = scenes.voxels(node, segment_id, volume).copy()
     slider = section.slider(segment_id)
     slider.setSliderDown(True)
@@ -140,7 +140,7 @@ def slide(panel, node, segment_id, volume):
 def review(panel, node):
     """Look at the first place of the list."""
     section = panel._review
-    processEvents(until=lambda: not section._followed.isWaiting and section._task is None)
+    processEvents(until=lambda: scenes.is_settled(section) and section._task is None)
     regions = panel.logic.reviewRegions(node)
     assert panel.ui.reviewTable.rowCount == len(regions) > 0
     click(panel.ui.nextRegionButton)

@@ -85,7 +85,7 @@ class Case:
     def move(self, segment_id, position):
         """Drag a segment's sensitivity slider to a position."""
         section = self.panel._sensitivity
-        processEvents(until=lambda: not section._followed.isWaiting)
+        processEvents(until=lambda: scenes.is_settled(section))
         slider = section.slider(segment_id)
         assert slider.enabled, slider.toolTip
         slider.setSliderDown(True)

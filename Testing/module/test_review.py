@@ -21,7 +21,7 @@ def result(panel):
 def settle(panel):
     """Wait until the list is that of the present voxels."""
     review = panel._review
-    processEvents(until=lambda: not review._followed.isWaiting and review._task is None)
+    processEvents(until=lambda: scenes.is_settled(review) and review._task is None)
 
 
 def places(panel):

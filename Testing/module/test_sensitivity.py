@@ -36,7 +36,7 @@ def settle(panel):
     """Wait for the fingerprint of the segment that was moved and for the sliders."""
     task = panel._sensitivity._task
     processEvents(until=lambda: task is None or task._ended)
-    processEvents(until=lambda: not panel._sensitivity._followed.isWaiting)
+    processEvents(until=lambda: scenes.is_settled(panel._sensitivity))
 
 
 def drag_with_the_mouse(slider, value):

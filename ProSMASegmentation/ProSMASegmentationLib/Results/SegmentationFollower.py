@@ -31,11 +31,6 @@ class SegmentationFollower:
             self._tag = node.AddObserver(vtk.vtkCommand.AnyEvent, self._onChange)
         return True
 
-    @property
-    def isWaiting(self):
-        """Whether a call is due."""
-        return self._timer.isActive()
-
     def start(self):
         """Call back in a moment, as after a change."""
         self._timer.start()

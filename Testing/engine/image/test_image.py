@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from prosma.image.geometry import Image, ImageError, checked_image, plan_canonical, to_canonical
 from prosma.image.intensity import normalise
 from prosma.image.reading import read_image, read_labels
-from prosma.image.resampling import resample, resample_nearest, winners
+from prosma.image.resampling import UNIT, argmax_labels, resample, resample_nearest
+from prosma.inference.back_to_image import Restorer
 
 MODEL = {"dimension": 3, "orientation": "RAS", "spacing": [2.0, 2.0, 2.0]}
 AS_IT_IS = {"dimension": 3, "orientation": "RAS", "spacing": None}
@@ -25,6 +26,16 @@ def oblique(angle=0.4, spacing=(1.0, 1.0, 1.0), order=(0, 1, 2), signs=(1, 1, 1)
     matrix[:3, :3] = turn @ (np.eye(3)[:, order] * signs) * spacing
     matrix[:3, 3] = [10, -20, 30]
     return matrix
+
+
+def restored(canonical, labels) -> np.ndarray:
+    """Labels (X, Y, Z) on a model's grid brought to the image's grid (I, J, K): each voxel takes the nearest one's."""
+    places = [np.zeros(0)] * 3
+    for n, axis in enumerate(canonical.axes):
+        length = canonical.shape[axis]
+        place = (np.arange(length) + 0.5) * canonical.size[n] / length
+        places[axis] = np.floor(place[::-1] if canonical.flips[n] else place).astype(int)
+    return labels.transpose(np.argsort(canonical.axes))[np.ix_(*places)]
 
 
 # --- real files -----------------------------------------------------------------------------------------------------
@@ -57,7 +68,7 @@ def test_every_robust_volume_is_read_right_or_refused_in_words(shared):
         assert len(image.array) == CHANNELS.get(key, 1), name
         array, canonical = to_canonical(image, MODEL)
         assert np.isfinite(normalise(array, {"rule": "clip-zscore", "percentiles": [0.5, 99.5]})).all(), name
-        assert canonical.restore_labels(array[0] > 0).shape == image.shape, name
+        assert restored(canonical, array[0] > 0).shape == image.shape, name
 
 
 def test_eight_storage_orders_give_the_same_canonical_voxels(shared):
@@ -225,7 +236,7 @@ def test_labels_come_back_to_the_very_voxels_they_came_from(order, signs, shape,
     image = Image(labels[None], oblique(0.3, spacing, order, signs))
     array, canonical = to_canonical(image, {**AS_IT_IS, "orientation": orientation})
     assert array.flags.c_contiguous
-    np.testing.assert_array_equal(canonical.restore_labels(array[0].astype(np.uint8)), labels)
+    np.testing.assert_array_equal(restored(canonical, array[0].astype(np.uint8)), labels)
     np.testing.assert_array_equal(canonical.bring_labels(labels), array[0])
 
 
@@ -294,14 +305,16 @@ def test_scores_are_interpolated_before_the_decision():
     scores = np.zeros((2, 8, 4, 4), np.float32)
     scores[1] = np.linspace(0.1, 0.9, 8)[:, None, None]  # the border lies between two model voxels
     scores[0] = 1 - scores[1]
-    labels = canonical.restore_scores(scores)
+    restorer = Restorer(canonical, 2, axis=0)
+    restorer.add(0, np.rint(scores * UNIT).astype(np.int16))
+    labels = restorer.results["labels"]
     assert labels.shape == (16, 4, 4)
     np.testing.assert_array_equal(labels[:, 0, 0], np.arange(16) >= 8)
 
 
-def test_winner_is_the_first_of_equals():
+def test_argmax_is_the_first_of_equals():
     scores = [np.array([0.2, 0.4]), np.array([0.4, 0.4]), None, np.array([0.4, 0.2])]
-    assert winners(scores).tolist() == [1, 0]
+    assert argmax_labels(scores).tolist() == [1, 0]
 
 
 def test_a_cropped_image_stays_where_it_was():
@@ -315,7 +328,13 @@ def test_2d_models_keep_the_axes_and_resize_slices():
     image = Image(np.zeros((3, 40, 30, 2), np.uint8), oblique(0.4, order=(2, 0, 1)))
     array, canonical = to_canonical(image, {"dimension": 2, "orientation": None, "spacing": None, "resize": [16, 24]})
     assert array.shape == (3, 16, 24, 2)
-    assert canonical.restore_labels(array[0]).shape == (40, 30, 2)
+    restorer = Restorer(canonical, 2, axis=2)
+    scores = np.zeros((2, 16, 24, 2), np.int16)
+    scores[0, :8] = scores[1, 8:] = UNIT
+    restorer.add(0, scores)
+    labels = restorer.results["labels"]
+    assert labels.shape == (40, 30, 2)
+    np.testing.assert_array_equal(labels, np.broadcast_to((np.arange(40) >= 20)[:, None, None], labels.shape))
 
 
 # --- intensities ----------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ def random_package(folder, classes: int, features=FEATURES, patch=PATCH, field_g
 
 
 def prosma(volume: np.ndarray, task: dict):
-    """From the int16 volume to labels on its own grid: preparation, network, blending, winners.
+    """From the int16 volume to labels on its own grid: preparation, network, blending, argmax.
 
     Random weights give labels that hang by a hair, so that the defaults hardly ever choose half precision for them.
     """

@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import UserFacingError
 from .box import slices, start_of
 from .constants import MM3_PER_ML
-from .resampling import AxisWeights, label_type, resample, resample_nearest, winners
+from .resampling import resample, resample_nearest
 
 if TYPE_CHECKING:
     from .nifti_header import NiftiGeometry
@@ -179,25 +179,6 @@ class Canonical:
     def bring_labels(self, labels: np.ndarray) -> np.ndarray:
         """Labels (I, J, K) on the image's grid -> (X, Y, Z) on the model's grid, nearest neighbour."""
         return resample_nearest(self.view(labels), self.size)
-
-    def restore_labels(self, labels: np.ndarray) -> np.ndarray:
-        """Labels (X, Y, Z) on the model's grid -> (I, J, K) on the image's grid, nearest neighbour."""
-        result = np.empty(self.shape, labels.dtype)
-        self.view(result)[...] = resample_nearest(labels, self.oriented_shape)
-        return result
-
-    def restore_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Class scores (classes, X, Y, Z) -> labels (I, J, K): the class with the greatest interpolated score.
-
-        Works class by class on slabs with a running maximum, so that no second full set of scores exists.
-        """
-        result = np.empty(self.shape, label_type(len(scores)))
-        view = self.view(result)
-        rows = AxisWeights.make(scores.shape[1], self.oriented_shape[0])
-        for row in range(self.oriented_shape[0]):
-            slab = rows.combine(scores, row)
-            view[row] = winners((resample(plane, self.oriented_shape[1:]) for plane in slab), result.dtype)
-        return result
 
 
 def to_canonical(image: Image, model) -> tuple[np.ndarray, Canonical]:

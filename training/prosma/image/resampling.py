@@ -95,18 +95,18 @@ def label_type(classes: int) -> np.dtype:
     return np.dtype(np.uint8 if classes <= 256 else np.uint16)
 
 
-def winners(scores, dtype=np.uint8) -> np.ndarray:
-    """Index of the greatest of equally shaped scores, the first where several are; None stands for one that cannot be.
+def argmax_labels(scores, dtype=np.uint8) -> np.ndarray:
+    """Argmax over equally shaped score arrays, the first where several are equal; None stands for one that cannot be.
 
     Takes any iterable, one score array at a time, so that a stack of all need not exist.
     """
-    best = winner = None
+    best = labels = None
     for index, score in enumerate(scores):
         if score is None:
             continue
         if best is None:
-            best, winner = score.copy(), np.full(score.shape, index, dtype)
+            best, labels = score.copy(), np.full(score.shape, index, dtype)
         else:  # the index rises, so that a maximum sets it; 7 times faster than setting it where the mask is true
-            np.maximum(winner, (score > best) * winner.dtype.type(index), out=winner)
+            np.maximum(labels, (score > best) * labels.dtype.type(index), out=labels)
             np.maximum(best, score, out=best)
-    return winner
+    return labels

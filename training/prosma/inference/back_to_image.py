@@ -12,7 +12,7 @@ import numpy as np
 
 from ..image.box import Box, span
 from ..image.geometry import Canonical
-from ..image.resampling import UNIT, AxisWeights, label_type, resample, winners
+from ..image.resampling import UNIT, AxisWeights, argmax_labels, label_type, resample
 
 VOLUMES = ("probabilities", "uncertainty", "gate_map")
 LEAST_SHARE = 0.5 / 255  # what is below becomes 0 in 8 bits
@@ -140,7 +140,7 @@ class Restorer:
     def _needed(self, number: int, highest: float) -> bool:
         """Whether a plane with this greatest score can make a difference; background and gate map always may.
 
-        As scores sum to 1, a winner has at least 1 / classes.
+        As scores sum to 1, the greatest has at least 1 / classes.
         """
         return not 0 < number < self.classes or self._everywhere or highest >= self._least
 
@@ -162,7 +162,7 @@ class Restorer:
         """Writes a part of the oriented results; `planes` are (rows, *window), None for labels not seen in it."""
         scores = planes[: self.classes]
         part = (..., rows, *window)
-        self._views["labels"][part] = winners(scores, self._views["labels"].dtype)
+        self._views["labels"][part] = argmax_labels(scores, self._views["labels"].dtype)
         if "probabilities" in self.results:
             self._write_probabilities(part, scores)
         if "uncertainty" in self.results:

@@ -5,7 +5,7 @@ tile touches are delivered at once. Tile positions form a grid and the window is
 each tile's share of the sum of weights is a product too, known beforehand, and nothing has to be divided at the end.
 
 The band holds 16-bit fixed point, half of what float32 needs: a score of 1 is UNIT. Half-precision floats of the same
-size would be 16 times coarser between 0.5 and 1, where winners are told apart. Needs numpy alone.
+size would be 16 times coarser between 0.5 and 1, where the argmax is decided. Needs numpy alone.
 """
 
 from __future__ import annotations
