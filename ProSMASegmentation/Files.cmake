@@ -187,6 +187,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/nifti.py
   image/nifti_header.py
   image/nifti_writing.py
+  image/pictures.py
   image/reading.py
   image/resampling.py
   image/tags.py

@@ -15,7 +15,7 @@ from prosma.image.geometry import Image
 from prosma.inference import sliding_window
 from prosma.inference.memory_ladder import Effort
 from prosma.inference.segmenter import Segmenter
-from small_volumes import smooth_volume
+from small_volumes import smooth_shades, smooth_volume
 from tiny_model import make_tiny_package
 
 ENGINE = Path(__file__).resolve().parents[3] / "training"
@@ -65,7 +65,7 @@ def test_half_precision_comes_before_smaller_tiles(tiny, volume, monkeypatch):
 
 
 def test_too_little_memory_for_many_slices_means_one_at_a_time_and_the_same_labels(tiny_flat, monkeypatch):
-    segmenter, image = Segmenter(tiny_flat, "cpu"), smooth_volume((40, 30, 5), channels=3)
+    segmenter, image = Segmenter(tiny_flat, "cpu"), smooth_shades((40, 30, 5), channels=3)
     expected = segmenter.segment(image).labels
     lack_memory_beyond(segmenter, 3 * 48 * 32, monkeypatch)
     result = segmenter.segment(image)

@@ -14,7 +14,7 @@ from prosma.inference import sliding_window
 from prosma.inference.back_to_image import normalised_entropy
 from prosma.inference.segmenter import Segmenter
 from prosma.package.weights import load_network
-from small_volumes import smooth_volume
+from small_volumes import smooth_shades, smooth_volume
 from tiny_model import make_tiny_package
 
 EVERYTHING = ("probabilities", "uncertainty", "gate_map")
@@ -166,7 +166,7 @@ def test_constant_volumes_do_not_crash(segmenter, value):
 
 def test_a_2d_model_sees_slices_one_by_one(tiny_flat):
     segmenter = Segmenter(tiny_flat, "cpu")
-    image = smooth_volume((40, 30, 11), channels=3)
+    image = smooth_shades((40, 30, 11), channels=3)
     result = segmenter.segment(image, EVERYTHING)
     assert result.labels.shape == (40, 30, 11)
     for k in (0, 5, 10):
@@ -175,7 +175,7 @@ def test_a_2d_model_sees_slices_one_by_one(tiny_flat):
 
 
 def test_grey_for_colour_and_colour_for_grey_with_a_notice(tiny_flat, segmenter):
-    grey = smooth_volume((40, 30, 1))
+    grey = smooth_shades((40, 30, 1))
     result = Segmenter(tiny_flat, "cpu").segment(grey)
     assert "grey image" in result.notices[0]
     result = segmenter.segment(smooth_volume(channels=3))

@@ -187,7 +187,8 @@ def print_outcome(outcome: dict) -> None:
         return
     print(f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})")
     for segment in outcome["segments"]:
-        print(f"    {segment['name']}: {segment['ml']:.2f} ml")
+        size = f"{segment['voxels']} pixels" if segment["ml"] is None else f"{segment['ml']:.2f} ml"
+        print(f"    {segment['name']}: {size}")
     for notice in outcome["notices"]:
         complain(f"{outcome['case']}: {notice}")
 

@@ -120,7 +120,7 @@ class Job:
                 cases.append({**facts, "problem": str(error)})
         return cases
 
-    def file_event(self, file, result, voxel_ml: float) -> dict:
+    def file_event(self, file, result, voxel_ml: float | None) -> dict:
         """The event that tells of a result in a file."""
         extents = label_extents(result.labels, len(file.package.labels))
         return {
@@ -172,7 +172,7 @@ class Job:
             return new_mapped_array(path, shape[::-1], dtype).T
         return new_mapped_array(path, (components, *shape[::-1]), dtype).transpose(0, 3, 2, 1)
 
-    def write_results(self, result, voxel_ml: float, labels: int) -> dict:
+    def write_results(self, result, voxel_ml: float | None, labels: int) -> dict:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
         extents = label_extents(result.labels, labels)
         box = union(extent.box for extent in extents)

@@ -26,9 +26,9 @@ def read_dicom_folder(folder: Path) -> Image:
             refuse_unusable(sitk, Path(file))
         _refuse_lost_slices(sitk, folder, files)
         if len(files) == 1:
-            return to_image(sitk.ReadImage(files[0]), folder)
+            return to_image(sitk.ReadImage(files[0]))
         notices = _check_slices(sitk, files, folder.name)
-        image = to_image(sitk.ReadImage(files), folder)
+        image = to_image(sitk.ReadImage(files))
     return Image(image.array, image.ijk_to_ras, notices)
 
 

@@ -57,8 +57,10 @@ class Image:
         return tuple(float(s) for s in np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0))
 
     @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
+    def voxel_ml(self) -> float | None:
+        """Volume of one voxel in millilitres; None for a picture, whose pixels have no known size."""
+        if not self.spacing_known:
+            return None
         return float(abs(np.linalg.det(self.ijk_to_ras[:3, :3]))) / MM3_PER_ML
 
     def cropped(self, box) -> Image:

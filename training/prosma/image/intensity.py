@@ -4,7 +4,54 @@ from __future__ import annotations
 
 import numpy as np
 
+from .geometry import ImageError
+
+FULL_SCALES = (
+    1,
+    *(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32)),
+)  # of pictures as fractions and as whole numbers
+LEAST_SHARE = -0.05  # of the model's range: what is lower is no rounding
+HUGE = 1e15  # squares of larger numbers do not fit into 32 bits
 SAMPLED_VOXELS = 4_000_000  # percentiles of larger channels are taken from evenly spaced voxels
+
+
+def rule_for(array: np.ndarray, intensity: dict) -> tuple[dict, tuple[str, ...]]:
+    """The intensity rule to use for an image `array` (C, ...) as it was read, and notices.
+
+    A rule `range` from 0 to a full scale, such as 255, means shades from black to white. Images with more bits, or with
+    fractions from 0 to 1, get its end set to their own white: 1 for fractions, else the smallest full scale that holds
+    their greatest value, so that 12 bits in 16 are 12. ImageError for values clearly below black.
+    """
+    if intensity["rule"] != "range" or intensity["low"] != 0 or intensity["high"] not in FULL_SCALES:
+        return intensity, ()
+    black, white = _ends(array)
+    if black < LEAST_SHARE * intensity["high"] or (black < LEAST_SHARE and white <= 1 - LEAST_SHARE):
+        raise ImageError(
+            f"The image's values go from {black:g} to {white:g}, the model knows 0 (black) to {intensity['high']} (white).",
+            f"Scale them to 0 to {intensity['high']} and save them so.",
+        )
+    full = _full_scale(array.dtype, white)
+    if full == intensity["high"]:
+        return intensity, ()
+    notice = (
+        f"The image's values go from {black:g} to {white:g}; 0 to {full} were taken as black to white, where the model "
+        f"knows 0 to {intensity['high']}."
+    )
+    return {**intensity, "high": full}, (notice,)
+
+
+def _ends(array: np.ndarray) -> tuple[float, float]:
+    """The lowest and the highest finite value; 0, 0 where there is none."""
+    if array.dtype.kind == "f":
+        array = array[np.isfinite(array)]
+    return (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+
+
+def _full_scale(dtype: np.dtype, white: float) -> int:
+    """What stands for white in values of this type, the highest of which is `white`."""
+    if dtype.kind == "f" and white <= 1 - LEAST_SHARE:
+        return 1
+    return next((full for full in FULL_SCALES[1:] if np.floor(white) <= full), FULL_SCALES[-1])
 
 
 def normalise(array: np.ndarray, intensity: dict, copy: bool = True) -> np.ndarray:
@@ -61,6 +108,9 @@ def _clip(channel: np.ndarray, counted: np.ndarray | None, intensity: dict) -> N
 def _standardise(channel: np.ndarray, counted: np.ndarray | None) -> None:
     """Mean 0 and standard deviation 1 over the counted voxels (None: over all)."""
     where = True if counted is None else counted
+    peak = np.abs(channel).max()
+    if peak > HUGE:
+        channel /= peak
     mean = channel.mean(dtype=np.float64, where=where)
     channel -= np.float32(mean)
     deviation = np.sqrt(np.square(channel).mean(dtype=np.float64, where=where))

@@ -36,10 +36,14 @@ def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
     ]
 
 
-def segment_volumes(extents: list[Extent], voxel_ml: float) -> list[dict]:
+def segment_volumes(extents: list[Extent], voxel_ml: float | None) -> list[dict]:
     """For reports: value, voxels and millilitres of each label."""
     return [
-        {"value": value, "voxels": extent.voxels, "ml": round(extent.voxels * voxel_ml, 6)}
+        {
+            "value": value,
+            "voxels": extent.voxels,
+            "ml": None if voxel_ml is None else round(extent.voxels * voxel_ml, 6),
+        }
         for value, extent in enumerate(extents, start=1)
     ]
 

@@ -14,9 +14,9 @@ from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack
 from .header_faults import refuse_what_itk_overlooks
 from .mgh import is_mgh, read_mgh
 from .nifti import is_nifti, read_nifti
+from .pictures import PHOTOGRAPHS, is_picture, read_picture, refuse_other_pictures
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 IMAGE_SUFFIXES = (
     *(".nrrd", ".nhdr", ".nii.gz", ".nii", ".hdr", ".mgz", ".mgh", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm"),
     *PHOTOGRAPHS,
@@ -67,11 +67,18 @@ def _read_one(path: Path) -> Image:
         return read_nifti(path)
     if is_mgh(path):
         return read_mgh(path)
+    refuse_other_pictures(path)
+    if is_picture(path):
+        return read_picture(path, read_with_itk)
     refuse_what_itk_overlooks(path)
+    return read_with_itk(path)
+
+
+def read_with_itk(path: Path) -> Image:
+    """The image that SimpleITK reads from one file."""
     with itk_errors(path.name) as sitk:
         refuse_unusable(sitk, path)
-        picture = sitk.ReadImage(str(path))
-    return to_image(picture, path)
+        return to_image(sitk.ReadImage(str(path)))
 
 
 @contextlib.contextmanager
@@ -114,7 +121,7 @@ def refuse_unusable(sitk, path: Path) -> None:
         )
 
 
-def to_image(picture, path: Path) -> Image:
+def to_image(picture) -> Image:
     """A SimpleITK image as (C, I, J, K) and IJK-to-RAS; the array is a view in the file's own voxel order."""
     import SimpleITK as sitk
 
@@ -132,7 +139,4 @@ def to_image(picture, path: Path) -> Image:
     direction = np.array(picture.GetDirection()).reshape(dimension, dimension)[:axes, :axes]
     matrix[:axes, :axes] = direction * np.array(picture.GetSpacing()[:axes])
     matrix[:axes, 3] = picture.GetOrigin()[:axes]
-    notices = ()
-    if path.suffix.lower() in PHOTOGRAPHS and components in (2, 4):
-        array, notices = array[:-1], (f"The transparency of {path.name} was ignored.",)
-    return Image(array, LPS_TO_RAS @ matrix, notices)
+    return Image(array, LPS_TO_RAS @ matrix)

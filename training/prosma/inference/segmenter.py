@@ -15,7 +15,7 @@ from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapp
 from ..image.box import Box, moved, slices, start_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Image, ImageError, finite_image, plan_canonical, to_canonical, usable_image
-from ..image.intensity import foreground, normalise
+from ..image.intensity import foreground, normalise, rule_for
 from ..package.model_package import ModelPackage, resolve
 from .back_to_image import VOLUMES, Restorer, allocate_array
 from .devices import choose_device, core_count, import_torch
@@ -182,6 +182,7 @@ class _Run:
     def __init__(self, segmenter, progress, cancelled, outputs, overlap, mirror, shortcuts, allocate) -> None:
         self.segmenter = segmenter
         self.model = segmenter.package.model
+        self.intensity = self.model["intensity"]
         self.progress = progress or (lambda stage, fraction, seconds_left: None)
         self.cancelled = cancelled or (lambda: False)
         self.outputs = outputs
@@ -214,7 +215,10 @@ class _Run:
         image = usable_image(image)
         whole_shape, box = image.shape, check_box(roi, image.shape)
         check_dimension([high - low for low, high in box], self.segmenter.package)
-        image = finite_image(match_channels(image.cropped(box), self.segmenter.package))
+        part = match_channels(image.cropped(box), self.segmenter.package)
+        self.intensity, scaling = rule_for(image.array, self.intensity)
+        self.notices += scaling
+        image = finite_image(part)
         self._check_memory(image)
         result = self._segment_with_less_and_less(image)
         result.labels = on_whole_grid(result.labels, whole_shape, box)
@@ -306,7 +310,7 @@ class _Run:
 
         began = time.perf_counter()
         array, canonical = to_canonical(image, self.model)
-        array = normalise(array, self.model["intensity"], copy=False)
+        array = normalise(array, self.intensity, copy=False)
         inside = tuple(slice(0, n) for n in array.shape[1:])
         if self.shortcuts and self.model["dimension"] == 3:
             inside = foreground(array, self.model["patch_size"])

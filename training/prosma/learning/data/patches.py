@@ -31,7 +31,7 @@ from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...image.geometry import to_canonical
-from ...image.intensity import normalise
+from ...image.intensity import normalise, rule_for
 from ..recipe import Recipe
 from .dataset import IGNORED, Case, DatasetError, read_case
 
@@ -62,7 +62,7 @@ class LoadCanonical(Transform):
                 "Save each labelled slice as a case of its own."
             )
         array, canonical = to_canonical(image, self.model)
-        array = normalise(array, self.model["intensity"])
+        array = normalise(array, rule_for(image.array, self.model["intensity"])[0])
         if (labels == IGNORED).all():
             raise DatasetError(f"Case '{case.id}': '{case.labels}' has nothing but ignored voxels. Leave the case out.")
         labels = canonical.bring_labels(labels)[None]

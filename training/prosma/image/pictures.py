@@ -1,0 +1,195 @@
+"""Pictures (PNG, JPEG, TIFF, BMP): what their own headers say and ITK, which reads them, does not tell.
+
+Layouts: PNG 1.2 and APNG 1.0, ITU-T T.81 annex B, Exif 2.3, TIFF 6.0, BigTIFF. A picture has pixels and no size in mm: the
+spacing that ITK takes from its print resolution only serves to lie where Slicer shows it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .geometry import Image, ImageError
+from .unpacking import COPY_AGAIN, CUT_OFF
+
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2")
+OTHER_PICTURES = (".webp", ".gif", ".heic", ".heif", ".avif", ".svg")
+AS_PNG = "Save it as PNG, in colour or grey, with any program for pictures."
+MOST_PAGES = 10_000
+BMP_HEADER = 54
+UPRIGHT = 1  # the orientation that needs no turn
+SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8}  # bytes of TIFF's whole numbers, by type
+FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, EXTRA, KIND = 256, 257, 258, 262, 274, 338, 254
+WHITE_IS_ZERO, LAB = 0, (8, 9, 10)
+TURNED = (
+    "The Exif data of {name} say that it is to be shown turned; it was segmented as it is stored, as Slicer shows it."
+)
+ANIMATED = "{name} is an animation; only its first frame was used."
+PAGES = "{name} has {count} pages; they were taken as the slices of a stack."
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`orientation` as in Exif, `frames` of an animation, `transparent`: whether there is an alpha channel."""
+
+    orientation: int = UPRIGHT
+    frames: int = 1
+    transparent: bool = False
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is a picture by its name, of a kind that can be read."""
+    return path.name.lower().endswith(PHOTOGRAPHS)
+
+
+def refuse_other_pictures(path: Path) -> None:
+    """ImageError for pictures of kinds that cannot be read."""
+    if path.name.lower().endswith(OTHER_PICTURES):
+        raise ImageError(f"{path.name} is a picture of a kind that is not read here.", AS_PNG)
+
+
+def read_picture(path: Path, read) -> Image:
+    """The picture that `read(path)` gives, with what it lacks; ImageError where that would be wrong."""
+    facts, notices = picture_facts(path)
+    image = read(path)
+    array = image.array
+    if len(array) in (2, 4):
+        array = array[:-1]
+        notices += [f"The transparency of {path.name} was ignored."] if facts.transparent else []
+    if image.shape[2] > 1:
+        notices.append(PAGES.format(name=path.name, count=image.shape[2]))
+    return replace(image, array=array, notices=(*image.notices, *notices), spacing_known=False)
+
+
+def picture_facts(path: Path) -> tuple[Facts, list[str]]:
+    """What a picture's header says, and notices about it; ImageError for what ITK would get wrong."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        facts = _facts(data, path.name)
+    notices = [TURNED.format(name=path.name)] if facts.orientation != UPRIGHT else []
+    notices += [ANIMATED.format(name=path.name)] if facts.frames > 1 else []
+    return facts, notices
+
+
+def _facts(data: mmap.mmap, name: str) -> Facts:
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _png(data, name)
+    if data[:2] == b"\xff\xd8":
+        return _jpeg(data, name)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return _tiff(data, name)
+    return _bmp(data, name) if data[:2] == b"BM" else Facts()
+
+
+def _png(data: bytes | mmap.mmap, name: str) -> Facts:
+    chunks = dict.fromkeys(kind for kind, _ in _chunks(data))
+    if data[25:26] == b"\x04":
+        raise ImageError(f"{name} is a grey picture with transparency, which cannot be read.", AS_PNG)
+    frames = next((struct.unpack_from(">I", content)[0] for kind, content in _chunks(data) if kind == b"acTL"), 1)
+    exif = next((content for kind, content in _chunks(data) if kind == b"eXIf"), b"")
+    return Facts(_exif_orientation(exif), frames, data[25:26] == b"\x06" or b"tRNS" in chunks)
+
+
+def _chunks(data: bytes | mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and first 64 kB of each whole chunk of a PNG file."""
+    place = 8
+    while place + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        if place + 12 + length > len(data):
+            return
+        yield kind, data[place + 8 : place + 8 + min(length, 1 << 16)]
+        place += 12 + length
+
+
+def _jpeg(data: bytes | mmap.mmap, name: str) -> Facts:
+    """A JPEG file has an end of image after its last start of scan; ITK makes up what is missing."""
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ImageError(f"{name} {CUT_OFF}", COPY_AGAIN)
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", data, place + 2)
+        if data[place + 1] == 0xE1 and data[place + 4 : place + 10] == b"Exif\0\0":
+            return Facts(_exif_orientation(data[place + 10 : place + 2 + length]))
+        place += 2 + max(2, length)
+    return Facts()
+
+
+def _exif_orientation(data: bytes | mmap.mmap) -> int:
+    """The orientation in Exif data, which are laid out as a TIFF file."""
+    page = next(_pages(data), {})
+    return page.get(ORIENTATION, UPRIGHT) if 1 <= page.get(ORIENTATION, UPRIGHT) <= 8 else UPRIGHT
+
+
+def _bmp(data: bytes | mmap.mmap, name: str) -> Facts:
+    """ITK makes up what a cut off BMP file lacks."""
+    if len(data) < BMP_HEADER:
+        raise ImageError(f"{name} {CUT_OFF}", COPY_AGAIN)
+    length, _, first, _, width, height, _, bits, packed = struct.unpack_from("<4I2i2HI", data, 2)
+    row = (abs(width) * bits + 31) // 32 * 4
+    if len(data) < (length if packed else first + row * abs(height)):
+        raise ImageError(f"{name} {CUT_OFF}", COPY_AGAIN)
+    if bits not in (8, 24, 32):
+        raise ImageError(f"{name} is a BMP picture of {bits} bits, which cannot be read.", AS_PNG)
+    return Facts(transparent=bits == 32)
+
+
+def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
+    pages = [page for page in _pages(data) if not page.get(KIND, 0) & 1]  # without small previews
+    if not pages:
+        return Facts()
+    first = pages[0]
+    if len({(page.get(WIDTH), page.get(HEIGHT)) for page in pages}) > 1:
+        raise ImageError(f"{name} has {len(pages)} pages of different sizes.", "Save the page to segment as a picture.")
+    if first.get(PHOTOMETRIC) == WHITE_IS_ZERO and first.get(BITS, 1) > 1:
+        raise ImageError(
+            f"{name} is stored as a negative (TIFF with white as 0), which would be read inverted.", AS_PNG
+        )
+    if first.get(PHOTOMETRIC) in LAB:
+        raise ImageError(f"{name} has its colours in CIELab, which cannot be read.", AS_PNG)
+    if first.get(ORIENTATION, UPRIGHT) > 4:
+        raise ImageError(f"{name} is stored lying on its side (TIFF orientation {first[ORIENTATION]}).", AS_PNG)
+    if first.get(BITS, 1) > 32:
+        raise ImageError(f"{name} has voxels of {first[BITS]} bits, which cannot be read.", "Save it with 32 bits.")
+    return Facts(transparent=EXTRA in first)
+
+
+def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
+    """The directories of a TIFF file: the first whole number of each tag. Damaged parts end it; ITK will say so."""
+    order = {b"II": "<", b"MM": ">"}.get(data[:2])
+    if order is None or len(data) < 16:
+        return
+    big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    link, count, entry, inline = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
+    (place,) = struct.unpack_from(order + link, data, 8 if big else 4)
+    seen: set[int] = set()
+    while place and place not in seen and len(seen) < MOST_PAGES:
+        seen.add(place)
+        first = place + struct.calcsize(count)
+        if first > len(data):
+            return
+        (entries,) = struct.unpack_from(order + count, data, place)
+        end = first + entries * entry
+        if end + struct.calcsize(link) > len(data):
+            return
+        yield _tags(data, order, range(first, end, entry), inline, big)
+        (place,) = struct.unpack_from(order + link, data, end)
+
+
+def _tags(data: bytes | mmap.mmap, order: str, entries: range, inline: int, big: bool) -> dict[int, int]:
+    """The first whole number of each tag of a directory."""
+    tags = {}
+    for entry in entries:
+        tag, kind = struct.unpack_from(order + "2H", data, entry)
+        (count,) = struct.unpack_from(order + ("Q" if big else "I"), data, entry + 4)
+        size = SIZES.get(kind)
+        if size is None:
+            continue
+        place = entry + inline
+        if size * count > (8 if big else 4):  # the values lie elsewhere
+            (place,) = struct.unpack_from(order + ("Q" if big else "I"), data, place)
+        if place + size <= len(data):
+            (tags[tag],) = struct.unpack_from(order + FORMATS[size], data, place)
+    return tags
