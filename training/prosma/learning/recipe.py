@@ -70,6 +70,21 @@ class Fitting:
 
 
 @dataclass
+class Painting:
+    """The section `painting` of a recipe: how label maps become images. Probabilities are per patch."""
+
+    structures: dict[int, list[int]]  # the model's label -> numbers in the label map
+    alike: list[list[int]] = field(default_factory=list)  # numbers that share their grey, such as left and right
+    stripped: list[int] = field(default_factory=list)  # first and last number of what a skull stripping removes
+    stripped_probability: float = 0.25
+    rotation: float = 20.0  # degrees, about each axis
+    scale: list[float] = field(default_factory=lambda: [0.8, 1.2])
+    shift: float = 0.25  # of the patch, along each axis
+    cut_probability: float = 0.3  # a side of the patch is outside the field of view
+    empty_probability: float = 0.3  # the background is exactly 0
+
+
+@dataclass
 class Recipe:
     """``model`` and ``network`` hold the entries of model.json that are known before training (see `model_package`)."""
 
@@ -77,6 +92,7 @@ class Recipe:
     network: dict
     augmentation: Augmentation = field(default_factory=Augmentation)
     fitting: Fitting = field(default_factory=Fitting)
+    painting: Painting | None = None  # where images are painted from label maps
 
     @classmethod
     def from_dict(cls, content: dict) -> Recipe:
@@ -92,6 +108,7 @@ class Recipe:
             network=dict(content["network"]),
             augmentation=section(Augmentation, content.get("augmentation")),
             fitting=section(Fitting, content.get("fitting")),
+            painting=section(Painting, content["painting"]) if content.get("painting") else None,
         )
         recipe.check()
         return recipe
@@ -142,7 +159,7 @@ class Recipe:
 
 
 def section(kind: type, content: dict | None):
-    """An Augmentation or Fitting from its part of the recipe. Raises RecipeError for unknown entries."""
+    """An Augmentation, Fitting or Painting from its part of the recipe. Raises RecipeError for unknown entries."""
     unknown = set(content or {}) - {entry.name for entry in fields(kind)}
     if unknown:
         raise RecipeError(f"'{kind.__name__.lower()}' has unknown entries: {', '.join(sorted(unknown))}.")

@@ -199,7 +199,7 @@ class KnownCentres(Transform):
 class Patches(Dataset):
     """Patch ``number`` of an endless, reproducible sequence: every case once, in a new order, then again."""
 
-    def __init__(self, cases: Dataset, transforms: Compose, seed: int) -> None:
+    def __init__(self, cases: Dataset, transforms: Transform, seed: int) -> None:
         self.cases = cases
         self.transforms = transforms
         self.seed = seed
@@ -243,10 +243,12 @@ class PatchNumbers(Sampler):
         return iter(range(first + self.rank, first + self.count * self.world, self.world))
 
 
-def training_loader(cases: Dataset, recipe: Recipe, rank: int, world: int, workers: int) -> DataLoader:
+def training_loader(
+    cases: Dataset, transforms: Transform, recipe: Recipe, rank: int, world: int, workers: int
+) -> DataLoader:
     fitting = recipe.fitting
     return DataLoader(
-        Patches(cases, training_transforms(recipe), fitting.seed),
+        Patches(cases, transforms, fitting.seed),
         batch_size=fitting.batch_size,
         sampler=PatchNumbers(fitting.iterations, fitting.batch_size, rank, world),
         num_workers=workers,

@@ -27,12 +27,13 @@ from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
 from ..checkpoints import read_checkpoint
-from ..data.dataset import IGNORED, DatasetError, LabelledFolder
-from ..data.patches import cached, training_loader
+from ..data.dataset import IGNORED, DatasetError
+from ..data.patches import training_loader
 from ..data.pictures import side_by_side
 from ..recipe import Recipe
 from .loss import DeepSupervisionLoss, nearest
 from .norm import use_fast_norm
+from .sources import training_data
 
 SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -237,9 +238,7 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
         torch.set_num_threads(threads)
-    folder = LabelledFolder.open(data, recipe.fitting.fold)
-    training_cases = cached(folder.split("train"), recipe.model)
-    validation_cases = cached(folder.split("val"), recipe.model)
+    training_cases, validation_cases, transforms = training_data(recipe, data)
     run.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.fitting.seed, verbose=False)
     task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
@@ -249,7 +248,7 @@ def train(
     )
     if trainer.is_global_zero:
         write_json(run / "recipe.json", recipe.to_dict())
-    loader = training_loader(training_cases, recipe, trainer.global_rank, trainer.world_size, workers)
+    loader = training_loader(training_cases, transforms, recipe, trainer.global_rank, trainer.world_size, workers)
     validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
     checkpoint = last if resume and last.is_file() else None
     if checkpoint:
