@@ -209,6 +209,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/data/__init__.py
   learning/data/dataset.py
   learning/data/label_grid.py
+  learning/data/painting.py
   learning/data/patches.py
   learning/data/pictures.py
   learning/data/statistics.py
@@ -219,6 +220,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/fit/norm.py
   learning/fit/planning.py
   learning/fit/progress.py
+  learning/fit/sources.py
   learning/judge/__init__.py
   learning/judge/evaluation.py
   learning/judge/surfaces.py

@@ -90,9 +90,9 @@ def insist_on_device(wanted: str) -> None:
 
 def check_data(folders: Sequence[str] | None, fold: int | None = None) -> None:
     """DatasetError for folders of labelled images that cannot be used; nothing heavy is loaded."""
-    from ..learning.data.dataset import LabelledFolder
+    from ..learning.data.dataset import LabelledFolder, holds_label_maps_alone
 
-    if folders:
+    if folders and not holds_label_maps_alone(Path(folders[0])):  # images are painted from those
         LabelledFolder.open(folders, fold or 0)
 
 

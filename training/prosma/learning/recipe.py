@@ -73,7 +73,7 @@ class Fitting:
 class Painting:
     """The section `painting` of a recipe: how label maps become images. Probabilities are per patch."""
 
-    structures: dict[int, list[int]]  # the model's label -> numbers in the label map
+    structures: list[list[int]]  # for each label of the model, from 1 on: its numbers in the label map
     alike: list[list[int]] = field(default_factory=list)  # numbers that share their grey, such as left and right
     stripped: list[int] = field(default_factory=list)  # first and last number of what a skull stripping removes
     stripped_probability: float = 0.25
@@ -141,6 +141,8 @@ class Recipe:
             raise RecipeError("early_scale should be above 0 and at most 1, early_share at least 0 and below 1.")
         if not isinstance(self.fitting.fold, int) or self.fitting.fold < 0:
             raise RecipeError("fold should be a whole number from 0.")
+        if self.painting and len(self.painting.structures) != len(self.model["labels"]):
+            raise RecipeError(f"'structures' should hold a list for each of the {len(self.model['labels'])} labels.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
             raise RecipeError("patch_size should hold one number per dimension.")
 

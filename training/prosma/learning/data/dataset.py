@@ -129,6 +129,11 @@ class LabelledFolder:
         return [self.cases[case] for case in self.splits[name]]
 
 
+def holds_label_maps_alone(folder: Path) -> bool:
+    """Whether the folder has labels without images, for recipes that paint their images."""
+    return (folder / "labelsTr").is_dir() and not (folder / "imagesTr").is_dir()
+
+
 def read_description(path: Path) -> dict:
     """The content of dataset.json; empty where there is none. Raises DatasetError."""
     if not path.is_file():

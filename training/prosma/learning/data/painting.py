@@ -67,7 +67,7 @@ class PaintedPatch(RandomizableTransform):
             structures = torch.where((structures >= first) & (structures <= last), 0, structures)
         image = self.painted(structures)
         label = torch.zeros(self.patch, dtype=torch.uint8)
-        for value, numbers in self.painting.structures.items():
+        for value, numbers in enumerate(self.painting.structures, start=1):
             filled = torch.isin(structures, torch.tensor(numbers)).float()[None, None]
             label[F.avg_pool3d(filled, FINE)[0, 0] > HALF] = value
         image = self.scanned(F.avg_pool3d(image[None, None], FINE)[0, 0])
