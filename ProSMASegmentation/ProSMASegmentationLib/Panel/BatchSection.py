@@ -20,20 +20,18 @@ class BatchSection:
 
     :param ui: the panel's widgets, whose names begin with ``batch``.
     :param logic: the module's logic.
-    :param choices: function that gives what is chosen in the panel: (model package, volumes, segmentation node, device).
-    :param mirror: function that gives whether the images are segmented mirrored too.
-    :param mayStart: function that asks what has to be asked first; whether to go on.
+    :param choices: function that gives the Choices.
+    :param mayRun: function that asks what has to be asked before a model package runs; whether to go on.
     :param onShow: called with (volume node, segmentation node) of the result that was clicked.
 
     Public: ``queue``, the BatchQueue that runs or ran last, or None.
     """
 
-    def __init__(self, ui, logic, choices, mirror, mayStart, onShow):
+    def __init__(self, ui, logic, choices, mayRun, onShow):
         self._ui = ui
         self._logic = logic
         self._choices = choices
-        self._mirror = mirror
-        self._mayStart = mayStart
+        self._mayRun = mayRun
         self._onShow = onShow
         self.queue = None
         settings = qt.QSettings()
@@ -115,14 +113,16 @@ class BatchSection:
         if self.isActive:
             self.queue.cancel()
             return
-        package, _volumes, _node, device = self._choices()
+        chosen = self._choices()
         try:
-            if package is None:
+            if chosen.package is None:
                 raise ProSMAError("bad_model", _("Choose a model first."))
             source, folder = self._source(), self._resultsFolder()
-            if not self._mayStart():
+            if not self._mayRun(chosen.package) or self.isActive:
                 return
-            self.queue = self._logic.batch(source, package, folder, device, wait=False, mirror=self._mirror())
+            self.queue = self._logic.batch(
+                source, chosen.package, folder, chosen.device, wait=False, mirror=chosen.mirror
+            )
         except ProSMAError as error:
             showText(self._ui.batchLabel, str(error), ERROR)
             return

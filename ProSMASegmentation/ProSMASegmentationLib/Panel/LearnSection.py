@@ -20,7 +20,7 @@ class LearnSection:
     :param ui: the panel's widgets (trainingFolderPath, caseNameEdit, saveCaseButton, saveCaseLabel, fineTuneButton,
       fineTuneStageLabel, fineTuneProgressBar, fineTuneLabel, compareButton, comparisonTable, compareLabel).
     :param logic: the module's logic.
-    :param choices: function that gives what is chosen in the panel: (model package, volumes, segmentation node, device).
+    :param choices: function that gives the Choices.
     :param onNewModel: called when there is a new model.
     """
 
@@ -57,7 +57,7 @@ class LearnSection:
 
     def update(self):
         """Show what the present choices lead to."""
-        _package, volumes, _node, _device = self._choices()
+        volumes = self._choices().volumes
         self._ui.caseNameEdit.placeholderText = caseName(volumes[0].GetName()) if volumes else ""
 
     def _onFolder(self, path):
@@ -71,10 +71,12 @@ class LearnSection:
     def _onSave(self):
         label = self._ui.saveCaseLabel
         showText(label, "")
-        _package, volumes, node, _device = self._choices()
+        chosen = self._choices()
         try:
             folder = self._folder()
-            case = self._logic.trainingCase(node, volumes or None, self._modelFor(node))
+            case = self._logic.trainingCase(
+                chosen.segmentationNode, list(chosen.volumes) or None, self._modelFor(chosen.segmentationNode)
+            )
             name = self._nameIn(folder)
             if name == "" or not self._confirmMissing(case):
                 return
@@ -93,7 +95,7 @@ class LearnSection:
         try:
             return self._logic.modelOf(node) if node is not None else None
         except ProSMAError:
-            return self._choices()[0]
+            return self._choices().package
 
     def _nameIn(self, folder):
         """The name that the person wants: None for one that is made, an empty text if they do not want to save."""
@@ -144,7 +146,7 @@ class LearnSection:
             self.tuning.cancel()
             return
         showText(self._ui.fineTuneLabel, "")
-        package = self._choices()[0]
+        package = self._choices().package
         try:
             if package is None:
                 raise ProSMAError("bad_model", _("No model is chosen."), _("Choose the model to fine-tune."))
@@ -201,7 +203,7 @@ class LearnSection:
         self._hideEarlierResults()
         try:
             original, tuned = self._pair()
-            device = self._choices()[3]
+            device = self._choices().device
             self.comparison = self._logic.compareOnLastCase(self._folder().path, original, tuned, device, wait=False)
         except (ProSMAError, OSError) as error:
             showText(self._ui.compareLabel, str(error), ERROR)
@@ -218,7 +220,7 @@ class LearnSection:
 
     def _pair(self):
         """The models before and after fine-tuning: of the fine-tuned model that is chosen, else of the last run."""
-        package = self._choices()[0]
+        package = self._choices().package
         parent = self._parentOf(package) if package is not None else None
         if parent is not None:
             return parent, package

@@ -26,15 +26,13 @@ class OutputsSection:
       outputVolumeLabel, largestPartButton, largestPartLabel, referenceSelector, measureButton, measuresTable,
       measuresLabel).
     :param logic: the module's logic.
-    :param choices: function that gives what is chosen in the panel: (model package, volumes, segmentation node, device).
-    :param roi: function that gives the chosen ROI node, or None.
+    :param choices: function that gives the Choices.
     """
 
-    def __init__(self, ui, logic, choices, roi):
+    def __init__(self, ui, logic, choices):
         self._ui = ui
         self._logic = logic
         self._choices = choices
-        self._roi = roi
         self._follower = SegmentationFollower(self._listSegments, MILLISECONDS_TO_SETTLE)
         self._tasks = {}  # button: what runs since it was clicked
         self.job = None  # GateMapJob that runs
@@ -122,7 +120,7 @@ class OutputsSection:
             self._startGateMap()
         else:
             kind, segmentId = ui.outputKindComboBox.currentData, ui.outputSegmentComboBox.currentData
-            node = self._choices()[2]
+            node = self._choices().segmentationNode
             self._run(
                 ui.createVolumeButton,
                 ui.outputVolumeLabel,
@@ -137,11 +135,13 @@ class OutputsSection:
     def _startGateMap(self):
         ui = self._ui
         showText(ui.outputVolumeLabel, "")
-        package, volumes, _node, device = self._choices()
+        chosen = self._choices()
         try:
-            if package is None:
+            if chosen.package is None:
                 raise ProSMAError("bad_model", _("No model is chosen."), _("Choose a model."))
-            self.job = self._logic.gateMap(volumes or [None], package, self._roi(), device, wait=False)
+            self.job = self._logic.gateMap(
+                list(chosen.volumes) or [None], chosen.package, chosen.roiNode, chosen.device, wait=False
+            )
         except ProSMAError as error:
             showText(ui.outputVolumeLabel, str(error), ERROR)
             return
@@ -166,7 +166,7 @@ class OutputsSection:
     # ---- the largest part
 
     def _onLargestPart(self):
-        self._keepLargestPart(self._choices()[2])
+        self._keepLargestPart(self._choices().segmentationNode)
 
     def afterRun(self, node):
         """Take the islands out of what the newest run has written."""
@@ -192,7 +192,7 @@ class OutputsSection:
 
     def _onMeasure(self):
         ui = self._ui
-        node, reference = self._choices()[2], ui.referenceSelector.currentNode()
+        node, reference = self._choices().segmentationNode, ui.referenceSelector.currentNode()
         self._run(
             ui.measureButton,
             ui.measuresLabel,

@@ -1,11 +1,20 @@
 """How the panel shows texts: notices, warnings, errors, durations."""
 
+from html import escape
+
 from slicer.i18n import tr as _
 
 NORMAL = ""
 ERROR = "color: #c0392b"
 WARNING = "color: #b9770e"
 LABEL_MARGINS = 24  # pixels between a section's border and its texts
+
+
+def plainText(text):
+    """The text for a tool tip or a message box, which take what looks like markup for markup, shown letter by letter."""
+    if "<" not in text and "&" not in text:
+        return text
+    return f"<span>{escape(text)}</span>".replace("\n", "<br>")
 
 
 def showText(label, text, style=NORMAL):

@@ -5,9 +5,12 @@ from ProSMASegmentationLib.Results.MillilitreTable import MillilitreTable
 
 
 class ResultSection:
-    """The panel's section Result: surfaces, volumes, what the gate removed, and notices.
+    """The panel's section Result: surfaces, volumes and notices, open as long as there is a result to show.
 
-    :param ui: the panel's widgets (show3DButton, volumesTable, gateLabel, noticesLabel).
+    How the run was computed (time, device, what the gate removed) is told in the section More.
+
+    :param ui: the panel's widgets (resultCollapsibleButton, show3DButton, volumesTable, noticesLabel; gateLabel,
+      deviceNoticesLabel).
     """
 
     def __init__(self, ui):
