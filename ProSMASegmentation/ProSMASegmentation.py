@@ -12,7 +12,7 @@ from slicer.ScriptedLoadableModule import (
 )
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Logic.ParameterNode import ParameterNode
+from ProSMASegmentationLib.Logic.ParameterNode import ParameterNode, mendParameters
 from ProSMASegmentationLib.Logic.SegmentationLogic import SegmentationLogic
 from ProSMASegmentationLib.Panel.Panel import Panel
 from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
@@ -25,7 +25,7 @@ class ProSMASegmentation(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("ProSMA Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = ["Segmentations"]
+        self.parent.dependencies = ["Segmentations", "Volumes", "Markups", "Sequences"]
         self.parent.contributors = ["The ProSMA contributors"]
         self.parent.helpText = _(
             "Segments a volume with one click, by a ProSMA-UNet that runs on this computer. Choose a volume and a model, "
@@ -93,9 +93,13 @@ class ProSMASegmentationLogic(SegmentationLogic, ScriptedLoadableModuleLogic):
     def __init__(self, engine=None, library=None):
         ScriptedLoadableModuleLogic.__init__(self)
         SegmentationLogic.__init__(self, engine, library)
+        self.parameterProblems = []
 
     def getParameterNode(self):
-        return ParameterNode(super().getParameterNode())
+        """The choices of the scene. ``parameterProblems`` says which of them were no usable values and were replaced."""
+        node = super().getParameterNode()
+        self.parameterProblems = mendParameters(node)
+        return ParameterNode(node)
 
 
 class ProSMASegmentationTest(ScriptedLoadableModuleTest):

@@ -53,7 +53,8 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
 
     def __init__(self, text="", parent=None):
         super().__init__(text if isinstance(text, QtWidgets.QWidget) else parent)
-        self._hidden = []
+        self._hidden = []  # children that come back when the contents are shown
+        self._moving = False  # whether children are hidden or shown by this widget itself
         self.setContentsMargins(0, self.BAR, 0, 0)
         if isinstance(text, str):
             self.setText(text)
@@ -72,20 +73,44 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
 
     checked = Property(bool, lambda self: not self.collapsed, setChecked)
 
-    def _showContents(self):
+    def _children(self):
         children = [each for each in self.children() if isinstance(each, QtWidgets.QWidget)]
+        for each in children:
+            each.installEventFilter(self)
+        return children
+
+    def eventFilter(self, child, event):
+        """A child that is shown while the contents are hidden waits; one that is hidden meanwhile does not come back."""
+        shown = event.type() == QtCore.QEvent.ShowToParent
+        if self.collapsed and not self._moving and (shown or event.type() == QtCore.QEvent.HideToParent):
+            self._hidden = [each for each in self._hidden if each is not child]
+            if shown:
+                self._hide([child])
+        return False
+
+    def _hide(self, children):
+        self._moving = True
+        self._hidden += children
+        for each in children:
+            each.setVisible(False)
+            each.setAttribute(Qt.WA_WState_ExplicitShowHide, False)  # else Qt does not tell when it is hidden once more
+        self._moving = False
+
+    def _showContents(self):
         if self.collapsed:
-            self._hidden = [each for each in children if not each.isHidden()]
-        for each in self._hidden:
-            each.setVisible(not self.collapsed)
+            self._hide([each for each in self._children() if not each.isHidden()])
+        else:
+            self._moving = True
+            for each in self._hidden:
+                each.setVisible(True)
+            self._hidden = []
+            self._moving = False
         self.setMaximumHeight(self.BAR if self.collapsed else 16777215)
         self.toggled.emit(not self.collapsed)
 
     def showEvent(self, event):
         if self.collapsed:  # children that came after the property was set
-            self._hidden += [c for c in self.children() if isinstance(c, QtWidgets.QWidget) and not c.isHidden()]
-            for each in self._hidden:
-                each.setVisible(False)
+            self._hide([each for each in self._children() if not each.isHidden()])
         super().showEvent(event)
 
     def mouseReleaseEvent(self, event):

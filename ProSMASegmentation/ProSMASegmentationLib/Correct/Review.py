@@ -1,4 +1,6 @@
 import json
+import logging
+import math
 
 import slicer
 import vtk
@@ -18,9 +20,13 @@ from ProSMASegmentationLib.Results.SegmentStatus import tag
 class Review:
     """The places of a result that are most likely wrong, worst first, with marks for those that were looked at.
 
+    The order is that of the consequence: how many voxels of a place are likely to be wrong. That is its size (``voxels``)
+    times its doubt, the mean of 1 minus the probability of the label that each voxel has; the product is ``error``.
+
     The list is an attribute of the segmentation node (JSON), so it is saved with the scene. A region is a dict:
-    ``place`` (R, A, S in mm, without the node's transform), ``ml``, ``voxels``, ``error`` (voxels that are likely to be
-    wrong), ``segment`` (name), ``label``, ``island``, ``radius`` (mm), ``checked``.
+    ``place`` (R, A, S in mm, without the node's transform), ``ml``, ``voxels``, ``error``, ``segment`` (name), ``label``,
+    ``rival`` (name of the segment that it may belong to instead; empty for the background), ``island``, ``radius`` (mm),
+    ``checked``.
 
     :param node: the segmentation node.
     :raises ProSMAError: ``bad_output``, if it is none.
@@ -39,11 +45,15 @@ class Review:
         return self._stored().get("regions")
 
     def _stored(self):
-        """{"run": whose probabilities, "regions": the list}; empty if there is none."""
+        """{"run": whose probabilities, "regions": the list}; empty if there is none, or a scene holds something else."""
         try:
-            return json.loads(self.node.GetAttribute(tags.NODE_REVIEW) or "{}")
+            stored = json.loads(self.node.GetAttribute(tags.NODE_REVIEW) or "{}")
         except ValueError:
+            stored = None
+        if not _isList(stored):
+            logging.warning("ProSMA: '%s' holds a list of places that cannot be read", self.node.GetName())
             return {}
+        return stored
 
     @property
     def canCompute(self):
@@ -73,11 +83,14 @@ class Review:
         labels, sure, shifts, names = yield from self._present(kept)
         spacing = _spacing(kept.imageToWorld)
         stored = self._stored()
-        before = stored["regions"] if stored.get("run") == kept.run else []
+        before = stored.get("regions", []) if stored.get("run") == kept.run else []
         radius = before[0]["radius"] if before else None
         found = yield from find_regions_in_steps(kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius)
         ml = spacing[0] * spacing[1] * spacing[2] / MM3_PER_ML
-        regions = [self._region(region, kept, ml, names) for region in found]
+        regions = []
+        for region in found:
+            regions.append(self._region(region, kept, ml, names))
+            yield
         before = self.regions if before else []  # marks that were made meanwhile count too
         for region in regions:
             region["checked"] = any(old["checked"] and _isNear(old, region) for old in before)
@@ -128,6 +141,7 @@ class Review:
 
     def _region(self, region, kept, ml, names):
         index = [middle + start for middle, start in zip(reversed(region.centre), kept.offset, strict=True)]
+        rival = _rival(region, kept.probabilities)
         return {
             "place": [round(mm, 3) for mm in kept.imageToWorld.MultiplyPoint([*index, 1])[:3]],
             "ml": region.voxels * ml,
@@ -135,6 +149,7 @@ class Review:
             "error": round(region.error, 2),
             "segment": names.get(region.label, _("label {number}").format(number=region.label)),
             "label": region.label,
+            "rival": names.get(rival, "") if rival else "",
             "island": region.island,
             "radius": region.radius,
         }
@@ -166,6 +181,37 @@ def _spacing(imageToWorld):
     """mm along i, j, k."""
     columns = [[imageToWorld.GetElement(row, column) for row in range(3)] for column in range(3)]
     return [sum(number * number for number in column) ** 0.5 for column in columns]
+
+
+def _rival(region, probabilities):
+    """The label, 0 for the background, that the voxels of a region most likely have if not the region's own."""
+    shares = probabilities[(slice(None), *region.index)].mean(axis=1)
+    shares[region.label] = -1
+    return int(shares.argmax())
+
+
+def _isList(stored):
+    """Whether something read from a scene is {"run": ..., "regions": a list of regions}, or empty."""
+    if not isinstance(stored, dict) or not isinstance(stored.get("regions", []), list):
+        return False
+    return all(isinstance(region, dict) and _isRegion(region) for region in stored.get("regions", []))
+
+
+def _isRegion(region):
+    numbers = ("ml", "voxels", "error", "label", "radius")
+    place = region.get("place")
+    return (
+        all(isinstance(region.get(name), bool) for name in ("island", "checked"))
+        and all(isinstance(region.get(name, ""), str) for name in ("segment", "rival"))
+        and all(_isNumber(region.get(name)) and region[name] > 0 for name in numbers)
+        and isinstance(place, list)
+        and len(place) == 3
+        and all(_isNumber(mm) for mm in place)
+    )
+
+
+def _isNumber(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _isNear(one, other):

@@ -15,6 +15,7 @@ class EditorSection:
     While the panel is shown and has a segmentation, the editor works on the node of the application's own Segment Editor.
     At other times it holds a node of nobody: editors that share a node also activate their effects together, hidden or
     not, and the undo step would land in the wrong one. For the same reason the application's editor waits meanwhile.
+    Its keys work, and an effect is active, only while it is in sight: a key or a drag must not paint by surprise.
 
     :param ui: the panel's widgets (segmentEditor, refineButton, lockCheckBox, correctLabel).
     """
@@ -24,6 +25,7 @@ class EditorSection:
         self._editor = ui.segmentEditor
         self._idleNode = slicer.vtkMRMLSegmentEditorNode()
         self._bound = False
+        self._isShown = False
         self._updating = False
         self._nodeTag = None
         self._editor.setMRMLSegmentEditorNode(self._idleNode)
@@ -47,6 +49,18 @@ class EditorSection:
             self._editor.setSegmentationNode(segmentationNode)
         if volumeNode is not None and self._editor.sourceVolumeNode() is not volumeNode:
             self._editor.setSourceVolumeNode(volumeNode)
+        self._update()
+
+    def setShown(self, shown):
+        """Whether the editor is in sight."""
+        self._isShown = shown
+        if not self._bound:
+            return
+        if shown:
+            self._editor.installKeyboardShortcuts()
+        else:
+            self._editor.setActiveEffect(None)
+            self._editor.uninstallKeyboardShortcuts()
         self._update()
 
     def release(self):
@@ -76,7 +90,8 @@ class EditorSection:
                 editor.setActiveEffect(None)
                 editor.setMRMLSegmentEditorNode(self._idleNode)
         self._editor.setMRMLSegmentEditorNode(shared)
-        self._editor.installKeyboardShortcuts()
+        if self._isShown:
+            self._editor.installKeyboardShortcuts()
         self._nodeTag = shared.AddObserver("ModifiedEvent", self._onEditorChanged)
         self._bound = True
 

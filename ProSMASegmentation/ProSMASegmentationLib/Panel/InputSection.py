@@ -7,15 +7,15 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Logic.ParameterNode import IMAGES, LONGEST_QUOTE
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
 from ProSMASegmentationLib.Panel.ModelPicker import ModelPicker
-from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING
 from ProSMASegmentationLib.Volumes.RegionOfInterest import RegionOfInterest
 from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 from ProSMASegmentationLib.Volumes.VolumeReader import VolumeReader
 
 MILLISECONDS_TO_SETTLE = 100
-CHANNELS = ("inputVolume", "channel2", "channel3", "channel4")
 
 
 class Readiness(NamedTuple):
@@ -109,13 +109,13 @@ class InputSection(VTKObservationMixin):
         wanted = len(package.channels) if package else 1
         if wanted == 1 or _isColour(first):
             return (first,) if first is not None else ()
-        nodes = [getattr(self._parameters, name) for name in CHANNELS[:wanted]]
+        nodes = [getattr(self._parameters, name) for name in IMAGES[:wanted]]
         return tuple(node for node in nodes if node is not None)
 
     def readiness(self):
         """Whether the choices can be segmented, as a Readiness."""
         if self.package is None:
-            return Readiness(_("Choose a model first."))
+            return Readiness(*self._whyNoModel())
         nodes = self.volumes
         if not nodes:
             return Readiness(_("Choose a volume first, or try it on sample data."))
@@ -125,6 +125,13 @@ class InputSection(VTKObservationMixin):
         except ProSMAError as error:
             return Readiness(str(error), ERROR)
         return Readiness(fit.errors[0] if fit.errors else "", ERROR, tuple(fit.warnings))
+
+    def _whyNoModel(self):
+        wanted = self._parameters.model if self._parameters is not None else ""
+        if not wanted:
+            return _("Choose a model first."), NORMAL
+        text = _("The model '{id}' is not installed here. Choose another one, or add it.")
+        return text.format(id=wanted[:LONGEST_QUOTE]), WARNING
 
     # ---- what is shown
 

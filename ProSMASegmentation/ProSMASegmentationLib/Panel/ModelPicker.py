@@ -1,19 +1,19 @@
-from html import escape
-
 import qt
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Models.ModelLibrary import ModelLibrary
+from ProSMASegmentationLib.Panel.ModelCard import ModelCard, imageOf, previewPath, structuresOf
+from ProSMASegmentationLib.Panel.PanelText import plainText
+from ProSMASegmentationLib.Panel.PlacePicture import iconOf
 
-PREVIEW_WIDTH = 110
+ROW_HEIGHT, PICTURE_SIZE = 42, 38  # pixels
 
 
 class ModelPicker:
-    """List of models with a search box, and the card of the chosen one.
+    """The list of models, which a search and a kind of image make shorter; the card of the chosen one; adding models.
 
-    :param ui: the panel's widgets (modelSearch, modelList, modelPreview, modelCard, importFileButton, importFolderButton).
+    :param ui: the panel's widgets (modelSearch, modalityComboBox, addModelButton, modelList, and those of the ModelCard).
     :param library: the ModelLibrary.
     :param onChosen: called with the id of the model that the user has chosen.
     :param onError: called with a ProSMAError when a package could not be imported.
@@ -25,14 +25,17 @@ class ModelPicker:
         self._onChosen = onChosen
         self._onError = onError
         self._filling = False
-        self._layoutTimer = qt.QTimer()  # the card's width is known once the panel was laid out
-        self._layoutTimer.setSingleShot(True)
-        self._layoutTimer.connect("timeout()", self._fitCard)
+        self._card = ModelCard(ui)
         self.current = ""
-        ui.modelSearch.connect("textChanged(QString)", self._onSearch)
+        ui.modelList.setIconSize(qt.QSize(PICTURE_SIZE, PICTURE_SIZE))
+        ui.modelList.setUniformItemSizes(True)
+        ui.modelSearch.connect("textChanged(QString)", self._onFilter)
+        ui.modalityComboBox.connect("currentIndexChanged(int)", self._onFilter)
         ui.modelList.connect("itemSelectionChanged()", self._onSelection)
-        ui.importFileButton.connect("clicked()", self._onImportFile)
-        ui.importFolderButton.connect("clicked()", self._onImportFolder)
+        self._menu = qt.QMenu(ui.addModelButton)
+        self._menu.addAction(_("From a file (.zip)...")).connect("triggered()", self._onImportFile)
+        self._menu.addAction(_("From a folder...")).connect("triggered()", self._onImportFolder)
+        ui.addModelButton.connect("clicked()", self._onAdd)
         self.fill()
 
     def choose(self, modelId):
@@ -43,21 +46,23 @@ class ModelPicker:
         self.fill()
 
     def fill(self):
-        """List what the library holds and the search lets through: usable models first."""
-        words = self._ui.modelSearch.text
+        """List what the library holds and the filters let through: usable models first."""
+        self._fillModalities()
+        words, modality = self._ui.modelSearch.text, self._ui.modalityComboBox.currentData or ""
         self._filling = True
         self._ui.modelList.clear()
         for package in self._library.packages:
-            if package.id == self.current or ModelLibrary.matches(package, words):
+            fits = modality in ("", package.model["modality"]) and ModelLibrary.matches(package, words)
+            if fits or package.id == self.current:
                 self._addRow(package)
-        if not words:
+        if not words and not modality:
             for package in self._library.broken:
                 self._addBrokenRow(package)
         self._filling = False
-        self._showCard(self._library.package(self.current))
+        self._showCard()
 
     def cleanup(self):
-        self._layoutTimer.stop()
+        self._card.cleanup()
 
     def importPackage(self, path):
         """Add the package at ``path`` to the user's models and choose it."""
@@ -67,29 +72,54 @@ class ModelPicker:
             self._onError(error)
             return
         self._ui.modelSearch.setText("")
+        self._ui.modalityComboBox.setCurrentIndex(0)
         self.current = ""
         self.choose(package.id)
         self._onChosen(package.id)
 
+    # ---- what is shown
+
+    def _fillModalities(self):
+        combo = self._ui.modalityComboBox
+        wanted = ["", *sorted({package.model["modality"] for package in self._library.packages})]
+        if wanted == [combo.itemData(index) for index in range(combo.count)]:
+            return
+        chosen = combo.currentData
+        wasBlocked = combo.blockSignals(True)
+        combo.clear()
+        for modality in wanted:
+            combo.addItem(modality or _("All images"), modality)
+        combo.setCurrentIndex(wanted.index(chosen) if chosen in wanted else 0)
+        combo.blockSignals(wasBlocked)
+
     def _addRow(self, package):
-        self._ui.modelList.addItem(package.name)
-        item = self._ui.modelList.item(self._rows() - 1)
+        item = self._newRow(package.name, f"{imageOf(package)}: {structuresOf(package)}", previewPath(package))
         item.setData(qt.Qt.UserRole, package.id)
-        item.setToolTip(package.model["description"])
-        item.setIcon(qt.QIcon(str(_previewPath(package))))
+        item.setToolTip(plainText(package.model["description"]))
         if package.id == self.current:
             self._ui.modelList.setCurrentItem(item)
 
     def _addBrokenRow(self, package):
-        self._ui.modelList.addItem(_("{name} (cannot be used)").format(name=package.folder.name))
-        item = self._ui.modelList.item(self._rows() - 1)
-        item.setToolTip(package.reason)
+        name = _("{name} (cannot be used)").format(name=package.folder.name)
+        item = self._newRow(name, package.reason, previewPath())
+        item.setToolTip(plainText(package.reason))
         item.setFlags(qt.Qt.NoItemFlags)
 
-    def _rows(self):
-        return self._ui.modelList.count
+    def _newRow(self, name, what, picture):
+        """A row at the end of the list: a picture, the name, and below it what a person gets. All are equally high."""
+        self._ui.modelList.addItem(f"{name}\n{what}")
+        item = self._ui.modelList.item(self._ui.modelList.count - 1)
+        item.setIcon(iconOf(_square(qt.QPixmap(str(picture)))))
+        item.setSizeHint(qt.QSize(0, ROW_HEIGHT))
+        return item
 
-    def _onSearch(self, _text):
+    def _showCard(self):
+        nothing = _("Choose a model.") if self._library.packages else _("There is no model.")
+        self._card.show(self._library.package(self.current), nothing)
+
+    # ---- what a person does
+
+    def _onFilter(self, _value):
         self.fill()
 
     def _onSelection(self):
@@ -97,8 +127,12 @@ class ModelPicker:
         if self._filling or item is None or not item.data(qt.Qt.UserRole):
             return
         self.current = item.data(qt.Qt.UserRole)
-        self._showCard(self._library.package(self.current))
+        self._showCard()
         self._onChosen(self.current)
+
+    def _onAdd(self):
+        button = self._ui.addModelButton
+        self._menu.exec_(button.mapToGlobal(qt.QPoint(0, button.height)))
 
     def _onImportFile(self):
         path = qt.QFileDialog.getOpenFileName(
@@ -112,64 +146,9 @@ class ModelPicker:
         if path:
             self.importPackage(path)
 
-    def _showCard(self, package):
-        self._ui.modelPreview.setVisible(package is not None)
-        if package is None:
-            self._ui.modelCard.text = _("Choose a model.") if self._library.packages else _("There is no model.")
-            return
-        picture = qt.QPixmap(str(_previewPath(package)))
-        self._ui.modelPreview.setPixmap(picture.scaledToWidth(PREVIEW_WIDTH, qt.Qt.SmoothTransformation))
-        self._ui.modelCard.text = cardText(package)
-        self._layoutTimer.start(0)
 
-    def _fitCard(self):
-        """Give the card the height that its text needs; scrolling panels squeeze wrapped labels otherwise."""
-        card = self._ui.modelCard
-        card.setMinimumHeight(card.heightForWidth(card.width))
-
-
-def cardText(package):
-    """What a person wants to know of a model before using it, as rich text."""
-    model = package.model
-    lines = [f"<b>{escape(package.name)}</b> {escape(package.version)}", escape(model["description"])]
-    lines.append(_("Segments: {labels}").format(labels=", ".join(_coloured(label) for label in package.labels)))
-    channels = ", ".join(escape(channel["name"]) for channel in package.channels)
-    lines.append(
-        _("Image: {modality} ({channels}), {dimension}D").format(
-            modality=escape(model["modality"]), channels=channels, dimension=package.dimension
-        )
-    )
-    lines += [line for line in (_accuracy(model), _seconds(model)) if line]
-    training = model["training"]
-    lines.append(_("Trained on: {data}").format(data=escape(training["data"])))
-    lines.append(_("Licence: {licence}").format(licence=escape(training["licence"])))
-    return "<br>".join(lines)
-
-
-def _coloured(label):
-    color = "#{:02x}{:02x}{:02x}".format(*label["color"])
-    return f'<span style="color:{color}">&#9632;</span>&nbsp;{escape(label["name"])}'
-
-
-def _accuracy(model):
-    results = model.get("results") or {}
-    mean = (results.get("dice") or {}).get("mean")
-    if mean is None:
-        return ""
-    return _("Accuracy: Dice {mean:.2f} on {cases} cases kept aside ({split})").format(
-        mean=mean, cases=results.get("cases", "?"), split=escape(str(results.get("split", "test")))
-    )
-
-
-def _seconds(model):
-    seconds = model.get("seconds") or {}
-    names = {"cpu": _("{time:.3g} s on a processor"), "cuda": _("{time:.3g} s on an NVIDIA card")}
-    times = [text.format(time=seconds[key]) for key, text in names.items() if seconds.get(key) is not None]
-    if not times:
-        return ""
-    hardware = f" ({escape(str(seconds['hardware']))})" if seconds.get("hardware") else ""
-    return _("Time: {times}").format(times=", ".join(times)) + hardware
-
-
-def _previewPath(package):
-    return package.preview_path or Places.moduleFolder() / "Resources" / "Icons" / "Model.png"
+def _square(picture):
+    """The middle of a picture, as large as those of the other rows."""
+    size = PICTURE_SIZE
+    large = picture.scaled(size, size, qt.Qt.KeepAspectRatioByExpanding, qt.Qt.SmoothTransformation)
+    return large.copy((large.width() - size) // 2, (large.height() - size) // 2, size, size)

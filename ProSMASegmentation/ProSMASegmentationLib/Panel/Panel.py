@@ -7,16 +7,18 @@ from slicer.util import VTKObservationMixin
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Engine.EngineClient import EngineClient
+from ProSMASegmentationLib.Logic.ParameterNode import mendParameters
 from ProSMASegmentationLib.Panel.BatchSection import BatchSection
 from ProSMASegmentationLib.Panel.Choices import Choices
 from ProSMASegmentationLib.Panel.Consent import Consent
+from ProSMASegmentationLib.Panel.CorrectSection import CorrectSection
 from ProSMASegmentationLib.Panel.DevicePicker import DevicePicker
 from ProSMASegmentationLib.Panel.EditorSection import EditorSection
 from ProSMASegmentationLib.Panel.InputSection import InputSection, Readiness
 from ProSMASegmentationLib.Panel.LearnSection import LearnSection
 from ProSMASegmentationLib.Panel.MirrorBox import MirrorBox
 from ProSMASegmentationLib.Panel.OutputsSection import OutputsSection
-from ProSMASegmentationLib.Panel.PanelText import ERROR, WARNING, showText
+from ProSMASegmentationLib.Panel.PanelText import WARNING
 from ProSMASegmentationLib.Panel.ResultSection import ResultSection
 from ProSMASegmentationLib.Panel.ReviewSection import ReviewSection
 from ProSMASegmentationLib.Panel.RunSection import RunSection
@@ -45,6 +47,7 @@ class Panel(VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
+        self.addObserver(scene, scene.StartImportEvent, self._onSceneStartImport)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneEndImport)
         logic.engine.addObserver(self._onEngineChanged)
 
@@ -56,6 +59,7 @@ class Panel(VTKObservationMixin):
         self._sensitivity = SensitivitySection(ui)
         self._review = ReviewSection(ui)
         self._editor = EditorSection(ui)
+        self._correct = CorrectSection(ui, self._editor.setShown)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._consent = Consent(logic.library, logic.engine, self._setup.check, self._onInstalling)
         self._run = RunSection(ui, logic, self._choices, self._readiness, self._consent, self._onJobEnd)
@@ -103,6 +107,7 @@ class Panel(VTKObservationMixin):
         self._sensitivity.cleanup()
         self._review.cleanup()
         KeptProbabilities.release()
+        self._correct.cleanup()
         self._editor.cleanup()
         self._learn.cleanup()
         self._outputs.cleanup()
@@ -116,6 +121,8 @@ class Panel(VTKObservationMixin):
         if self._parameters is not None:
             return
         self._parameters = self.logic.getParameterNode()
+        if self.logic.parameterProblems:
+            self._run.say("\n".join(self.logic.parameterProblems), WARNING)
         self._input.bind(self._parameters)
         self._lastVolume = self._parameters.inputVolume
         self._guiTag = self._parameters.connectGui(self.ui)
@@ -142,14 +149,21 @@ class Panel(VTKObservationMixin):
         if self._entered:
             self._bindParameters()
 
+    def _onSceneStartImport(self, _caller, _event):
+        """The file's choices are looked at when all of them are there."""
+        self._unbindParameters()
+
     def _onSceneEndImport(self, _caller, _event):
         if self._entered:
-            self._unbindParameters()
             self._bindParameters()
 
     def _onParametersChanged(self, _caller=None, _event=None):
         parameters = self._parameters
         if parameters is None:
+            return
+        problems = mendParameters(parameters.parameterNode)
+        if problems:  # and what was mended has been shown meanwhile
+            self._run.say("\n".join(problems), WARNING)
             return
         if parameters.inputVolume is not self._lastVolume:
             self._lastVolume = parameters.inputVolume
@@ -165,7 +179,7 @@ class Panel(VTKObservationMixin):
         self._run.update()
 
     def _showSegmentation(self, node):
-        for section in (self._result, self._sensitivity, self._review, self._outputs):
+        for section in (self._result, self._correct, self._sensitivity, self._review, self._outputs):
             section.setSegmentationNode(node)
 
     def _choices(self):

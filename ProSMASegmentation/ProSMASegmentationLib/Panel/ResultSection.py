@@ -15,7 +15,9 @@ class ResultSection:
 
     def __init__(self, ui):
         self._ui = ui
+        self._hasNode = False
         self._volumes = MillilitreTable(ui.volumesTable)
+        ui.volumesTable.setVisible(False)
         self.clear()
 
     def setSegmentationNode(self, node):
@@ -23,22 +25,35 @@ class ResultSection:
         self._ui.show3DButton.setSegmentationNode(node)
         self._ui.show3DButton.enabled = node is not None
         self._volumes.setSegmentationNode(node)
+        if (node is not None) is not self._hasNode:
+            self._hasNode = node is not None
+            self._ui.resultCollapsibleButton.collapsed = node is None
 
     def clear(self):
         """Forget what was said about a run."""
-        showText(self._ui.gateLabel, "")
-        showText(self._ui.noticesLabel, "")
+        for label in (self._ui.noticesLabel, self._ui.gateLabel, self._ui.deviceNoticesLabel):
+            showText(label, "")
 
     def show(self, job):
         """Say what came of a finished job."""
-        share = job.result["statistics"].get("removed_share")
-        if share is not None:
-            text = _("The gate removed {share:.0%} of the features on the network's skip connections.")
-            showText(self._ui.gateLabel, text.format(share=share))
-        notices = list(job.result.get("notices", []))
+        ofDevice = job.result["device_notices"]
+        showText(self._ui.gateLabel, _computation(job))
+        showText(self._ui.deviceNoticesLabel, "\n".join(ofDevice))
+        notices = [notice for notice in job.result["notices"] if notice not in ofDevice]
         if job.result["labels"]["file"] is None:
             notices.insert(0, _("Nothing was found: the model sees none of its structures in this image."))
         showText(self._ui.noticesLabel, "\n".join(notices), WARNING)
 
     def cleanup(self):
         self._volumes.cleanup()
+
+
+def _computation(job):
+    """How a job was computed, in words."""
+    text = _("The last run took {seconds:.1f} s on {device}.")
+    sentences = [text.format(seconds=job.seconds["total"], device=job.result["device"])]
+    share = job.result["statistics"].get("removed_share")
+    if share is not None:
+        text = _("The gate removed {share:.0%} of the features on the network's skip connections.")
+        sentences.append(text.format(share=share))
+    return " ".join(sentences)

@@ -7,15 +7,21 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Correct.Review import Review
 from ProSMASegmentationLib.Panel.PanelText import showText
+from ProSMASegmentationLib.Panel.PlacePicture import SIZE as PICTURE_SIZE
+from ProSMASegmentationLib.Panel.PlacePicture import iconOf, pixmapOf, placePicture
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 
 MILLISECONDS_TO_SETTLE = 500  # after an edit
-CHECKED, SEGMENT, SIZE, PLACE = range(4)  # columns
+CHECKED, PLACE, SIZE, WRONG = range(4)  # columns
+ROW_HEIGHT = PICTURE_SIZE + 4  # pixels
 KEYS = {"F3": "_onNext", "Shift+F3": "_onPrevious"}
 
 
 class ReviewSection:
-    """The panel's list of places to look at, worst first; it follows edits.
+    """The panel's list of places to look at; it follows edits. Each row shows a picture, the segment, and the reason.
+
+    First comes the place with the gravest consequence, which is the volume that is likely to be wrong there: the size
+    of the doubtful place times its mean doubt (see Review). The last column shows it.
 
     :param ui: the panel's widgets (correctCollapsibleButton, reviewTable, reviewLabel, previousRegionButton,
       nextRegionButton, checkRegionButton).
@@ -25,13 +31,16 @@ class ReviewSection:
         self._ui = ui
         self._table = table = ui.reviewTable
         table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Checked"), _("Segment"), _("Size (ml)"), _("Place (R, A, S mm)")])
+        table.setHorizontalHeaderLabels([_("Seen"), _("Place"), _("Size\n(ml)"), _("Likely\nwrong (ml)")])
+        table.setIconSize(qt.QSize(PICTURE_SIZE, PICTURE_SIZE))
         table.verticalHeader().setVisible(False)
-        table.horizontalHeader().setStretchLastSection(True)
+        table.verticalHeader().setDefaultSectionSize(ROW_HEIGHT)
+        table.horizontalHeader().setSectionResizeMode(PLACE, qt.QHeaderView.Stretch)
         self._followed = SegmentationFollower(self._onSettled, MILLISECONDS_TO_SETTLE)
         self._task = None
         self._shown = None  # the list as it stands in the table
         self._state = None  # of the segments when the list was computed
+        self._pictures = {}  # _key of a region: its QPixmap, or None if there is none to be had
         self._entered = False
         self._shortcuts = []
         self._updating = False
@@ -76,6 +85,7 @@ class ReviewSection:
             return
         self._stop()
         self._state = None
+        self._pictures = {}
         if node is not None:
             self._followed.start()
         self._show()
@@ -95,14 +105,40 @@ class ReviewSection:
         state = review.state()
         if not review.canCompute:
             self._stop()
+            self._drawMissing(review)
             self._show()
         elif state != self._state:
             self._stop()
             self._state = state
-            self._task = EventLoopTask(review.steps(), self._onComputed, self._onFailed).start()
+            self._task = EventLoopTask(self._steps(review), self._onComputed, self._onFailed).start()
             self._show()
         elif self._task is None and review.regions != self._shown:
             self._show()
+
+    def _steps(self, review):
+        """Steps that compute the list and draw all its places as they are now."""
+        regions = yield from review.steps()
+        pictures = {}
+        yield from self._draw(review, regions, pictures)
+        self._pictures = pictures
+
+    def _drawMissing(self, review):
+        """Draw the places of a list that came with the scene."""
+        missing = [region for region in review.regions or [] if _key(region) not in self._pictures]
+        if missing:
+            steps = self._draw(review, missing, self._pictures)
+            self._task = EventLoopTask(steps, self._onComputed, self._onFailed).start()
+
+    @staticmethod
+    def _draw(review, regions, pictures):
+        """Steps that put the picture of each region into a dict."""
+        node = review.node
+        volumeNode = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+        there = volumeNode is not None and volumeNode.GetImageData() is not None
+        for region in regions:
+            picture = placePicture(node, volumeNode, region["place"], region["radius"]) if there else None
+            pictures[_key(region)] = pixmapOf(picture) if picture is not None else None
+            yield
 
     def _stop(self):
         self._followed.stop()
@@ -130,7 +166,7 @@ class ReviewSection:
         self._table.setRowCount(len(regions))
         for row, region in enumerate(regions):
             self._showRow(row, region, review.place(region))
-        for column in (CHECKED, SEGMENT, SIZE):
+        for column in (CHECKED, SIZE, WRONG):
             self._table.resizeColumnToContents(column)
         if 0 <= current < len(regions):
             self._table.selectRow(current)
@@ -144,17 +180,25 @@ class ReviewSection:
         item.setFlags(qt.Qt.ItemIsUserCheckable | qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
         item.setCheckState(qt.Qt.Checked if region["checked"] else qt.Qt.Unchecked)
         self._table.setItem(row, CHECKED, item)
-        name = _("{name} (island)").format(name=region["segment"]) if region["island"] else region["segment"]
         texts = {
-            SEGMENT: name,
+            PLACE: f"{region['segment']}\n{reasonOf(region)}",
             SIZE: f"{region['ml']:.3g}",
-            PLACE: ", ".join(f"{mm:.1f}" for mm in place),
+            WRONG: f"{region['ml'] * region['error'] / region['voxels']:.2g}",
         }
-        tip = _("About {error:.0f} of {voxels} voxels are likely to be wrong.").format(**region)
+        where = ", ".join(f"{mm:.1f}" for mm in place)
+        tip = "\n".join(
+            (
+                _("About {error:.0f} of {voxels} voxels are likely to be wrong.").format(**region),
+                _("Place (R, A, S): {where} mm").format(where=where),
+            )
+        )
         for column, text in texts.items():
             item = qt.QTableWidgetItem(text)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
             item.setToolTip(tip)
+            picture = self._pictures.get(_key(region)) if column == PLACE else None
+            if picture is not None:
+                item.setIcon(iconOf(picture))
             self._table.setItem(row, column, item)
 
     def _message(self, review, regions):
@@ -213,3 +257,15 @@ class ReviewSection:
     def _setChecked(self, row, checked):
         Review(self._followed.node).setChecked(row, checked)
         self._show()
+
+
+def reasonOf(region):
+    """Why a person should look at a place, in words."""
+    if region["island"]:
+        return _("Island, apart from the rest")
+    rival = region.get("rival")
+    return _("Border with {rival}").format(rival=rival) if rival else _("Outer border")
+
+
+def _key(region):
+    return (*region["place"], region["label"])

@@ -7,7 +7,7 @@ PRIMARY = """
 QPushButton { background-color: #1b6ec2; color: white; font-weight: bold; border: none; border-radius: 4px; }
 QPushButton:hover { background-color: #2a7fd6; }
 QPushButton:pressed { background-color: #155a9f; }
-QPushButton:disabled { background-color: #b9c4cf; color: #f4f6f8; }
+QPushButton:disabled { background-color: #8a9bab; color: #f2f5f7; }
 """  # Segment is the one button of the panel that looks like this
 
 

@@ -30,7 +30,7 @@ class MillilitreTable:
             return
         self._stopCounting()
         if node is None:
-            self._table.setRowCount(0)
+            self._show([])
             return
         self._count()
 
@@ -63,6 +63,7 @@ class MillilitreTable:
             self._table.setItem(row, 0, qt.QTableWidgetItem(name))
             self._table.setItem(row, 1, qt.QTableWidgetItem(f"{ml:.3f}"))
         self._table.resizeColumnToContents(0)
+        self._table.setVisible(bool(rows))
 
     def _failed(self, error):
         self._task = None

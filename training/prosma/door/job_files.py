@@ -195,6 +195,7 @@ class Job:
             "seconds": result.seconds,
             "device": result.device,
             "notices": result.notices,
+            "device_notices": result.device_notices,
         }
 
     def _crop_probabilities(self, result) -> dict:

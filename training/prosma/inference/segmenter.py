@@ -39,13 +39,14 @@ class Segmentation:
     averaged over levels), (I, J, K), are uint8 0 ... 255 on the part of the grid in `box`, or None where not asked for.
     `reach`, with the probabilities: for each label the smallest box of the whole grid where its probability is above 0 in
     8 bits, None where nowhere. `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total,
-    preparing, network.
+    preparing, network. `device_notices` are those of the `notices` that say why the device is not the one wished for.
     """
 
     labels: np.ndarray
     box: Box
     device: str
     notices: list[str] = field(default_factory=list)
+    device_notices: list[str] = field(default_factory=list)
     statistics: dict = field(default_factory=dict)
     seconds: dict = field(default_factory=dict)
     probabilities: np.ndarray | None = None
@@ -226,6 +227,7 @@ class _Run:
         if result.reach is not None:
             result.reach = [part and moved(part, start_of(box)) for part in result.reach]
         result.notices = [*image.notices, *self.notices]
+        result.device_notices = list(self.segmenter.device_notices)
         self.seconds["total"] = time.perf_counter() - began
         result.seconds = {name: round(value, 4) for name, value in self.seconds.items()}
         self.progress("Done", 1.0, 0.0)
