@@ -143,10 +143,20 @@ def serialised():
     return text, times
 
 
-def open_correct(panel):
-    """Click the section Correct open."""
-    if panel.ui.correctCollapsibleButton.collapsed:
-        headless_slicer.click(panel.ui.correctCollapsibleButton)
+def open_section(panel, name):
+    """Click a section of the panel open: "correct", "more", ..."""
+    button = getattr(panel.ui, f"{name}CollapsibleButton")
+    if button.collapsed:
+        headless_slicer.click(button)
+    headless_slicer.processEvents()
+
+
+def open_correct(panel, tool="review"):
+    """Click the section Correct open and, where there is something to correct, one of its tools."""
+    open_section(panel, "correct")
+    button = getattr(panel.ui, f"{tool}ToolButton")
+    if panel.ui.correctTools.isVisible() and not button.checked:
+        headless_slicer.click(button)
     headless_slicer.processEvents()
 
 

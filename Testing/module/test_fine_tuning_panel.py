@@ -34,7 +34,7 @@ def saved(panel, tmp_path, models):
     for path in (models.home / "models").glob("tiny-tuned*"):
         shutil.rmtree(path)
     panel.logic.library.refresh()
-    panel._picker.fill()
+    panel._input.picker.fill()
 
 
 def correct(node, volume):

@@ -258,8 +258,8 @@ def test_a_broken_package_is_refused_by_python_and_by_the_picker(panel, models, 
     before = scenes.serialised()
     with pytest.raises(ProSMAError, match=BAD_PACKAGES[spoil]):
         panel.logic.segment(volume, model=folder)
-    headless_slicer.answer(str(folder))
-    click(panel.ui.importFolderButton)
+    headless_slicer.answer("From a folder...", str(folder))
+    click(panel.ui.addModelButton)
     assert BAD_PACKAGES[spoil] in panel.ui.messageLabel.text
     assert scenes.serialised() == before
 

@@ -24,6 +24,7 @@ def options_of(node):
 
 
 def test_the_box_is_off_for_a_model_that_cannot_and_comes_back_with_one_that_can(panel):
+    scenes.open_section(panel, "more")
     box = panel.ui.mirrorCheckBox
     assert not box.enabled and not box.checked
     assert "left and right are different structures" in box.toolTip
@@ -52,6 +53,7 @@ def test_with_the_box_on_the_voxels_are_those_of_the_mirroring_engine(panel, seg
     node = scenes.segmented(panel, volume)
     assert np.array_equal(scenes.label_map(node, volume), plain)
     assert options_of(node)["mirror"] is False
+    scenes.open_section(panel, "more")
     click(panel.ui.mirrorCheckBox)
     assert scenes.segmented(panel, volume) is node
     assert np.array_equal(scenes.label_map(node, volume), mirrored)
@@ -75,6 +77,7 @@ def test_the_choice_is_saved_with_the_scene(panel, tmp_path):
     import slicer
 
     scenes.choose(panel, "flips")
+    scenes.open_section(panel, "more")
     click(panel.ui.mirrorCheckBox)
     assert slicer.util.saveScene(str(tmp_path / "case.mrb"))
     headless_slicer.closeScene()

@@ -19,7 +19,7 @@ def grey(models, panel):
     """A model of one channel for single slices."""
     package = make_tiny_package(models.home / "models" / "grey", dimension=2, id="grey", name="Grey pictures")
     panel.logic.library.refresh()
-    panel._picker.fill()
+    panel._input.picker.fill()
     return package
 
 
@@ -95,6 +95,7 @@ def test_three_channels_of_a_real_case_and_the_bundled_model_for_them(panel, sha
     volumes = [slicer.util.loadVolume(str(file)) for file in case.images]
     scenes.choose(panel, "glioma-flair")
     if mirror:
+        scenes.open_section(panel, "more")
         click(panel.ui.mirrorCheckBox)
     headless_slicer.answer(qt.QMessageBox.Yes)  # to its licence
     found = scenes.label_map(run(panel, volumes, "glioma-flair"), volumes[0])
@@ -124,7 +125,7 @@ def run(panel, volumes, model):
 
 def slide(panel, node, segment_id, volume):
     """Shrink a segment by its slider."""
-    scenes.open_correct(panel)
+    scenes.open_correct(panel, "sensitivity")
     section = panel._sensitivity
     processEvents(until=lambda: scenes.is_settled(section))
     before = scenes.voxels(node, segment_id, volume).copy()
@@ -139,6 +140,7 @@ def slide(panel, node, segment_id, volume):
 
 def review(panel, node):
     """Look at the first place of the list."""
+    scenes.open_correct(panel, "review")
     section = panel._review
     processEvents(until=lambda: scenes.is_settled(section) and section._task is None)
     regions = panel.logic.reviewRegions(node)
@@ -154,7 +156,7 @@ def refine(panel, node, segment_id, volume):
     import slicer
 
     panel.ui.segmentEditor.setCurrentSegmentID(segment_id)
-    processEvents()
+    scenes.open_correct(panel, "editor")
     click(panel.ui.refineButton)
     voxels = scenes.voxels(node, segment_id, volume)
     matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(volume))

@@ -60,8 +60,7 @@ class Case:
         ui = self.panel.ui
         self.editor.setCurrentSegmentID(segment_id)
         processEvents()
-        if ui.correctCollapsibleButton.collapsed:
-            click(ui.correctCollapsibleButton)
+        scenes.open_correct(self.panel, "editor")
         if not ui.refineButton.checked:
             click(ui.refineButton)
         effect = self.editor.activeEffect().self()
@@ -114,8 +113,7 @@ def finish(case, how):
     else:
         case.editor.setCurrentSegmentID(case.a)
         processEvents()
-        if case.panel.ui.correctCollapsibleButton.collapsed:
-            click(case.panel.ui.correctCollapsibleButton)
+        scenes.open_correct(case.panel, "editor")
         click(case.panel.ui.lockCheckBox)
 
 

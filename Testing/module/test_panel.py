@@ -26,28 +26,34 @@ def test_the_search_box_finds_models_by_name_organ_and_modality(panel):
 
 
 def test_the_card_says_what_a_person_wants_to_know(panel, models):
-    from ProSMASegmentationLib.Panel.ModelPicker import cardText
-
-    text = cardText(models.tiny)
+    ui = panel.ui
+    assert ui.modelTitle.text == "Tiny test model"
+    assert len(ui.modelCard.text.splitlines()) == 4
+    for part in ("structure 1", "channel 0", "3D", "CC0-1.0", "not measured"):
+        assert part in ui.modelCard.text
+    assert not ui.modelDetails.isVisible()
+    click(ui.moreModelButton)
+    assert ui.modelDetails.isVisible()
     for part in ("Tiny test model", "structure 1", "MR", "CC0-1.0", "Random weights"):
-        assert part in text
-        assert part in panel.ui.modelCard.text
+        assert part in ui.modelDetails.plainText
+    click(ui.moreModelButton)
+    assert not ui.modelDetails.isVisible()
 
 
 def test_the_card_shows_measured_accuracy_and_time(models, tmp_path):
-    from ProSMASegmentationLib.Panel.ModelPicker import cardText
+    from ProSMASegmentationLib.Panel.ModelCard import cardLines, detailsText
     from tiny_model import make_tiny_package
 
     package = make_tiny_package(
         tmp_path / "measured",
         results={"split": "test", "cases": 47, "dice": {"mean": 0.894}},
         seconds={"cpu": 0.8, "cuda": None, "hardware": "2 cores"},
-        name="<b>not markup</b>",
     )
-    text = cardText(package)
+    text = detailsText(package)
     assert "Dice 0.89 on 47 cases" in text
     assert "0.8 s on a processor" in text
-    assert "&lt;b&gt;not markup" in text
+    short = "\n".join(cardLines(package))
+    assert "89% (mean Dice, 47 test cases)" in short and "about a second" in short
 
 
 def test_a_package_can_be_added_from_a_zip(panel, models, tmp_path):
@@ -59,8 +65,8 @@ def test_a_package_can_be_added_from_a_zip(panel, models, tmp_path):
     with zipfile.ZipFile(archive, "w") as file:
         for path in folder.iterdir():
             file.write(path, f"added/{path.name}")
-    headless_slicer.answer(str(archive))
-    click(panel.ui.importFileButton)
+    headless_slicer.answer("From a file (.zip)...", str(archive))
+    click(panel.ui.addModelButton)
     assert panel._parameters.model == "added"
     assert "added" in listed(panel)
     shutil.rmtree(models.home / "models" / "added")
@@ -163,9 +169,12 @@ def test_another_volume_gets_a_segmentation_of_its_own(panel):
 
 def test_the_share_that_the_gate_removed_and_the_device_are_told(panel):
     scenes.segmented(panel, scenes.add_volume(scenes.texture((24, 24, 24))))
+    scenes.open_section(panel, "more")
+    assert panel.ui.gateLabel.isVisible()
     assert "%" in panel.ui.gateLabel.text
     assert "removed" in panel.ui.gateLabel.text
-    assert "on cpu" in panel.ui.messageLabel.text
+    assert "on cpu" in panel.ui.gateLabel.text
+    assert "Done in" in panel.ui.messageLabel.text
 
 
 def test_the_choice_of_device_stays_with_the_computer(panel):
@@ -200,7 +209,7 @@ def test_choices_are_saved_with_the_scene(panel, tmp_path):
     assert panel.ui.roiSelector.currentNode().GetName() == "saved roi"
     assert panel.ui.outputSelector.currentNode().GetName() == name
     assert panel._parameters.model == "coarse"
-    assert "Coarse" in panel.ui.modelCard.text
+    assert panel.ui.modelTitle.text == "Coarse"
     assert scenes.click_segment(panel).state == "finished"
     assert len(slicer.util.getNodesByClass("vtkMRMLSegmentationNode")) == 1, "the loaded segments are known as ours"
 

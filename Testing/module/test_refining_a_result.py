@@ -55,7 +55,7 @@ class Refining:
         self.spacing = self.volume.GetSpacing()
         self.editor.setCurrentSegmentID(self.segment_id)
         processEvents()
-        scenes.open_correct(panel)
+        scenes.open_correct(panel, "editor")
         click(panel.ui.refineButton)
         self.effect = self.editor.activeEffect().self()
         click(self.effect.sphereCheckBox)

@@ -16,7 +16,7 @@ def result(panel):
     """(panel, volume, segmentation node) after a run, with the section Correct open."""
     volume = scenes.add_volume(scenes.texture((26, 28, 30)), ijk_to_ras=scenes.oblique())
     node = scenes.segmented(panel, volume)
-    scenes.open_correct(panel)
+    scenes.open_correct(panel, "sensitivity")
     return panel, volume, node
 
 
@@ -81,7 +81,7 @@ def test_a_real_structure_grows_into_the_background_only_and_comes_back(panel):
     click(panel.ui.sampleButton)
     volume = panel.ui.inputVolumeSelector.currentNode()
     node = scenes.segmented(panel, volume)
-    scenes.open_correct(panel)
+    scenes.open_correct(panel, "sensitivity")
     labels = scenes.label_map(node, volume)
     for value, segment_id in enumerate(scenes.segment_ids(node), start=1):
         sizes = []
@@ -362,7 +362,7 @@ def test_locked_and_completed_segments_and_those_of_others_are_left_alone(result
 
 
 def test_without_a_result_the_section_says_what_to_do(panel):
-    scenes.open_correct(panel)
+    scenes.open_correct(panel, "sensitivity")
     assert panel.ui.sensitivityTable.rowCount == 0
     assert "Segment a volume first" in panel.ui.sensitivityLabel.text
     assert not panel.ui.resetSensitivityButton.enabled

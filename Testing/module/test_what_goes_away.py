@@ -18,11 +18,11 @@ def doomed(models, panel):
     """A model that a test may remove from the disk."""
     package = make_tiny_package(models.home / "models" / "doomed", id="doomed", name="Doomed")
     panel.logic.library.refresh()
-    panel._picker.fill()
+    panel._input.picker.fill()
     yield package
     shutil.rmtree(package.folder, ignore_errors=True)
     panel.logic.library.refresh()
-    panel._picker.fill()
+    panel._input.picker.fill()
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def result(panel):
     for section in (panel.ui.moreCollapsibleButton, panel.ui.learnCollapsibleButton, panel.ui.batchCollapsibleButton):
         if section.collapsed:
             click(section)
-    scenes.open_correct(panel)
+    scenes.open_correct(panel, "editor")
     return panel, volume, node
 
 

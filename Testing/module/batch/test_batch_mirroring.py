@@ -16,6 +16,7 @@ def test_mirrored_results_are_others_than_unmirrored_ones(panel, batch, tmp_path
     (volume,) = add_volumes(1)
     scenes.choose(panel, "flips")
     assert states(run(panel, results=results)) == ["finished"]
+    scenes.open_section(panel, "more")
     click(panel.ui.mirrorCheckBox)
     queue = run(panel, results=results)
     assert states(queue) == ["finished"]
@@ -29,6 +30,7 @@ def test_mirrored_results_are_others_than_unmirrored_ones(panel, batch, tmp_path
     )
     assert np.array_equal(found, expected)
     assert not np.array_equal(found, other)
+    scenes.open_section(panel, "more")
     click(panel.ui.mirrorCheckBox)
     assert states(run(panel, results=results)) == ["finished"]
 

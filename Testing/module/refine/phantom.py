@@ -61,8 +61,7 @@ class Ball:
 
     def start(self):
         """Open the section, click Refine, and return the effect's Python object."""
-        if self.ui.correctCollapsibleButton.collapsed:
-            click(self.ui.correctCollapsibleButton)
+        scenes.open_correct(self.panel, "editor")
         if not self.ui.refineButton.checked:
             click(self.ui.refineButton)
         return self.editor.activeEffect().self()

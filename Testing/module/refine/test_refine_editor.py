@@ -13,6 +13,7 @@ def test_the_editor_follows_the_result_and_shares_the_applications_node(panel):
     volume = scenes.add_volume(scenes.texture((26, 28, 30)))
     node = scenes.segmented(panel, volume)
     editor = panel.ui.segmentEditor
+    scenes.open_correct(panel, "editor")
     assert editor.segmentationNode() is node
     assert editor.sourceVolumeNode() is volume
     shared = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
