@@ -41,16 +41,23 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Outputs/SegmentMeasures.py
   ProSMASegmentationLib/Outputs/__init__.py
   ProSMASegmentationLib/Panel/BatchSection.py
+  ProSMASegmentationLib/Panel/Choices.py
+  ProSMASegmentationLib/Panel/Consent.py
+  ProSMASegmentationLib/Panel/CorrectSection.py
   ProSMASegmentationLib/Panel/DevicePicker.py
   ProSMASegmentationLib/Panel/EditorSection.py
+  ProSMASegmentationLib/Panel/InputSection.py
   ProSMASegmentationLib/Panel/LearnSection.py
   ProSMASegmentationLib/Panel/MirrorBox.py
+  ProSMASegmentationLib/Panel/ModelCard.py
   ProSMASegmentationLib/Panel/ModelPicker.py
   ProSMASegmentationLib/Panel/OutputsSection.py
   ProSMASegmentationLib/Panel/Panel.py
   ProSMASegmentationLib/Panel/PanelText.py
+  ProSMASegmentationLib/Panel/PlacePicture.py
   ProSMASegmentationLib/Panel/ResultSection.py
   ProSMASegmentationLib/Panel/ReviewSection.py
+  ProSMASegmentationLib/Panel/RunSection.py
   ProSMASegmentationLib/Panel/SensitivitySection.py
   ProSMASegmentationLib/Panel/SetupCheck.py
   ProSMASegmentationLib/Panel/SetupSection.py

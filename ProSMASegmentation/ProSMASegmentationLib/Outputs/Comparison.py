@@ -82,12 +82,13 @@ class Comparison:
 
     def _read(self):
         """Steps that return the saved correction as a segment of no node for each label value."""
+        from prosma.errors import UserFacingError
         from prosma.image.reading import read_labels
 
         path = self._folder.labels(self.name)
         try:
             found = yield from inThread(read_labels, path)
-        except (ValueError, OSError, RuntimeError) as error:
+        except (UserFacingError, OSError, RuntimeError) as error:
             raise ProSMAError("bad_folder", str(error), _("Save the case again.")) from error
         array = found.array[0].T
         image, voxels = SegmentLabelmap.create(
