@@ -72,6 +72,15 @@ def test_every_file_of_the_extension_is_installed_and_every_listed_file_exists()
     assert cmake_lists.problems(ROOT) == []
 
 
+def test_the_description_names_what_each_bundled_model_segments():
+    """By a word of the model's name, such as `hippocampus` of `Hippocampus (MR)`."""
+    description = index_rules.read_s4ext(ROOT / S4EXT)["description"].casefold()
+    for path in (ROOT / "ProSMASegmentation/Resources/Models").glob("*/model.json"):
+        name = json.loads(path.read_text(encoding="utf-8"))["name"].casefold()
+        words = [word for word in re.findall(r"[a-z]+", name.split("(")[0]) if len(word) > 3]
+        assert any(word in description for word in words), name
+
+
 def test_the_untouched_copy_has_no_problems(copy):
     assert index_rules.problems(copy) + cmake_lists.problems(copy) == []
 
