@@ -136,8 +136,13 @@ set(ENGINE_PYTHON_SCRIPTS
   __init__.py
   batch/__init__.py
   batch/cases.py
+  batch/claims.py
+  batch/loop.py
+  batch/reader_child.py
+  batch/reading_process.py
   batch/records.py
   batch/result_file.py
+  batch/run_case.py
   benchmarking/__init__.py
   benchmarking/click.py
   benchmarking/forward.py
@@ -161,6 +166,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/plan.py
   cli/results.py
   cli/segment.py
+  cli/telling.py
   cli/train.py
   correct/__init__.py
   correct/refine.py

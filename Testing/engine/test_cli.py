@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from test_worker import Engine
 
-import prosma.image
 from prosma.batch.cases import find_cases
-from prosma.cli import main
+from prosma.batch.reading_process import ReadingProcess
+from prosma.batch.records import RECORDS
+from prosma.cli import exit_codes, main
 from prosma.files import replaced_when_whole
 from prosma.image.geometry import Image, ImageError
 from prosma.image.labels import label_extents
@@ -99,7 +100,7 @@ def test_every_output_format_lies_on_the_images_grid(scan, tiny, tmp_path, suffi
     image, labels = read_image(scan), read_labels(output)
     np.testing.assert_allclose(labels.ijk_to_ras, image.ijk_to_ras, atol=1e-4 if ".nii" in suffix else 1e-9)
     np.testing.assert_array_equal(labels.array[0], Segmenter(tiny).segment(image).labels)
-    assert [file.name for file in output.parent.iterdir()] == [output.name]
+    assert names_in(output.parent) == sorted([output.name, RECORDS])
 
 
 def test_the_json_report_says_everything(scan, tiny, tmp_path, capsys):
@@ -192,13 +193,14 @@ def test_a_folder_does_every_case_and_lists_those_that_failed(tiny, tmp_path, ca
     (images / ".hidden.nrrd").write_text("no image")
     code = run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--format", ".nii.gz", "--json")
     captured = capsys.readouterr()
-    assert code == 1
-    report = json.loads(captured.out)
+    assert code == exit_codes.SOME_FAILED
+    *lines, report = map(json.loads, captured.out.splitlines())
+    assert [{"event": "case", **case} for case in report["cases"]] == lines
     assert [case["case"] for case in report["cases"]] == ["a", "b", "broken", "d"]
     assert report["failed"] == 1
     assert report["cases"][2]["error"]["code"] == "bad_input"
     assert names_in(tmp_path / "out") == ["a.nii.gz", "b.nii.gz", "d.nii.gz", "prosma-results.jsonl"]
-    assert captured.err.strip().splitlines()[-1] == "prosma: 1 of 4 cases failed."
+    assert captured.err.strip().splitlines()[-1] == "prosma: 1 of 4 cases failed: broken."
     assert captured.err.startswith("prosma: broken: ")
 
 
@@ -211,20 +213,21 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
     read, done, seen = [], [], []
     second_is_read = threading.Event()
 
-    def reading(paths, original=prosma.image.reading.read_image):
+    def reading(self, paths, original=ReadingProcess.read):
+        image = original(self, paths)
         read.append(Path(paths[0]).stem)
         if len(read) == 2:
             second_is_read.set()
-        return original(paths)
+        return image
 
     def segmenting(self, *arguments, original=Segmenter.segment, **options):
-        assert second_is_read.wait(20)
+        assert second_is_read.wait(60)
         result = original(self, *arguments, **options)
         seen.append(len(read) - len(done))
         done.append(result)
         return result
 
-    monkeypatch.setattr(prosma.image.reading, "read_image", reading)
+    monkeypatch.setattr(ReadingProcess, "read", reading)
     monkeypatch.setattr(Segmenter, "segment", segmenting)
     assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
     assert read == ["a", "b", "c"]
@@ -242,7 +245,7 @@ def test_numbered_files_are_the_channels_of_a_case(tmp_path):
     images.mkdir()
     for name in ("p1_0000", "p1_0001", "p2_0000"):
         write_image(images / f"{name}.nrrd", smooth_volume((16, 16, 16), seed=len(name)))
-    assert run("segment", images, "-m", package.folder, "-o", tmp_path / "out") == 1
+    assert run("segment", images, "-m", package.folder, "-o", tmp_path / "out") == exit_codes.SOME_FAILED
     assert names_in(tmp_path / "out") == ["p1.seg.nrrd", "prosma-results.jsonl"]
     both = [images / "p1_0000.nrrd", images / "p1_0001.nrrd"]
     assert run("segment", *both, "-m", package.folder, "-o", tmp_path / "p1.nrrd") == 0

@@ -53,3 +53,16 @@ def bad_request(message: str) -> EngineError:
 def fault_of_ours(error: BaseException) -> str:
     """One sentence about an error that is no advice: what to do about it is for those who write ProSMA."""
     return f"This is a fault of ProSMA ({type(error).__name__}: {error})."
+
+
+def explained(error: BaseException) -> UserFacingError:
+    """Any error as one that can be told: itself where it is meant for a person, else with a remedy by its kind."""
+    if isinstance(error, UserFacingError):
+        return error
+    if isinstance(error, MemoryError):
+        why = "The computer's memory did not suffice."
+        return EngineError("out_of_memory", why, "Limit the work to an ROI or close other programs.")
+    if isinstance(error, OSError):
+        reason = f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}."
+        return EngineError("internal", reason, "Check its name, whether you may use it, and the free space there.")
+    return EngineError("internal", fault_of_ours(error), f"Report it with the log: {ISSUES}")

@@ -20,6 +20,42 @@ def replaced_when_whole(path: Path, suffix: str = ""):
         temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(file):
+    """Keeps other processes that ask for the same out of an open file; waits for them.
+
+    Over a network it also makes this computer see what others wrote. Where the file system knows no locks there is none:
+    what is written at once at a file's end stays together there too, as far as that file system goes.
+    """
+    lock = _lock_of(file)
+    try:
+        yield
+    finally:
+        if lock:
+            lock()
+
+
+def _lock_of(file):
+    """Lock an open file; the function that unlocks it, or None where that is not possible."""
+    with contextlib.suppress(OSError):
+        if os.name == "nt":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+
+            def unlock() -> None:
+                file.seek(0)
+                msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+
+            return unlock
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        return lambda: fcntl.lockf(file, fcntl.LOCK_UN)
+    return None
+
+
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Write whole or not at all, lists of plain values on one line; NaN is refused rather than written."""
     write_text(path, with_short_lists(json.dumps(content, indent=1, allow_nan=False)) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,16 +28,39 @@ class Case:
     def single(images: list[Path], output: Path) -> Case:
         """The one case of a command whose output is a file."""
         label_suffix(output)
-        first = images[0]
-        return Case(stem(first.resolve()), list(images), output)
+        return Case(stem(named(images[0])), list(images), output)
+
+    def facts(self) -> dict:
+        """What every report on the case begins with."""
+        return {"case": self.name, "inputs": [str(image) for image in self.images]}
 
     def checked_images(self) -> list[Path]:
-        """The images; ImageError where the case lacks some, or where its result would take the place of one."""
+        """The images; ImageError where the case lacks some, or where its result would harm one."""
         if self.problem:
             raise ImageError(self.problem)
-        if self.output.resolve() in [image.resolve() for image in self.images]:
-            raise ImageError(f"The result would overwrite the image {self.output.name}.", "Choose another output.")
+        self.check_output()
         return self.images
+
+    def check_output(self) -> None:
+        """ImageError where the result would take the place of an image, or lie among the files of one."""
+        output = os.path.realpath(self.output)
+        if output in map(os.path.realpath, self.images):
+            reason = f"The result would overwrite the image {self.output.name}."
+            raise ImageError(reason, "Choose another output.", "bad_output")
+        inside = next((image for image in self.images if image.is_dir() and is_inside(output, image)), None)
+        if inside is not None:
+            reason = f"The result {self.output.name} would lie among the files of the image {inside}."
+            raise ImageError(reason, "Choose another output.", "bad_output")
+
+
+def is_inside(path: str, folder: Path) -> bool:
+    """Whether a real path lies in a folder, at any depth."""
+    return Path(os.path.realpath(folder)) in Path(path).parents
+
+
+def named(path: Path) -> Path:
+    """The path with a last part that is a name, whatever it was: `.` and `..` have none."""
+    return Path(os.path.abspath(path))
 
 
 def output_is_folder(images: list[Path], output: Path) -> bool:
@@ -63,19 +87,20 @@ def find_cases(images: list[Path], output: Path, suffix: str, channels: int) -> 
     label_suffix(f"case{suffix}")
     folder = images[0]
     if len(images) > 1 or not folder.is_dir():
-        name = stem(folder.resolve())
+        name = stem(named(folder))
         return [Case(name, list(images), output / f"{name}{suffix}")]
-    results = {RECORDS} | (Records(output).names() if output.resolve() == folder.resolve() else set())
+    real = os.path.realpath(output)
+    results = {RECORDS} | (Records(output).names() if real == os.path.realpath(folder) else set())
     entries = sorted(
         entry
         for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name not in results and entry.resolve() != output.resolve()
+        if not entry.name.startswith(".") and entry.name not in results and os.path.realpath(entry) != real
     )
-    files = [entry for entry in entries if entry.is_file() and is_image(entry)]
+    files = [entry for entry in entries if is_image(entry) and (entry.is_file() or is_broken_link(entry))]
     if files:
         groups = group_channels(files)
     elif any(entry.is_file() for entry in entries):
-        groups = {folder.resolve().name: [folder]}
+        groups = {named(folder).name: [folder]}
     else:
         groups = {entry.name: [entry] for entry in entries if entry.is_dir()}
     if not groups:
@@ -87,6 +112,11 @@ def is_image(file: Path) -> bool:
     """Whether a file is an image by its name; single DICOM files belong to a series and are none."""
     name = file.name.lower()
     return name.endswith(IMAGE_SUFFIXES) and not name.endswith((".dcm", ".seg.nrrd"))
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether a path is a link to nothing, as data sets have for files that were not fetched: a case that will fail."""
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def group_channels(files: list[Path]) -> dict[str, list[Path]]:

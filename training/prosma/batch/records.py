@@ -10,11 +10,15 @@ take some ms each, for an event loop; `finish` runs them at once.
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
+
+from ..files import locked
 
 RECORDS = "prosma-results.jsonl"
 BYTES_PER_STEP = 4 << 20
@@ -33,63 +37,125 @@ def origin(package, options: dict, digest: str) -> dict:
     return json.loads(json.dumps({"model": model, "options": options, "input": digest}))
 
 
+@functools.lru_cache(maxsize=64)
+def records_of(folder: Path) -> Records:
+    """The records of an absolute folder, which know what they have read already."""
+    return Records(folder)
+
+
 class Records:
-    """The lines about the results in one folder, which need not exist yet."""
+    """The lines about the results in one folder, which need not exist yet. Other processes may add lines at any time.
+
+    A line about a result has `output`, `sha256`, `origin`, `files`, `written`, and `report`: what is known about the case.
+    A line about a case that failed has `output`, `error` and `written` instead; one about the start of a batch `batch`.
+    """
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.path = Path(folder) / RECORDS
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._file, self._bytes = None, 0  # which file has been read, and how much of it
+        self._all: list[dict] = []
+        self._results: dict[str, list[tuple[int, dict]]] = {}  # by file, with the numbers of the lines
 
     def names(self) -> set[str]:
         """The files that have lines."""
-        return {line["output"] for line in self._lines()}
+        self.lines()
+        return set(self._results)
 
     def of(self, name: str) -> list[dict]:
         """The lines about one file, oldest first."""
-        return [line for line in self._lines() if line["output"] == name]
+        return [line for _number, line in self._of(name)]
 
-    def state(self, name: str, made_from: dict) -> Generator[None, None, str]:
-        """Steps that return what the file `name` is: one of the words above. `made_from`: see `origin`."""
+    def _of(self, name: str) -> list[tuple[int, dict]]:
+        self.lines()
+        return list(self._results.get(name, ()))
+
+    def count(self) -> int:
+        """How many lines there are now: a mark for `since`."""
+        return len(self.lines())
+
+    def failure_since(self, name: str, mark: int) -> dict | None:
+        """The error in the last line about the case whose result would be `name`, if it failed after `mark` lines."""
+        line = next((line for line in reversed(self.lines()[mark:]) if line.get("output") == name), {})
+        return line.get("error")
+
+    def state(self, name: str, made_from: dict, since: int = 0) -> Generator[None, None, str]:
+        """Steps that return what the file `name` is: one of the words above. `made_from`: see `origin`.
+
+        What was written before the mark `since` counts as outdated.
+        """
         file = self.path.parent / name
         if not file.exists():
             return ABSENT
-        lines = self.of(name)
+        lines = self._of(name)
         if not lines:
             return FOREIGN
         digest = yield from file_digest([file])
-        for line in reversed(lines):
+        for number, line in reversed(lines):
             if line["sha256"] == digest:
-                return FINISHED if line["origin"] == made_from else OUTDATED
-        return EDITED if lines[-1]["origin"] == made_from else CHANGED
+                return FINISHED if line["origin"] == made_from and number >= since else OUTDATED
+        return EDITED if lines[-1][1]["origin"] == made_from else CHANGED
 
-    def add(self, name: str, sha256: str, made_from: dict, files: Sequence[dict] = ()) -> None:
+    def add(
+        self, name: str, sha256: str, made_from: dict, files: Sequence[dict] = (), report: dict | None = None
+    ) -> None:
         """Append a line. It is written before the result takes its place, so that no result is ever without one."""
-        written = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        line = {"output": name, "sha256": sha256, "origin": made_from, "files": list(files), "written": written}
-        with self.path.open("a", encoding="utf-8", newline="\n") as file:
-            if file.tell() and not self._ends_with_a_line():
-                file.write("\n")
-            file.write(json.dumps(line) + "\n")
+        line = {"output": name, "sha256": sha256, "origin": made_from, "files": list(files), "written": now()}
+        self.append(line if report is None else {**line, "report": report})
 
-    def _ends_with_a_line(self) -> bool:
-        with self.path.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+    def add_failure(self, name: str, report: dict) -> None:
+        """Append a line about a case that failed; `report` has its `error`."""
+        self.append({"output": name, "error": report["error"], "report": report, "written": now()})
 
-    def _lines(self) -> list[dict]:
-        """All whole lines: the last one is a part where a program was killed while it wrote."""
-        try:
-            text = self.path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return []
-        lines = []
-        for row in text.splitlines():
+    def append(self, line: dict) -> None:
+        """One line, whole, whoever else writes at the same time. The folder must exist."""
+        data = (json.dumps(line) + "\n").encode()
+        with self.path.open("ab+") as file, locked(file):
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # the part of a line that a killed process left
+                    data = b"\n" + data
+            file.write(data)
+            file.flush()
+
+    def lines(self) -> list[dict]:
+        """All whole lines; only what was added since the last time is read."""
+        with self._lock:
             try:
-                line = json.loads(row)
-            except ValueError:
-                continue
-            if isinstance(line, dict) and {"output", "sha256", "origin"} <= line.keys():
-                lines.append(line)
-        return lines
+                with self.path.open("rb") as file:
+                    facts = os.fstat(file.fileno())
+                    if facts.st_ino != self._file or facts.st_size < self._bytes:
+                        self._forget()
+                        self._file = facts.st_ino
+                    file.seek(self._bytes)
+                    data = file.read()
+            except FileNotFoundError:
+                self._forget()
+                return []
+            whole = data[: data.rfind(b"\n") + 1]
+            self._bytes += len(whole)
+            for row in whole.splitlines():
+                self._take(row)
+            return list(self._all)
+
+    def _take(self, row: bytes) -> None:
+        try:
+            line = json.loads(row)
+        except ValueError:
+            return
+        if not isinstance(line, dict):
+            return
+        if {"output", "sha256", "origin"} <= line.keys():
+            self._results.setdefault(line["output"], []).append((len(self._all), line))
+        self._all.append(line)
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
 def why_not(state: str, name: str) -> tuple[str, str]:

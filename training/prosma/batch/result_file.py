@@ -1,10 +1,11 @@
-"""Results of a batch: files that are recognised when the batch goes on, and that replace no work of a person."""
+"""Results as files: they are recognised when a batch goes on, and replace no work of a person."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,39 +15,52 @@ from ..image.geometry import Image
 from ..image.tags import provenance
 from ..image.writing import label_suffix, write_labels
 from ..steps import finish
-from .records import EDITED, FINISHED, Records, file_digest, input_of, origin, why_not
+from .records import EDITED, FINISHED, file_digest, input_of, origin, records_of, why_not
 
 
 class ResultFile:
     """One result to be written: where, and from what.
 
-    `state` is what lies there now (see prosma.records). `inputs`: {"digest"} of the image and optionally its "files".
+    `state` is what lies there now (see records). `inputs`: {"digest"} of the image and optionally its "files". What was
+    written before the mark `since` of the records is made again.
     """
 
-    def __init__(self, output: Path, package, options: dict, inputs: dict) -> None:
+    def __init__(self, output: Path, package, options: dict, inputs: dict, since: int = 0) -> None:
         label_suffix(output)
         self.output = output
         self.package = package
         self.options = options
         self.inputs = inputs
-        self.records = Records(output.parent)
+        self.since = since
+        self.records = records_of(output.parent.absolute())
         self.origin = origin(package, options, inputs["digest"])
-        self.state = self._look()
+        self.look()
 
     @classmethod
-    def from_files(cls, output: Path, package, options: dict, images: Sequence[Path]) -> ResultFile:
+    def from_files(cls, output: Path, package, options: dict, images: Sequence[Path], since: int = 0) -> ResultFile:
         """A result made from image files or DICOM folders. EngineError bad_input for those that cannot be read."""
         try:
-            inputs = finish(input_of(images, Records(output.parent).of(output.name)))
+            inputs = finish(input_of(images, records_of(output.parent.absolute()).of(output.name)))
         except OSError as error:
             reason = f"{error.filename} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
-        return cls(output, package, options, inputs)
+        return cls(output, package, options, inputs, since)
+
+    def look(self) -> None:
+        """See what lies there now."""
+        self.state = finish(self.records.state(self.output.name, self.origin, self.since))
 
     @property
     def is_finished(self) -> bool:
         """Whether there is nothing to compute; the file may have been corrected by a person since."""
-        return self.state in (FINISHED, EDITED)
+        return self.state == FINISHED or (self.state == EDITED and not self.since)
+
+    def make_folder(self) -> None:
+        """Make the folder of the result. EngineError bad_output where that is not possible."""
+        try:
+            self.output.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_writable(self.output.parent, error) from error
 
     def check(self) -> None:
         """EngineError bad_output where another file lies in the way."""
@@ -54,26 +68,39 @@ class ResultFile:
         if reason:
             raise EngineError("bad_output", reason, remedy)
 
-    def write(self, labels: np.ndarray, image: Image) -> None:
-        """Write the label map (I, J, K) and its record: both, or none. EngineError bad_output."""
+    def write(
+        self,
+        labels: np.ndarray,
+        image: Image,
+        report: dict | None = None,
+        still_mine: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Write the label map (I, J, K) and its record, with `report`: both, or none. EngineError bad_output.
+
+        `still_mine` is asked at the last moment; False leaves everything as it is.
+        """
         tags = provenance(self.package, self.options)
+
+        def record(whole: Path) -> None:
+            """The last moment before the file takes its place: somebody may have put another one there meanwhile."""
+            if not still_mine():
+                raise EngineError(
+                    "bad_output",
+                    f"Another process has taken over {self.output.name}, because this one gave no sign of life for minutes.",
+                    "Nothing is lost: the other one makes the result.",
+                )
+            self.look()
+            self.check()
+            digest = finish(file_digest([whole]))
+            self.records.add(self.output.name, digest, self.origin, self.inputs.get("files", ()), report)
+
         try:
-            self.output.parent.mkdir(parents=True, exist_ok=True)
+            self.make_folder()
             self._remove_leftovers()
-            write_labels(self.output, labels, image, self.package.labels, tags, self._record)
+            write_labels(self.output, labels, image, self.package.labels, tags, record)
         except OSError as error:
-            reason = f"{self.output} could not be written ({error.strerror or error})."
-            raise EngineError("bad_output", reason, "Free some space there, or choose another folder.") from error
+            raise not_writable(self.output, error) from error
         self.state = FINISHED
-
-    def _look(self) -> str:
-        return finish(self.records.state(self.output.name, self.origin))
-
-    def _record(self, whole: Path) -> None:
-        """The last moment before the file takes its place: somebody may have put another one there meanwhile."""
-        self.state = self._look()
-        self.check()
-        self.records.add(self.output.name, finish(file_digest([whole])), self.origin, self.inputs.get("files", ()))
 
     def _remove_leftovers(self) -> None:
         """Parts of this result that a killed process left under their temporary names."""
@@ -83,3 +110,19 @@ class ResultFile:
             if file.name[len(start) : -len(suffix)].isdigit():
                 with contextlib.suppress(OSError):
                     file.unlink()
+
+
+def not_writable(path: Path, error: OSError) -> EngineError:
+    """The error for a result that the system does not let us write."""
+    reason = f"{path} could not be written ({error.strerror or error})."
+    return EngineError("bad_output", reason, "Free some space there, or choose another folder.")
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder, and a file in it for a moment. EngineError bad_output where that is not possible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise not_writable(folder, error) from error

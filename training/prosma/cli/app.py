@@ -7,6 +7,7 @@ in exit_codes.py.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import traceback
 
@@ -34,6 +35,9 @@ COMMANDS = (models, segment, plan, train, evaluate, export, finetune, compare, r
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code."""
     debug = "--debug" in (sys.argv if arguments is None else arguments)
+    if debug:
+        logging.basicConfig()
+        logging.getLogger("prosma").setLevel(logging.DEBUG)
     try:
         options = make_parser().parse_args(arguments)
         return options.run(options) or exit_codes.DONE

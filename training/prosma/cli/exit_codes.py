@@ -18,3 +18,8 @@ MEANINGS = {
 def as_text() -> str:
     """A line for each code, for `prosma --help`."""
     return "exit codes:\n" + "\n".join(f"  {code:<4}{meaning}" for code, meaning in MEANINGS.items())
+
+
+def exit_code(done: int, failed: int) -> int:
+    """Of a batch in which so many cases were done and failed."""
+    return DONE if not failed else SOME_FAILED if done else FAILED

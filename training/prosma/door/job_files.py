@@ -120,19 +120,6 @@ class Job:
                 cases.append({**facts, "problem": str(error)})
         return cases
 
-    def file_event(self, file, result, voxel_ml: float | None) -> dict:
-        """The event that tells of a result in a file."""
-        extents = label_extents(result.labels, len(file.package.labels))
-        return {
-            "event": "result",
-            "output": str(file.output),
-            "segments": segment_volumes(extents, voxel_ml),
-            "statistics": result.statistics,
-            "seconds": result.seconds,
-            "device": result.device,
-            "notices": result.notices,
-        }
-
     def _read_channel(self, channel) -> Image:
         if not isinstance(channel, dict) or not is_plain_name(channel.get("file")):
             raise bad_request("A channel names a file inside the job's folder.")

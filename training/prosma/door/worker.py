@@ -17,11 +17,16 @@ import sys
 import threading
 import time
 import traceback
+from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..errors import ISSUES, Cancelled, EngineError, UserFacingError, bad_request, fault_of_ours
+from ..errors import Cancelled, EngineError, UserFacingError, bad_request, explained
 from ..inference.memory_ladder import means_out_of_memory
 from .job_files import REFINING, Job
+
+if TYPE_CHECKING:
+    from ..image.geometry import Image
+    from ..inference.segmenter import Segmenter
 
 NICENESS = 5  # the panel comes first
 KEPT_MODELS = 2
@@ -174,17 +179,23 @@ class Worker:
             self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
 
         request = job.request
-        file = job.result_file(self.package(request.get("model"))) if "output" in request else None
-        if file is not None and file.is_finished:
-            return {"event": "result", "output": str(file.output), "skipped": file.state}
-        if file is not None:
-            file.check()
-        if "images" in request:
-            progress("Reading", 0.0, None)
-        image = job.read_image()
-        progress("Loading the model", 0.0, None)
-        segmenter = self.model(request.get("model"), request.get("device", "auto"))
-        result = segmenter.segment(
+
+        def read() -> Image:
+            if "images" in request:
+                progress("Reading", 0.0, None)
+            return job.read_image()
+
+        def segmenter() -> Segmenter:
+            progress("Loading the model", 0.0, None)
+            return self.model(request.get("model"), request.get("device", "auto"))
+
+        if "output" in request:
+            from ..batch.run_case import run_case
+
+            file = job.result_file(self.package(request.get("model")))
+            return {"event": "result", **run_case(file, read, segmenter, {}, progress, job.cancelled.is_set)}
+        image, ready = read(), segmenter()
+        result = ready.segment(
             image,
             outputs=request.get("outputs") or (),
             roi=request.get("roi"),
@@ -194,11 +205,7 @@ class Worker:
             cancelled=job.cancelled.is_set,
             allocate=job.allocate,
         )
-        if file is None:
-            return job.write_results(result, image.voxel_ml, len(segmenter.package.labels))
-        progress("Writing", 1.0, None)
-        file.write(result.labels, image)
-        return job.file_event(file, result, image.voxel_ml)
+        return job.write_results(result, image.voxel_ml, len(ready.package.labels))
 
     def _list_cases(self, job: Job) -> dict:
         return {"event": "result", "cases": job.list_cases()}
@@ -255,20 +262,13 @@ def request_id_of(line: bytes):
 
 def error_event(error: BaseException) -> dict:
     """The error event for an exception, whatever it is."""
-    if isinstance(error, MemoryError):
-        error = EngineError(
-            "out_of_memory",
-            "The computer's memory did not suffice.",
-            "Limit the work to an ROI or close other programs.",
-        )
-    elif isinstance(error, OSError):
+    if isinstance(error, OSError):
         error = EngineError(
             "internal",
             f"A file of the job could not be read or written ({error.strerror or error}).",
             "Free some space on the disk of the temporary folder and try again.",
         )
-    elif not isinstance(error, UserFacingError):
-        error = EngineError("internal", fault_of_ours(error), f"Report it with the log: {ISSUES}")
+    error = explained(error)
     return {"event": "error", "code": error.code, "message": error.message, "remedy": error.remedy}
 
 

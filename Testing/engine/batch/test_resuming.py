@@ -13,6 +13,7 @@ from test_cli import names_in, run, write_image
 from test_worker import Engine
 
 from prosma.batch.records import RECORDS
+from prosma.cli.exit_codes import SOME_FAILED
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -35,7 +36,7 @@ def resume(capsys, images, model, out) -> tuple[int, dict, str]:
     code = run("segment", images, "-m", model.folder, "-o", out, "--resume", "--json")
     said = capsys.readouterr()
     cases = {}
-    for case in json.loads(said.out)["cases"]:
+    for case in json.loads(said.out.splitlines()[-1])["cases"]:
         cases[case["case"]] = case["error"]["code"] if "error" in case else case.get("skipped", "written")
     return code, cases, said.err
 
@@ -47,13 +48,16 @@ def states(folder: Path) -> dict:
 
 def test_a_second_run_computes_only_what_is_missing(images, tiny, tmp_path, capsys):
     out = tmp_path / "out"
-    assert resume(capsys, images, tiny, out)[:2] == (1, {"a": "written", "b": "written", "broken": "bad_input"})
+    assert resume(capsys, images, tiny, out)[:2] == (
+        SOME_FAILED,
+        {"a": "written", "b": "written", "broken": "bad_input"},
+    )
     before = states(out)
     (out / "b.seg.nrrd").unlink()
     code, cases, err = resume(capsys, images, tiny, out)
     assert cases == {"a": "finished", "b": "written", "broken": "bad_input"}
-    assert code == 1
-    assert "broken: " in err
+    assert code == SOME_FAILED
+    assert "1 of 3 cases failed: broken." in err
     after = states(out)
     assert after["a.seg.nrrd"] == before["a.seg.nrrd"]
     assert after["b.seg.nrrd"][0] == before["b.seg.nrrd"][0], "the same input gives the same file"
@@ -69,7 +73,7 @@ def test_a_changed_input_or_another_model_is_computed_again(images, tiny, tmp_pa
     assert resume(capsys, images, other, out)[1] == {"a": "written", "b": "written", "broken": "bad_input"}
 
 
-@pytest.mark.parametrize("flags", [[], ["--resume"]])
+@pytest.mark.parametrize("flags", [["--again"], ["--resume"], []])
 def test_files_of_others_and_edited_results_stay(images, tiny, tmp_path, capsys, flags):
     out = tmp_path / "out"
     run("segment", images, "-m", tiny.folder, "-o", out)
@@ -77,11 +81,11 @@ def test_files_of_others_and_edited_results_stay(images, tiny, tmp_path, capsys,
     write_image(images / "c.nrrd", smooth_volume((14, 12, 12), seed=3))
     (out / "c.seg.nrrd").write_bytes(b"somebody else's")
     capsys.readouterr()
-    assert run("segment", images, "-m", tiny.folder, "-o", out, *flags) == 1
+    assert run("segment", images, "-m", tiny.folder, "-o", out, *flags) == SOME_FAILED
     said = capsys.readouterr()
     assert "c: There is already a file c.seg.nrrd, which was not written by a batch" in said.err
-    assert ("a: a.seg.nrrd was changed after" in said.err) is not bool(flags)
-    assert ("(was there already, and was changed since)" in said.out) is bool(flags)
+    assert ("a: a.seg.nrrd was changed after" in said.err) is (flags == ["--again"])
+    assert ("(was there already, and was changed since)" in said.out) is (flags != ["--again"])
     assert (out / "a.seg.nrrd").read_bytes() == b"corrected by hand"
     assert (out / "c.seg.nrrd").read_bytes() == b"somebody else's"
 
@@ -97,10 +101,36 @@ def test_an_edited_result_of_an_old_input_is_named_and_stays(images, tiny, tmp_p
     assert (out / "a.seg.nrrd").read_bytes() == b"corrected by hand"
 
 
-def test_resume_is_refused_where_it_has_no_meaning(images, tiny, tmp_path, capsys):
-    assert run("segment", images / "a.nrrd", "-m", tiny.folder, "-o", tmp_path / "a.nrrd", "--resume") == 1
-    assert "--resume is for results in a folder" in capsys.readouterr().err
-    assert not (tmp_path / "a.nrrd").exists()
+def test_again_makes_results_once_more_that_are_there(images, tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    resume(capsys, images, tiny, out)
+    before, lines = states(out), len((out / RECORDS).read_text().splitlines())
+    assert run("segment", images, "-m", tiny.folder, "-o", out, "--again") == SOME_FAILED
+    after = states(out)
+    assert {name: state[0] for name, state in after.items()} == {name: state[0] for name, state in before.items()}
+    assert all(after[name][1] > before[name][1] for name in after), "written once more"
+    assert len((out / RECORDS).read_text().splitlines()) == lines + 3
+
+
+def test_a_single_result_is_protected_as_those_of_a_batch(images, tiny, tmp_path, capsys):
+    output = tmp_path / "a.nrrd"
+    command = ["segment", images / "a.nrrd", "-m", tiny.folder, "-o", output]
+    assert run(*command) == 0
+    written = output.read_bytes()
+    assert run(*command) == 0
+    assert "(was there already)" in capsys.readouterr().out
+    assert run(*command, "--again") == 0
+    assert output.read_bytes() == written
+    other = make_tiny_package(tmp_path / "other", seed=1, spacing=None, patch_size=[16, 16, 16])
+    assert run("segment", images / "a.nrrd", "-m", other.folder, "-o", output) == 0, "ours, and not edited"
+    output.write_bytes(b"corrected by hand")
+    capsys.readouterr()
+    assert run(*command) == 1
+    assert "a.nrrd was changed after ProSMA wrote it" in capsys.readouterr().err
+    (tmp_path / "b.nrrd").write_bytes(b"somebody else's")
+    assert run("segment", images / "b.nrrd", "-m", tiny.folder, "-o", tmp_path / "b.nrrd") == 1
+    assert "which was not written by a batch of ProSMA" in capsys.readouterr().err
+    assert (output.read_bytes(), (tmp_path / "b.nrrd").read_bytes()) == (b"corrected by hand", b"somebody else's")
 
 
 def test_results_beside_the_images_are_no_cases(images, tiny, capsys):
@@ -148,7 +178,8 @@ def test_the_worker_writes_the_same_files_and_records(images, tiny, tmp_path):
 
 
 def origins(folder: Path) -> dict:
-    return {line["output"]: line["origin"] for line in map(json.loads, (folder / RECORDS).read_text().splitlines())}
+    lines = map(json.loads, (folder / RECORDS).read_text().splitlines())
+    return {line["output"]: line["origin"] for line in lines if "origin" in line}
 
 
 @pytest.mark.slow

@@ -1,0 +1,219 @@
+"""The cases of a batch in one process: one model kept warm, the next image read while the network is at work.
+
+Cases that other processes work on come last: either their result is there by then, or their owner is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import Cancelled
+from .cases import Case
+from .claims import Claims
+from .reading_process import READ_LIMIT_S, ReadingProcess
+from .records import records_of
+from .result_file import ResultFile
+from .run_case import complete, failed, prepare, skipped
+
+if TYPE_CHECKING:
+    from ..image.geometry import Image
+    from ..inference.segmenter import Segmenter
+    from ..package.model_package import ModelPackage
+
+log = logging.getLogger(__name__)
+WAITS_S = (0.2, 0.5, 1.0, 2.0)  # for cases of other processes; then the last one again and again
+
+Show = Callable[[str, str, float, "float | None"], None]  # case, stage, fraction, seconds left
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the cases of a batch are done.
+
+    `folder`: of the results. `model`: the package's folder. `run`: the options of the run that a result depends on (overlap,
+    mirror, roi). `since`: results that the records' lines before this one tell of are made again; 0 keeps all that are
+    there. `note_failures`: add a line to the records for a case that failed. `read_limit`: seconds to read one image in.
+    """
+
+    folder: str
+    model: str
+    device: str = "auto"
+    run: dict = field(default_factory=dict)
+    since: int = 0
+    note_failures: bool = True
+    read_limit: float = READ_LIMIT_S
+
+
+@dataclass
+class Prepared:
+    """A case that has been looked at: its image is to be segmented, or there is an `outcome` already, or `elsewhere`."""
+
+    case: Case
+    file: ResultFile | None = None
+    image: Image | None = None
+    outcome: dict | None = None
+    elsewhere: bool = False
+
+
+class CaseWorker:
+    """Does cases one after the other. Close it, or use it in a `with` statement. The folder of results exists."""
+
+    def __init__(self, settings: Settings, package: ModelPackage) -> None:
+        self.settings = settings
+        self.package = package
+        folder = Path(settings.folder)
+        self.records = records_of(folder.absolute())
+        self.began = self.records.count()
+        self.reader = ReadingProcess(settings.read_limit)
+        self.reader.start()
+        self.claims = Claims(folder).__enter__()
+        self._segmenter: Segmenter | None = None
+        self._looked, self._reads = threading.Event(), False  # at the first case; whether an image has to be read
+
+    def __enter__(self) -> CaseWorker:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the reading process and give up all claims."""
+        self.reader.close()
+        self.claims.__exit__()
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The model, loaded when it is first asked for. Raises EngineError as Segmenter."""
+        if self._segmenter is None:
+            from ..inference.segmenter import Segmenter
+
+            self._segmenter = Segmenter(self.package, self.settings.device)
+        return self._segmenter
+
+    def load_meanwhile(self) -> None:
+        """While the first image is read, load the model; not before it is clear that one is needed."""
+        self._looked.wait()
+        if self._reads:
+            _ = self.segmenter
+
+    def prepare(self, case: Case) -> Prepared:
+        """Claim a case and read its image, unless it is done, or failed, or somebody else's."""
+        try:
+            return self._prepare(case)
+        except Exception as error:
+            return Prepared(case, outcome=self._failed(case, error))
+        finally:
+            self._looked.set()
+
+    def complete(self, prepared: Prepared, show: Show, cancelled: Callable[[], bool] | None = None) -> dict:
+        """The outcome of a case: what `run_case.complete` tells of it, or `skipped`, or `error`."""
+        case, name = prepared.case, prepared.case.output.name
+        if prepared.outcome is not None:
+            return {**case.facts(), **prepared.outcome}
+        segmenter = self.segmenter
+
+        def progress(stage: str, fraction: float, left: float | None) -> None:
+            show(case.name, stage, fraction, left)
+
+        try:
+            return complete(
+                prepared.file,
+                prepared.image,
+                segmenter,
+                case.facts(),
+                progress,
+                cancelled,
+                lambda: self.claims.is_mine(name),
+            )
+        except Cancelled:
+            raise
+        except Exception as error:
+            return {**case.facts(), **self._failed(case, error)}
+        finally:
+            prepared.image = None
+            self.claims.release(name)
+
+    def _prepare(self, case: Case) -> Prepared:
+        name, images = case.output.name, case.checked_images()
+        if self.claims.holder(name):
+            return Prepared(case, elsewhere=True)
+        file = ResultFile.from_files(case.output, self.package, self.settings.run, images, self.settings.since)
+        if file.is_finished:
+            self.claims.tidy(name)
+            return Prepared(case, outcome=skipped(file))
+        if not self.claims.take(name):
+            return Prepared(case, elsewhere=True)
+        file.look()
+        error = self.records.failure_since(name, self.began)
+        image = None if error else prepare(file, lambda: self._read(images))
+        if image is not None:
+            return Prepared(case, file, image)
+        self.claims.release(name)
+        return Prepared(case, outcome={"error": error} if error else skipped(file))
+
+    def _read(self, images: list[Path]) -> Image:
+        self._reads = True
+        self._looked.set()
+        return self.reader.read(images)
+
+    def _failed(self, case: Case, error: Exception) -> dict:
+        """What there is to tell of a failure; noted for all who share the folder, and the case is given up."""
+        log.debug("%s failed", case.name, exc_info=error)
+        outcome = failed(error)
+        if self.settings.note_failures:
+            with contextlib.suppress(OSError):
+                self.records.add_failure(case.output.name, {**case.facts(), **outcome})
+        self.claims.release(case.output.name)
+        return outcome
+
+
+def run_cases(worker: CaseWorker, cases: Iterable[Case], show: Show) -> Iterator[dict]:
+    """The outcomes of all cases, each as soon as the case has ended."""
+
+    def waiting() -> None:
+        show("", "Reading", 0.0, None)
+        worker.load_meanwhile()
+
+    later = []
+    for prepared in ahead(map(worker.prepare, cases), waiting):
+        if prepared.elsewhere:
+            later.append(prepared.case)
+        else:
+            yield worker.complete(prepared, show)
+    rounds = 0
+    while later:
+        show(later[0].name, "Waiting for another process", 0.0, None)
+        time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
+        rounds += 1
+        remaining, later = later, []
+        for prepared in map(worker.prepare, remaining):
+            if prepared.elsewhere:
+                later.append(prepared.case)
+            else:
+                yield worker.complete(prepared, show)
+
+
+def ahead(items: Iterable, while_waiting: Callable[[], None] = lambda: None) -> Iterator:
+    """The items of an iterable; while one is worked on, another thread makes the next one, and no more than that one."""
+    iterator, end = iter(items), object()
+    thread = ThreadPoolExecutor(1, "reading ahead")
+    try:
+        coming = thread.submit(next, iterator, end)
+        while True:
+            if not coming.done():
+                while_waiting()
+            item = coming.result()
+            if item is end:
+                return
+            coming = thread.submit(next, iterator, end)
+            yield item
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)

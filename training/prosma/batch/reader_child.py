@@ -1,0 +1,69 @@
+"""The other end of reading_process.py: reads the images that stdin names, until stdin ends."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserFacingError, explained
+from ..image.geometry import ImageError
+from .reading_process import packed
+
+
+def main() -> None:
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the command, which then closes stdin
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no answer
+    folder = Path(tempfile.mkdtemp(prefix="prosma-read-"))
+    try:
+        send(out, {"folder": str(folder)})
+        for number, line in enumerate(sys.stdin.buffer):
+            send(out, answer(json.loads(line)["images"], folder / f"{number}.npy"))
+    except BrokenPipeError:
+        pass
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def send(out, message: dict) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
+    out.flush()
+
+
+def answer(images: list[str], file: Path) -> dict:
+    """Read the images and put their voxels into the file."""
+    from ..image.reading import read_image
+
+    try:
+        image = read_image(images)
+        save(file, image.array)
+        return {"file": str(file), "image": packed(replace(image, array=None))}
+    except Exception as error:
+        file.unlink(missing_ok=True)
+        return {"error": packed(error if isinstance(error, UserFacingError) else explained(error))}
+
+
+def save(file: Path, array: np.ndarray) -> None:
+    """A `.npy` file, in the order in which the voxels lie in memory. ImageError where there is no room."""
+    try:
+        np.save(file, array, allow_pickle=False)
+    except OSError as error:
+        raise ImageError(
+            f"There is no room for the image in {file.parent} ({error.strerror or error}).",
+            "Free some space there, or name another folder in the environment variable TMPDIR.",
+            "internal",
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""One case, from its image to its result: the one way in which the command line and the worker do it.
+
+`prepare` looks at what is there and reads the image, `complete` computes and writes; between them lies what may happen at
+the same time as another case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import EngineError, explained
+from ..image.geometry import Image
+from ..image.labels import label_extents, segment_volumes
+from .claims import Claims
+from .result_file import ResultFile
+
+
+def run_case(
+    file: ResultFile,
+    read: Callable[[], Image],
+    segmenter: Callable,
+    facts: dict | None = None,
+    progress: Callable | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> dict:
+    """All of one case; what there is to tell about it, see `complete` and `skipped`.
+
+    `read` gives the image and `segmenter` the Segmenter, each called only if needed. Raises EngineError bad_output where
+    another process works on the same result, and as `prepare` and `complete`.
+    """
+    if file.is_finished:
+        return {**(facts or {}), **skipped(file)}
+    file.make_folder()
+    name = file.output.name
+    with Claims(file.output.parent) as claims:
+        if not claims.take(name):
+            raise made_elsewhere(name, claims.holder(name))
+        file.look()
+        image = prepare(file, read)
+        if image is None:
+            return {**(facts or {}), **skipped(file)}
+        return complete(file, image, segmenter(), facts, progress, cancelled, lambda: claims.is_mine(name))
+
+
+def made_elsewhere(name: str, holder: dict) -> EngineError:
+    """The error for a result that another process is making."""
+    whose = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+    return EngineError("bad_output", f"{name} is being made by another process ({whose}).", "Wait until it has ended.")
+
+
+def prepare(file: ResultFile, read: Callable[[], Image]) -> Image | None:
+    """The image of a case, by `read`; None where its result is there already, edited since or not.
+
+    Raises EngineError bad_output where another file lies in the way, and what `read` raises.
+    """
+    if file.is_finished:
+        return None
+    file.check()
+    return read()
+
+
+def complete(
+    file: ResultFile,
+    image: Image,
+    segmenter,
+    facts: dict | None = None,
+    progress: Callable | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    still_mine: Callable[[], bool] = lambda: True,
+) -> dict:
+    """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
+
+    `output`, `segments` (value, name, voxels, ml), `removed_share`, `statistics`, `seconds`, `device`, `notices`.
+    Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
+    """
+    result = segmenter.segment(image, **file.options, progress=progress, cancelled=cancelled)
+    if progress is not None:
+        progress("Writing", 1.0, None)
+    labels = segmenter.package.labels
+    volumes = segment_volumes(label_extents(result.labels, len(labels)), image.voxel_ml)
+    report = {
+        **(facts or {}),
+        "output": str(file.output),
+        "segments": [{**volume, "name": label["name"]} for volume, label in zip(volumes, labels, strict=True)],
+        "removed_share": result.statistics["removed_share"],
+        "statistics": result.statistics,
+        "seconds": result.seconds,
+        "device": result.device,
+        "notices": result.notices,
+    }
+    file.write(result.labels, image, report, still_mine)
+    return report
+
+
+def skipped(file: ResultFile) -> dict:
+    """What there is to tell about a case whose result is there already: `skipped` is finished, or edited since."""
+    return {"output": str(file.output), "skipped": file.state}
+
+
+def failed(error: Exception) -> dict:
+    """What there is to tell about a case that failed: its `error` with code, and message and remedy as one text."""
+    told = explained(error)
+    return {"error": {"code": told.code, "message": " ".join(str(told).split())}}

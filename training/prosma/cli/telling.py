@@ -1,0 +1,164 @@
+"""What `prosma segment` tells of its cases: a line as each ends, a bar and a table where a person looks, a report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+
+from ..errors import EngineError
+from .common import complain
+from .exit_codes import exit_code
+
+MOST_NAMES = 20  # of failed cases in the last sentence
+
+
+class Teller:
+    """Tells of outcomes (see run_case.py) as they come. Use it in a `with` statement.
+
+    `batch`: one JSON object for each case before the report. `log`: a file that gets the lines too.
+    """
+
+    def __init__(self, package, cases: int, batch: bool, as_json: bool, log: Path | None) -> None:
+        self.package = package
+        self.cases = cases
+        self.batch = batch
+        self.as_json = as_json
+        self.outcomes: list[dict] = []
+        self.failures: list[dict] = []
+        self.device: str | None = None
+        self._files, self._bar = contextlib.ExitStack(), contextlib.ExitStack()
+        self._log = self._opened(log) if log else None
+        self.show = lambda case, stage, fraction, left: None
+
+    def __enter__(self) -> Teller:
+        self.show = self._bar.enter_context(progress_bar(self.cases))
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._bar.close()
+        self._files.close()
+
+    def tell(self, outcome: dict) -> None:
+        """One case has ended."""
+        self.outcomes.append(outcome)
+        self.device = outcome.get("device", self.device)
+        remarks = [] if self.as_json else list(outcome.get("notices", ()))
+        if "error" in outcome:
+            self.failures.append(outcome)
+            remarks.append(outcome["error"]["message"])
+        if not self.as_json:
+            for line in lines_of(outcome):
+                self._line(line)
+        elif self.batch:
+            self._line(json.dumps({"event": "case", **outcome}))
+        for remark in remarks:
+            complain(f"{outcome['case']}: {remark}")
+            if not self.as_json:
+                self._to_log(f"{outcome['case']}: {remark}")
+
+    def finish(self) -> int:
+        """The report, the table, the list of failures; the exit code."""
+        self._bar.close()
+        if self.as_json:
+            self._line(json.dumps(self.report()))
+        elif len(self.outcomes) > 1 and sys.stdout.isatty():
+            print_table(self.outcomes)
+        done = len(self.outcomes) - len(self.failures)
+        if len(self.outcomes) < self.cases:
+            complain(
+                f"Stopped after {len(self.failures)} failures; {self.cases - len(self.outcomes)} cases were not tried."
+            )
+        if self.failures:
+            names = [failure["case"] for failure in self.failures[:MOST_NAMES]]
+            more = f" and {len(self.failures) - MOST_NAMES} more" if len(self.failures) > MOST_NAMES else ""
+            complain(f"{len(self.failures)} of {self.cases} cases failed: {', '.join(names)}{more}.")
+        return exit_code(done, len(self.failures))
+
+    def report(self) -> dict:
+        """All that a program may want to know."""
+        package = self.package
+        return {
+            "event": "report",
+            "model": {"id": package.id, "version": package.version, "sha256": package.sha256},
+            "device": self.device,
+            "cases": self.outcomes,
+            "failed": len(self.failures),
+        }
+
+    def _line(self, text: str) -> None:
+        print(text, flush=True)
+        self._to_log(text)
+
+    def _to_log(self, text: str) -> None:
+        if self._log is not None:
+            self._log.write(f"{text}\n")
+            self._log.flush()
+
+    def _opened(self, log: Path):
+        try:
+            return self._files.enter_context(log.open("a", encoding="utf-8"))
+        except OSError as error:
+            reason = f"The log {log} could not be written ({error.strerror})."
+            raise EngineError("bad_output", reason, "Name another file.") from error
+
+
+def lines_of(outcome: dict) -> list[str]:
+    """What a person reads of a case on stdout; nothing of one that failed."""
+    if "error" in outcome:
+        return []
+    if "skipped" in outcome:
+        changed = ", and was changed since" if outcome["skipped"] == "edited" else ""
+        return [f"{outcome['output']}  (was there already{changed})"]
+    first = f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})"
+    return [first, *(f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"])]
+
+
+def amount(segment: dict) -> str:
+    """How large a segment is: pictures have pixels and no ml."""
+    return f"{segment['voxels']} pixels" if segment["ml"] is None else f"{segment['ml']:.2f} ml"
+
+
+def print_table(outcomes: list[dict]) -> None:
+    """All cases at a glance, where rich is there."""
+    try:
+        from rich.console import Console
+        from rich.table import Table
+    except ImportError:
+        return
+    table = Table("case", "state", "seconds", "segments")
+    for outcome in outcomes:
+        state = "failed" if "error" in outcome else "was there" if "skipped" in outcome else "done"
+        seconds = f"{outcome['seconds']['total']:.1f}" if "seconds" in outcome else ""
+        segments = ", ".join(f"{segment['name']} {amount(segment)}" for segment in outcome.get("segments", ()))
+        table.add_row(outcome["case"], state, seconds, segments)
+    Console().print(table)
+
+
+@contextlib.contextmanager
+def progress_bar(cases: int):
+    """Gives show(case, stage, fraction, seconds_left); a bar on stderr where a person sees it and rich is there."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+    except ImportError:
+        yield lambda case, stage, fraction, left: None
+        return
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda case, stage, fraction, left: None
+        return
+    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} % {task.fields[left]}")
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=1.0, left="")
+        begun: set[str] = set()
+
+        def show(case: str, stage: str, fraction: float, left: float | None) -> None:
+            if case:
+                begun.add(case)
+            count = f" ({len(begun)} of {cases})" if cases > 1 else ""
+            text = "" if left is None else f"{left:.0f} s left"
+            progress.update(task, description=f"{case}{count}: {stage}", completed=fraction, left=text)
+
+        yield show
