@@ -2,7 +2,9 @@
 
 set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentation.py
+  ProSMASegmentationLib/Base/ChildProcess.py
   ProSMASegmentationLib/Base/EventLoopTask.py
+  ProSMASegmentationLib/Base/Job.py
   ProSMASegmentationLib/Base/JsonLines.py
   ProSMASegmentationLib/Base/Places.py
   ProSMASegmentationLib/Base/ProSMAError.py

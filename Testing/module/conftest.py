@@ -1,9 +1,11 @@
 """The panel, shown once for all tests in a headless Slicer, with models of random weights in a folder of its own."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
 import scenes
+from launcher import write_launcher
 
 import headless_slicer
 from tiny_model import make_tiny_package
@@ -47,10 +49,17 @@ def models(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def widget(models):
+def launcher(tmp_path_factory):
+    """The folder of a PythonSlicer, the launcher that starts the engine in Slicer."""
+    return write_launcher(tmp_path_factory.mktemp("slicer") / "bin")
+
+
+@pytest.fixture(scope="session")
+def widget(models, launcher):
     """The module's widget object, in a Slicer whose engine stays warm from test to test."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PROSMA_HOME", str(models.home))
+        environment.setenv("PATH", str(launcher), prepend=os.pathsep)
         headless_slicer.start()
         headless_slicer.loadModule(scenes.EFFECT_MODULE)
         yield headless_slicer.loadModule(scenes.MODULE)

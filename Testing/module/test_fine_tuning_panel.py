@@ -59,7 +59,7 @@ def started(panel):
     click(panel.ui.fineTuneButton)
     tuning = panel._learn.tuning
     assert tuning is not None, panel.ui.fineTuneLabel.text
-    processEvents(until=lambda: tuning._processId is not None or not tuning.isActive, timeout=TRAINING_SECONDS)
+    processEvents(until=lambda: tuning.processId is not None or not tuning.isActive, timeout=TRAINING_SECONDS)
     return tuning
 
 
@@ -119,18 +119,18 @@ def test_cancelled_or_killed_it_leaves_nothing_and_says_so(saved, models):
     before = leftovers(models)
     for end, words in ((lambda t: click(panel.ui.fineTuneButton), "cancelled"), (kill, "No model was made")):
         tuning = started(panel)
-        process = tuning._processId
+        process = tuning.processId
         end(tuning)
         processEvents(until=lambda tuning=tuning: not tuning.isActive, timeout=60)
         assert words in panel.ui.fineTuneLabel.text
         assert panel.ui.fineTuneButton.text == "Fine-tune on saved cases"
         processEvents(until=lambda process=process: gone(process), timeout=60)
         assert leftovers(models) == before
-    assert "close other programs" in panel.ui.fineTuneLabel.text
+    assert "Close other programs" in panel.ui.fineTuneLabel.text
 
 
 def kill(tuning):
-    os.kill(tuning._processId, signal.SIGKILL)
+    os.kill(tuning.processId, signal.SIGKILL)
 
 
 def test_what_cannot_work_is_said_before_anything_starts(saved, models, tmp_path):

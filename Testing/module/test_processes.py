@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from launcher import write_launcher
 
 HOST = Path(__file__).parent / "host.py"
 NO_TORCH = """
@@ -35,9 +36,11 @@ class PyTorchUtilsLogic:
 
 @pytest.fixture
 def environment(models, tmp_path):
-    """For a host process: its models, and a folder of Python files that come before all others."""
+    """For a host process: its models, and a folder of Python files that come before all others, also in the engine."""
     paths = os.pathsep.join([str(tmp_path), str(HOST.parents[1])])
-    return {**os.environ, "PROSMA_HOME": str(models.home), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
+    programs = os.pathsep.join([str(write_launcher(tmp_path / "bin", paths=[tmp_path])), os.environ["PATH"]])
+    own = {"PROSMA_HOME": str(models.home), "PYTHONPATH": paths, "PATH": programs, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **own}
 
 
 def run_host(environment, what, model):

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+# In lower case: words of C++, of PyTorch on Linux and Windows and on a card, of oneDNN for its arrays and its code, of
+# Python and of the system.
+MEMORY_SIGNS = (
+    "bad_alloc",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a memory object",
+    "could not create a primitive",
+    "memoryerror",
+)
 ISSUES = "https://github.com/ProSMA/SlicerProSMA/issues"
 
 

@@ -1,6 +1,9 @@
 """`python -m prosma.worker`: the engine as a child process; the room behind this door is `prosma.door`."""
 
+import os
 import sys
+
+os.environ.pop("ITK_AUTOLOAD_PATH", None)  # Slicer's image plug-ins, which would crash SimpleITK here
 
 from .door.worker import main
 

@@ -8,13 +8,11 @@ import slicer
 SECONDS_BETWEEN_LOOKS = 0.005
 
 
-def waitForEnd(work):
-    """Process events until the work (with ``isActive`` and ``error``) has ended. Raises its error, if it has one."""
-    while work.isActive:
+def waitFor(condition):
+    """Process events until ``condition()`` is true."""
+    while not condition():
         slicer.app.processEvents()
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    if work.error is not None:
-        raise work.error
 
 
 class EventLoopTask:

@@ -4,7 +4,8 @@ import time
 import qt
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, waitForEnd
+from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 ATTEMPTS = 2  # of an item at which the engine was ended from outside
@@ -16,14 +17,8 @@ class BatchItem:
     ``edited`` (a result that was there had been changed), and the result: ``segmentationNode`` or ``output`` (a path).
     """
 
-    WAITING, RUNNING, FINISHED, THERE, FAILED, CANCELLED = (
-        "waiting",
-        "running",
-        "finished",
-        "there already",
-        "failed",
-        "cancelled",
-    )
+    WAITING, RUNNING, FINISHED, FAILED, CANCELLED = Job.WAITING, Job.RUNNING, Job.FINISHED, Job.FAILED, Job.CANCELLED
+    THERE = "there already"
 
     def __init__(self, name, task):
         self.name = name
@@ -45,26 +40,20 @@ class BatchItem:
         self.task = None  # and with it the volumes
 
 
-class BatchQueue:
+class BatchQueue(Job):
     """Segments many images, one after the other, through the one engine. A failed item does not stop the others.
 
     What an earlier batch has finished is left out. An item at which the engine dies is tried once more.
 
     :param source: where the items come from, see BatchSources. :param batch: BatchOptions.
 
-    Public: ``state`` (RUNNING, FINISHED, FAILED, CANCELLED), ``items``, ``error`` (why the whole batch failed),
-    ``secondsLeft``, and two lists of functions: ``onProgress`` (gets the queue and the item that changed, or None for
-    all) and ``onEnd`` (gets the queue).
+    Public, beside what a Job has: ``items``. ``error`` is why the whole batch failed; functions in ``onProgress`` get the
+    queue and the item that changed, or None for all.
     """
 
-    RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
-
     def __init__(self, source, batch):
-        self.state = self.RUNNING
+        super().__init__()
         self.items = []
-        self.error = None
-        self.onProgress = []
-        self.onEnd = []
         self._source = source
         self._batch = batch
         self._item = None
@@ -72,10 +61,6 @@ class BatchQueue:
         self._job = None
         self._began = 0.0
         self._durations = []  # of the items that were computed
-
-    @property
-    def isActive(self):
-        return self.state == self.RUNNING
 
     @property
     def failures(self):
@@ -102,6 +87,7 @@ class BatchQueue:
 
     def start(self):
         """Begin; returns at once."""
+        self.state = self.RUNNING
         try:
             self._source.list(self._batch, self._onListed, self._failAll)
         except ProSMAError as error:
@@ -112,13 +98,7 @@ class BatchQueue:
         """Stop. What is finished stays; starting the same batch again goes on from there."""
         if not self.isActive:
             return
-        self.error = ProSMAError("cancelled", reason or _("The batch was cancelled."))
-        self._end(self.CANCELLED)
-
-    def wait(self):
-        """Process events until the batch has ended. Raises ProSMAError if it failed as a whole or was cancelled."""
-        waitForEnd(self)
-        return self
+        self._end(self.CANCELLED, ProSMAError("cancelled", reason or _("The batch was cancelled.")))
 
     # ---- one item after the other
 
@@ -126,7 +106,7 @@ class BatchQueue:
         if not self.isActive:
             return
         self.items = [BatchItem(name, task) for name, task in items]
-        self._announce(None)
+        self._tell(self.onProgress, None)
         self._later()
 
     def _later(self):
@@ -142,7 +122,7 @@ class BatchQueue:
         self._item.state = BatchItem.RUNNING
         self._item.attempts += 1
         self._began = time.monotonic()
-        self._announce(self._item)
+        self._tell(self.onProgress, self._item)
         self._task = EventLoopTask(self._item.task.prepare(), self._onPrepared, self._onItemError).start()
 
     def _onPrepared(self, found):
@@ -160,7 +140,7 @@ class BatchQueue:
 
     def _onJobProgress(self, job):
         self._item.stage, self._item.fraction = job.stage, job.fraction
-        self._announce(self._item)
+        self._tell(self.onProgress, self._item)
 
     def _onJobEnd(self, job):
         self._job = None
@@ -192,7 +172,7 @@ class BatchQueue:
             return
         if error.code == "engine_stopped" and item.attempts < ATTEMPTS:
             item.state, item.stage, item.fraction = BatchItem.WAITING, "", 0.0
-            self._announce(item)
+            self._tell(self.onProgress, item)
             self._later()
             return
         item.end(BatchItem.FAILED, error)
@@ -200,18 +180,17 @@ class BatchQueue:
 
     def _afterItem(self):
         item, self._item = self._item, None
-        self._announce(item)
+        self._tell(self.onProgress, item)
         self._later()
 
     # ---- the end
 
     def _failAll(self, error):
         if self.isActive:
-            self.error = error
-            self._end(self.FAILED)
+            self._end(self.FAILED, error)
 
-    def _end(self, state):
-        self.state = state
+    def _end(self, state, error=None):
+        self.state = state  # before the job is cancelled, which tells its end
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -222,10 +201,5 @@ class BatchQueue:
         for item in self.items:
             if item.state in (BatchItem.WAITING, BatchItem.RUNNING):
                 item.end(BatchItem.CANCELLED)
-        self._announce(None)
-        for callback in list(self.onEnd):
-            callback(self)
-
-    def _announce(self, item):
-        for callback in list(self.onProgress):
-            callback(self, item)
+        self._tell(self.onProgress, None)
+        super()._end(state, error)

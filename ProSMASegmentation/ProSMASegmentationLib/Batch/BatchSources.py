@@ -32,7 +32,7 @@ class BatchOptions:
         self.logic = logic
         self.package = package
         self.device = device
-        self.folder = Path(folder) if folder else None
+        self.folder = Path(folder).absolute() if folder else None
         self.run = {"overlap": logic.OVERLAP, "mirror": mirror and bool(package.mirror_axes), "roi": None}
 
 
@@ -93,7 +93,7 @@ class ImageFolder:
     """
 
     def __init__(self, path):
-        self._path = Path(path)
+        self._path = Path(path).absolute()
 
     def list(self, batch, onListed, onError):
         if batch.folder is None:

@@ -1,16 +1,12 @@
-import json
 import logging
-import os
-import signal
-from collections import deque
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
-from ProSMASegmentationLib.Base.JsonLines import JsonLines
+from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+
+LINES_TOLD = 30  # of what the engine said last, in the log
 
 
 class EngineClient:
@@ -39,9 +35,6 @@ class EngineClient:
         self.state = self.OFF
         self.ready = {}  # the engine's ``ready`` event: versions, devices, problem
         self._process = None
-        self._endedProcess = None
-        self._received = JsonLines()
-        self._log = deque(maxlen=200)
         self._handlers = {}  # id of a request: function that gets its events
         self._requests = 0
         self._observers = []
@@ -69,21 +62,15 @@ class EngineClient:
         """Start the process unless it runs. Returns at once; ``ready`` comes as an event."""
         if self._process is not None:
             return
-        process = qt.QProcess()
-        process.setProcessEnvironment(engineEnvironment())
-        for processSignal, slot in self._slots().items():
-            process.connect(processSignal, slot)
-        self._process = process
-        self._received = JsonLines()
-        self._log.clear()
+        self._process = ChildProcess(["-m", "prosma.worker"], self._onEvent, self._onEnded)
         self._setState(self.STARTING)
-        logging.info("ProSMA: starting the engine with %s", Places.pythonExecutable())
-        process.start(Places.pythonExecutable(), ["-m", "prosma.worker"])
+        self._process.start()
 
     def request(self, message, onEvent):
         """Send a request; ``onEvent(event)`` gets its progress, and last its result or error. Returns the request's id.
 
-        If the engine ends before it has answered, onEvent gets an error event with code ``engine_stopped``.
+        If the engine ends before it has answered, onEvent gets an error event with code ``engine_stopped``, or
+        ``out_of_memory`` where that was the reason.
         """
         self._requests += 1
         requestId = str(self._requests)
@@ -100,42 +87,22 @@ class EngineClient:
 
     def stop(self):
         """End the process, with a moment's grace, and make sure that it is gone."""
-        process, processId = self._process, self.processId
+        process, self._process = self._process, None
         if process is None:
             return
-        for processSignal, slot in self._slots().items():
-            process.disconnect(processSignal, slot)
-        self._process = None
-        process.closeWriteChannel()
-        if not process.waitForFinished(1000 * self.SECONDS_TO_END):
-            process.kill()
-            killProcess(processId)
-            process.waitForFinished(1000 * self.SECONDS_TO_END)
-        self._failRequests(_("The engine was shut down."), "")
+        process.stop(grace=self.SECONDS_TO_END)
+        self._failRequests("engine_stopped", _("The engine was shut down."), "")
         self.ready = {}
         self._setState(self.OFF)
 
-    def _slots(self):
-        return {
-            "readyReadStandardOutput()": self._onOutput,
-            "readyReadStandardError()": self._onLog,
-            "finished(int,QProcess::ExitStatus)": self._onFinished,
-            "errorOccurred(QProcess::ProcessError)": self._onProcessError,
-        }
-
     def _send(self, message):
-        if self._process is None:  # it could not be started, which the handler has been told
-            return
-        self._process.write((json.dumps(message) + "\n").encode())
+        if self._process is not None:  # else it could not be started, which the handler has been told
+            self._process.send(message)
 
     def _setState(self, state):
         self.state = state
         for callback in list(self._observers):
             callback()
-
-    def _onOutput(self):
-        for event in self._received.feed(self._process.readAllStandardOutput()):
-            self._onEvent(event)
 
     def _onEvent(self, event):
         if event["event"] == "ready":
@@ -153,75 +120,30 @@ class EngineClient:
         except Exception:
             logging.exception("ProSMA: handling an event of the engine failed")
 
-    def _onLog(self):
-        for line in _bytes(self._process.readAllStandardError()).decode(errors="replace").splitlines():
-            self._log.append(line)
-            logging.debug("ProSMA engine: %s", line)
-
-    def _onProcessError(self, error):
-        if error != qt.QProcess.FailedToStart:
-            return  # a crash is also announced by finished()
-        self._onEnded(_("The engine could not be started with '{python}'.").format(python=Places.pythonExecutable()))
-
-    def _onFinished(self, exitCode, exitStatus):
-        self._onOutput()
-        self._onLog()
-        if exitStatus == qt.QProcess.CrashExit:
-            reason = _("The engine was ended from outside (signal {number}).").format(number=exitCode)
-            if exitCode in (0, signal.SIGTERM.value, getattr(signal, "SIGKILL", signal.SIGTERM).value):
-                reason += " " + _("A computer that runs out of memory does this.")
-        else:
-            reason = _("The engine ended unexpectedly (exit code {number}).").format(number=exitCode)
-            if self._log:
-                reason += " " + _("It said last: {line}").format(line=self._log[-1])
-        self._onEnded(reason)
-
-    def _onEnded(self, reason):
+    def _onEnded(self, ending):
         """The process ended by itself: forget it, so that the next request starts a new one."""
-        logging.error("ProSMA: %s", reason)
-        self._endedProcess = self._process  # it must outlive its own signal, in which this is called
-        if self._log:
-            logging.error("ProSMA: last lines of the engine:\n%s", "\n".join(list(self._log)[-30:]))
+        reason = ending.sentence(_("The engine"))
+        logging.error("ProSMA: %s\n%s", reason, "\n".join(ending.log[-LINES_TOLD:]))
         self._process = None
         self.ready = {}
         self._setState(self.OFF)
-        self._failRequests(
-            reason, _("Try again; if it happens again, close other programs or segment a smaller region with an ROI.")
-        )
+        if ending.lackedMemory:
+            remedy = _("Close other programs, or segment a smaller region with an ROI.")
+            self._failRequests("out_of_memory", reason, remedy)
+        else:
+            remedy = _("Try again; if it happens again, close other programs or segment a smaller region with an ROI.")
+            self._failRequests("engine_stopped", reason, remedy)
 
-    def _failRequests(self, message, remedy):
+    def _failRequests(self, code, message, remedy):
         handlers, self._handlers = self._handlers, {}
         for requestId, handler in handlers.items():
-            event = {"event": "error", "id": requestId, "code": "engine_stopped", "message": message, "remedy": remedy}
+            event = {"event": "error", "id": requestId, "code": code, "message": message, "remedy": remedy}
             try:
                 handler(event)
             except Exception:
                 logging.exception("ProSMA: handling the end of the engine failed")
 
 
-def engineEnvironment():
-    """The environment in which the engine's Python finds ``prosma``."""
-    environment = qt.QProcessEnvironment.systemEnvironment()
-    paths = [str(Places.engineSource()), *filter(None, [environment.value("PYTHONPATH")])]
-    environment.insert("PYTHONPATH", os.pathsep.join(paths))
-    environment.insert("PYTHONIOENCODING", "utf-8")
-    environment.remove("ITK_AUTOLOAD_PATH")  # Slicer's image plug-ins would be loaded into the engine
-    return environment
-
-
-def killProcess(processId):
-    """End a process for certain: also the interpreter behind a launcher."""
-    if processId:
-        try:
-            os.kill(processId, getattr(signal, "SIGKILL", signal.SIGTERM))
-        except OSError:
-            logging.debug("ProSMA: process %s had already ended", processId)
-
-
 def errorFromEvent(event):
     """The exception that an engine's error event stands for."""
     return ProSMAError(event.get("code", "internal"), event.get("message", ""), event.get("remedy", ""))
-
-
-def _bytes(byteArray):
-    return bytes(byteArray.data())

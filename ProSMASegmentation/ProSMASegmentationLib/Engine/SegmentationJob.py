@@ -7,7 +7,8 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, waitForEnd
+from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Engine.EngineClient import errorFromEvent
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
@@ -18,31 +19,21 @@ HANDOVER_SHARE = 0.05  # of the progress bar
 WRITING_SHARE = 0.05
 
 
-class SegmentationJob:
+class SegmentationJob(Job):
     """One run of a model on one volume: hand over, compute, write. Nothing in it blocks the event loop.
 
     Made by SegmentationLogic, which has checked everything that can be checked before. The scene is touched only by
     the last step; a job that fails or is cancelled leaves it as it was.
 
-    Public: ``state`` (WAITING, RUNNING, FINISHED, FAILED, CANCELLED), ``stage``, ``fraction``, ``secondsLeft``,
-    ``error`` (ProSMAError), ``package``, ``volumeNode``, ``run`` (its id, a tag of the segments), ``result`` (the
-    engine's result event), ``segmentationNode``, ``seconds``, and two lists of functions that get the job:
-    ``onProgress`` and ``onEnd``.
+    Public, beside what a Job has: ``package``, ``volumeNode``, ``run`` (its id, a tag of the segments), ``result`` (the
+    engine's result event), ``segmentationNode``, ``seconds``.
     """
 
-    WAITING, RUNNING, FINISHED, FAILED, CANCELLED = "waiting", "running", "finished", "failed", "cancelled"
-
     def __init__(self, engine, package, readers, writer, request):
-        self.state = self.WAITING
-        self.stage = ""
-        self.fraction = 0.0
-        self.secondsLeft = None
-        self.error = None
+        super().__init__()
         self.result = None
         self.segmentationNode = None
         self.seconds = {}
-        self.onProgress = []
-        self.onEnd = []
         self.package = package
         self.volumeNode = readers[0].node if readers else None
         self.run = writer.run if writer is not None else ""
@@ -56,10 +47,6 @@ class SegmentationJob:
         self._nodes = []  # the job is pointless without these
         self._sceneTags = []
         self._started = self._stageStarted = 0.0
-
-    @property
-    def isActive(self):
-        return self.state in (self.WAITING, self.RUNNING)
 
     def start(self, outputNode=None):
         """Begin; returns at once. ``outputNode`` is watched with the volumes: if one is removed, the job is cancelled."""
@@ -79,12 +66,11 @@ class SegmentationJob:
         """Stop; returns at once. The engine, which may be in the middle of a tile, drops its part on its own."""
         if not self.isActive:
             return
-        self.error = ProSMAError("cancelled", reason or _("The segmentation was cancelled."))
-        self._end(self.CANCELLED)
+        self._end(self.CANCELLED, ProSMAError("cancelled", reason or _("The segmentation was cancelled.")))
 
     def wait(self):
         """Process events until the job has ended. Returns the segmentation node or raises the job's error."""
-        waitForEnd(self)
+        super().wait()
         return self.segmentationNode
 
     # ---- hand over
@@ -105,7 +91,7 @@ class SegmentationJob:
         self._announce(_("Starting the engine"), HANDOVER_SHARE)
         request = {
             "do": "segment",
-            "model": str(self.package.folder),
+            "model": str(self.package.folder.absolute()),
             "folder": str(self._folder),
             "channels": channels,
             **self._request,
@@ -187,11 +173,10 @@ class SegmentationJob:
                 _("Something unexpected went wrong: {error}").format(error=error),
                 _("The application log has the details; please report them."),
             )
-        self.error = error
         logging.error("ProSMA: %s (%s)", error, error.code)
-        self._end(self.FAILED)
+        self._end(self.FAILED, error)
 
-    def _end(self, state):
+    def _end(self, state, error=None):
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -199,13 +184,11 @@ class SegmentationJob:
             slicer.mrmlScene.RemoveObserver(observerTag)
         self._sceneTags = []
         self._nodes = []
-        self.state = state
         if state == self.CANCELLED and self._requestId is not None:
             self._engine.cancel(self._requestId)
         else:
             self._removeFolder()
-        for callback in list(self.onEnd):
-            callback(self)
+        super()._end(state, error)
 
     def _removeFolder(self):
         if self._folder is not None:
@@ -216,11 +199,6 @@ class SegmentationJob:
         now = time.monotonic()
         self.seconds[name] = now - self._stageStarted
         self._stageStarted = now
-
-    def _announce(self, stage, fraction, secondsLeft=None):
-        self.stage, self.fraction, self.secondsLeft = stage, fraction, secondsLeft
-        for callback in list(self.onProgress):
-            callback(self)
 
     def _onSceneClose(self, _caller, _event):
         self.cancel(_("The scene was closed while it was being segmented; nothing was written."))

@@ -3,62 +3,45 @@ import logging
 import re
 import shutil
 import tempfile
-from collections import deque
 from pathlib import Path
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base import Places
-from ProSMASegmentationLib.Base.EventLoopTask import waitForEnd
-from ProSMASegmentationLib.Base.JsonLines import JsonLines
+from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
+from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Engine.EngineClient import engineEnvironment, killProcess
 
 PACKAGES = {"lightning": "lightning>=2.5", "monai": "monai>=1.5", "yaml": "pyyaml>=6"}  # beside the engine's own
-SECONDS_TO_END = 2
 
 
-class FineTuning:
+class FineTuning(Job):
     """A fine-tuning of a model on saved cases, in a process of its own: ``prosma finetune --progress json``.
 
     Nothing in it blocks the event loop. The new package is written into a private folder and imported among the user's
     models once it is whole; a process that is cancelled, killed or fails leaves nothing.
 
-    Public: ``state`` (RUNNING, FINISHED, FAILED, CANCELLED), ``stage``, ``fraction``, ``secondsLeft``, ``error``
-    (ProSMAError), ``parent`` (the old package), ``package`` (the new one), and two lists of functions that get this
-    object: ``onProgress`` and ``onEnd``.
+    Public, beside what a Job has: ``parent`` (the old package), ``package`` (the new one), ``processId``.
 
     :param library: the ModelLibrary. :param package: the model to start from. :param folder: TrainingFolder.
     :param name: of the new model. :param options: further options of the command, such as {"steps": 60}.
     """
 
-    RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
-
     def __init__(self, library, package, folder, name=None, options=None):
-        self.state = self.RUNNING
+        super().__init__()
         self.stage = _("Starting")
-        self.fraction = 0.0
-        self.secondsLeft = None
-        self.error = None
         self.parent = package
         self.package = None
-        self.onProgress = []
-        self.onEnd = []
         self._library = library
         self._folder = folder
         self._name = name or newName(package, library)
         self._options = options or {}
         self._process = None
-        self._processId = None
         self._output = None  # private folder
-        self._received = JsonLines()
-        self._log = deque(maxlen=50)
 
     @property
-    def isActive(self):
-        return self.state == self.RUNNING
+    def processId(self):
+        return self._process.processId if self._process is not None else None
 
     def check(self):
         """:raises ProSMAError: ``bad_model``, ``bad_folder`` or ``no_training``, if it cannot start."""
@@ -89,83 +72,49 @@ class FineTuning:
     def start(self):
         """Begin; returns at once. :raises ProSMAError: see ``check``."""
         self.check()
+        self.state = self.RUNNING
         self._output = Path(tempfile.mkdtemp(prefix="prosma-finetune-", dir=slicer.app.temporaryPath))
-        arguments = ["-m", "prosma.cli", "finetune", str(self.parent.folder), "--data", str(self._folder.path)]
-        arguments += ["--output", str(self._output / "model"), "--name", self._name]
+        arguments = ["-m", "prosma.cli", "finetune", str(self.parent.folder.absolute())]
+        arguments += ["--data", str(self._folder.path), "--output", str(self._output / "model"), "--name", self._name]
         arguments += ["--accept-licence", "--progress", "json"]
         for option, value in self._options.items():
             arguments += [f"--{option.replace('_', '-')}", str(value)]
-        self._process = process = qt.QProcess()
-        process.setProcessEnvironment(engineEnvironment())
-        for processSignal, slot in self._slots().items():
-            process.connect(processSignal, slot)
         slicer.app.connect("aboutToQuit()", self.cancel)
         logging.info("ProSMA: fine-tuning '%s' on %s", self.parent.id, self._folder.path)
-        process.start(Places.pythonExecutable(), arguments)
+        self._process = ChildProcess(arguments, self._onEvent, self._onEnded).start()
         return self
 
     def cancel(self):
         """Stop for good; nothing is left of it."""
         if not self.isActive:
             return
-        self.error = ProSMAError("cancelled", _("Fine-tuning was cancelled. Models and cases are as they were."))
-        self._end(self.CANCELLED)
+        error = ProSMAError("cancelled", _("Fine-tuning was cancelled. Models and cases are as they were."))
+        self._end(self.CANCELLED, error)
 
     def wait(self):
         """Process events until it has ended. Returns the new package or raises the error."""
-        waitForEnd(self)
+        super().wait()
         return self.package
 
     # ---- the process
 
-    def _slots(self):
-        return {
-            "readyReadStandardOutput()": self._onOutput,
-            "readyReadStandardError()": self._onLog,
-            "finished(int,QProcess::ExitStatus)": self._onFinished,
-            "errorOccurred(QProcess::ProcessError)": self._onProcessError,
-        }
-
-    def _onOutput(self):
-        for event in self._received.feed(self._process.readAllStandardOutput()):
-            self._onEvent(event)
-
     def _onEvent(self, event):
-        self._processId = event.get("pid", self._processId)
-        self.stage, self.fraction, self.secondsLeft = event["stage"], event["fraction"], event["seconds_left"]
-        for callback in list(self.onProgress):
-            callback(self)
+        self._announce(event["stage"], event["fraction"], event["seconds_left"])
 
-    def _onLog(self):
-        for line in bytes(self._process.readAllStandardError().data()).decode(errors="replace").splitlines():
-            self._log.append(line)
-            logging.debug("ProSMA fine-tuning: %s", line)
-
-    def _onProcessError(self, error):
-        if error == qt.QProcess.FailedToStart:  # a crash is also announced by finished()
-            python = Places.pythonExecutable()
-            self._fail(
-                _("Fine-tuning could not be started with '{python}'.").format(python=python),
-                _("Install Slicer or the extension again."),
-            )
-
-    def _onFinished(self, exitCode, exitStatus):
-        self._onOutput()
-        self._onLog()
-        if exitStatus == qt.QProcess.CrashExit:
-            self._fail(
-                _("Fine-tuning was ended from outside (signal {number}).").format(number=exitCode),
-                _("A computer that runs out of memory does this: close other programs, and try again."),
-            )
-        elif exitCode != 0:
-            self._fail(self._lastWords() or _("Fine-tuning ended with code {number}.").format(number=exitCode), "")
-        else:
+    def _onEnded(self, ending):
+        if ending.started and ending.exitCode == 0 and not ending.crashed:
             self._import()
-
-    def _lastWords(self):
-        """The sentence that the command says at its end, for a person."""
-        lines = [line for line in self._log if line.startswith("prosma: ")]
-        return lines[-1].removeprefix("prosma: ") if lines else "".join(list(self._log)[-1:])
+            return
+        logging.error("ProSMA: fine-tuning failed\n%s", "\n".join(ending.log))
+        words = [line.removeprefix("prosma: ") for line in ending.log if line.startswith("prosma: ")]
+        if not ending.started:
+            self._fail(ending.sentence(_("Fine-tuning")), _("Install Slicer or the extension again."))
+        elif words and not ending.wasEndedFromOutside:  # what the command says at its end, for a person
+            self._fail(words[-1], "")
+        elif ending.lackedMemory or ending.wasEndedFromOutside:
+            self._fail(ending.sentence(_("Fine-tuning")), _("Close other programs, and try again."))
+        else:
+            self._fail(ending.sentence(_("Fine-tuning")), _("The application log has the details; please report them."))
 
     def _import(self):
         try:
@@ -180,26 +129,15 @@ class FineTuning:
 
     def _fail(self, message, remedy):
         nothing = _("No model was made; cases and models are as they were.")
-        self.error = ProSMAError("fine_tuning", f"{message} {nothing}", remedy)
-        logging.error("ProSMA: %s\n%s", self.error, "\n".join(self._log))
-        self._end(self.FAILED)
+        error = ProSMAError("fine_tuning", f"{message} {nothing}", remedy)
+        logging.error("ProSMA: %s", error)
+        self._end(self.FAILED, error)
 
-    def _end(self, state):
+    def _end(self, state, error=None):
         slicer.app.disconnect("aboutToQuit()", self.cancel)
-        for processSignal, slot in self._slots().items():
-            self._process.disconnect(processSignal, slot)
-        if self._process.state() != qt.QProcess.NotRunning:
-            self._process.kill()
-            killProcess(self._processId)
-            self._process.waitForFinished(1000 * SECONDS_TO_END)
+        self._process.stop()
         shutil.rmtree(self._output, ignore_errors=True)
-        qt.QTimer.singleShot(0, self._forgetProcess)  # it must outlive its own signal, in which this may be called
-        self.state = state
-        for callback in list(self.onEnd):
-            callback(self)
-
-    def _forgetProcess(self):
-        self._process = None
+        super()._end(state, error)
 
 
 def missingPackages():

@@ -31,7 +31,7 @@ class TrainingFolder:
             raise ProSMAError(
                 "bad_folder", _("No folder for training cases is chosen."), _("Choose one, for example a new one.")
             )
-        self.path = Path(path).expanduser()
+        self.path = Path(path).expanduser().absolute()
         if self.path.exists() and not self.path.is_dir():
             self._refuse(_("'{path}' is a file, not a folder.").format(path=self.path))
 

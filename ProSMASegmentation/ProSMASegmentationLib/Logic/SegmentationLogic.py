@@ -161,7 +161,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
 
     def preload(self, package, device, onEvent):
         """Load a model into the warm engine, so that the first click need not wait for it."""
-        self.engine.request({"do": "describe", "model": str(package.folder), "device": device}, onEvent)
+        self.engine.request({"do": "describe", "model": str(package.folder.absolute()), "device": device}, onEvent)
 
     def cancelAll(self, reason=None):
         """Cancel every batch, and every job that runs or waits."""

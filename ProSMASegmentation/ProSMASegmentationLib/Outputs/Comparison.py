@@ -1,9 +1,11 @@
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.errors import UserFacingError
 from prosma.image import tags
 from prosma.image.box import whole
-from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, inThread, waitForEnd
+from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, inThread
+from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Outputs.Dice import diceSteps
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
@@ -11,40 +13,38 @@ from ProSMASegmentationLib.Results.SegmentStatus import tag
 from ProSMASegmentationLib.Volumes.VolumeReader import ijkToRasOf, slabs
 
 
-class Comparison:
+class Comparison(Job):
     """Runs two models on a saved case, one after the other, and measures both against the saved correction.
 
     The case's image is the volume in the scene if it was saved from there or loaded before, else it is loaded. The two
     results are segmentation nodes of their own.
 
-    Public: ``name``, ``packages``, ``volumes`` (nodes of the case's image), ``isActive``, ``job`` (that runs now),
-    ``nodes`` (the two results), ``error``, ``dice`` (a row for each label: its name, and the Dice coefficient of each
-    model, None where neither result nor correction has the label), ``onEnd`` (functions that get this object).
+    Public, beside what a Job has: ``name``, ``packages``, ``volumes`` (nodes of the case's image), ``job`` (that runs
+    now), ``nodes`` (the two results), ``dice`` (a row for each label: its name, and the Dice coefficient of each model,
+    None where neither result nor correction has the label).
 
     :param segment: the logic's ``segment``. :param folder: TrainingFolder. :param name: of the case.
     :param packages: the two models. :param volumes: nodes that the case was saved from, or None to load its files.
     """
 
     def __init__(self, segment, folder, name, packages, volumes=None):
+        super().__init__()
         self._segment = segment
         self._folder = folder
         self.name = name
         self.packages = list(packages)
         self.volumes = volumes
         self._task = None
-        self.isActive = False
         self.job = None
         self.nodes = []
         self.dice = []
-        self.error = None
-        self.onEnd = []
 
     def start(self, device="auto"):
         """Begin; returns once the image is loaded. :raises ProSMAError: ``bad_folder``, if it cannot be."""
         self._device = device
         self.volumes = self.volumes or self._loaded()
-        self.isActive = True
-        self._task = EventLoopTask(self._read(), self._onRead, self._end).start()
+        self.state = self.RUNNING
+        self._task = EventLoopTask(self._read(), self._onRead, self._fail).start()
         return self
 
     def cancel(self, reason=None):
@@ -52,12 +52,7 @@ class Comparison:
             self.job.cancel(reason)
         elif self._task is not None:
             self._task.cancel()
-            self._end(ProSMAError("cancelled", reason or _("The comparison was cancelled.")))
-
-    def wait(self):
-        """Process events until it has ended. Returns this object or raises the error."""
-        waitForEnd(self)
-        return self
+            self._fail(ProSMAError("cancelled", reason or _("The comparison was cancelled.")))
 
     # ---- the case
 
@@ -82,7 +77,6 @@ class Comparison:
 
     def _read(self):
         """Steps that return the saved correction as a segment of no node for each label value."""
-        from prosma.errors import UserFacingError
         from prosma.image.reading import read_labels
 
         path = self._folder.labels(self.name)
@@ -119,7 +113,7 @@ class Comparison:
         try:
             self._runNext()
         except ProSMAError as error:
-            self._end(error)
+            self._fail(error)
 
     def _runNext(self):
         self._checkStillThere(*self.volumes)
@@ -130,14 +124,14 @@ class Comparison:
     def _onJobEnd(self, job):
         self.job = None
         if job.state != job.FINISHED:
-            self._end(job.error)
+            self._fail(job.error)
             return
         self.nodes.append(job.segmentationNode)
         if len(self.nodes) < len(self.packages):
             job.segmentationNode.GetDisplayNode().SetVisibility2DFill(False)  # lines, so that the next shows through
             self._tryNext()
             return
-        self._task = EventLoopTask(self._measure(), self._onMeasured, self._end).start()
+        self._task = EventLoopTask(self._measure(), self._onMeasured, self._fail).start()
 
     def _measure(self):
         rows = []
@@ -163,14 +157,13 @@ class Comparison:
 
     def _onMeasured(self, rows):
         self.dice = rows
-        self._end(None)
-
-    def _end(self, error):
         self._task = None
-        self.isActive = False
-        self.error = error
-        for callback in list(self.onEnd):
-            callback(self)
+        self._end(self.FINISHED)
+
+    def _fail(self, error):
+        self._task = None
+        cancelled = getattr(error, "code", "") == "cancelled"
+        self._end(self.CANCELLED if cancelled else self.FAILED, error)
 
 
 def _ofLabel(node, label):

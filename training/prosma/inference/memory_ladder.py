@@ -6,17 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..errors import MEMORY_SIGNS
+
 LARGEST_BATCH = 8  # slices that a 2D model sees at once
 MOST_HALVINGS = 3  # of a tile's longest side
-# Those of C++, of PyTorch on Linux and Windows and on a card, and of oneDNN, for its arrays and for its code.
-SIGNS = (
-    "bad_alloc",
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "could not create a memory object",
-    "could not create a primitive",
-)
 
 
 @dataclass(frozen=True)
@@ -78,4 +71,4 @@ def physical_memory() -> int:
 
 def means_out_of_memory(error: Exception) -> bool:
     """Whether an error means that the memory of the computer or of a card did not suffice."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
+    return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in MEMORY_SIGNS)
