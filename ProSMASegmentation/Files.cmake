@@ -193,7 +193,13 @@ set(ENGINE_PYTHON_SCRIPTS
   image/__init__.py
   image/box.py
   image/constants.py
-  image/dicom_series.py
+  image/dicom.py
+  image/dicom_files.py
+  image/dicom_frames.py
+  image/dicom_grid.py
+  image/dicom_kinds.py
+  image/dicom_values.py
+  image/dicom_volumes.py
   image/geometry.py
   image/header_faults.py
   image/intensity.py

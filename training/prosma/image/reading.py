@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .dicom import read_dicom
+from .dicom_files import is_dicom
 from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
 from .header_faults import refuse_what_itk_overlooks
 from .mgh import is_mgh, read_mgh
@@ -23,16 +25,29 @@ IMAGE_SUFFIXES = (
 )
 
 
-def read_image(paths: str | PathLike | Sequence[str | PathLike]) -> Image:
+def read_image(
+    paths: str | PathLike | Sequence[str | PathLike], series: str | int | Sequence[str | int] | None = None
+) -> Image:
     """The image in one file or DICOM folder, or in several of them: their channels in order, on the first one's grid.
 
-    Colours and vectors become channels, a 2D image gets K = 1. ImageError says why something cannot be used.
+    Colours and vectors become channels, a 2D image gets K = 1. `series` chooses among several volumes in a DICOM file
+    or folder: a number as the error that lists them has it, a UID or a description; or one for each path, or several of
+    one path, which become channels. ImageError says why something cannot be used.
     """
-    if isinstance(paths, (str, PathLike)):
-        paths = [paths]
+    paths = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     if not paths:
         raise ImageError("No image was given.", "Give at least one file.")
-    return stack_channels([checked_image(_read_one(Path(path))) for path in paths])
+    chosen = list(series) if isinstance(series, (list, tuple)) else [series]
+    if len(paths) == 1:
+        paths *= len(chosen)
+    elif len(chosen) == 1:
+        chosen *= len(paths)
+    if len(chosen) != len(paths):
+        raise ImageError(
+            f"{len(chosen)} series were chosen for {len(paths)} images.", "Choose one for all, or one for each."
+        )
+    pairs = zip(paths, chosen, strict=True)
+    return stack_channels([checked_image(_read_one(Path(path), which)) for path, which in pairs])
 
 
 def read_labels(path: str | PathLike) -> Image:
@@ -54,15 +69,13 @@ def read_labels(path: str | PathLike) -> Image:
     return image
 
 
-def _read_one(path: Path) -> Image:
+def _read_one(path: Path, series: str | int | None = None) -> Image:
     if not path.exists():
         raise ImageError(f"{path} does not exist.", "Check its name.")
-    if path.is_dir():
-        from .dicom_series import read_dicom_folder
-
-        return read_dicom_folder(path)
-    if path.stat().st_size == 0:
+    if path.is_file() and path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
+    if path.is_dir() or is_dicom(path):
+        return read_dicom(path, series)
     if is_nifti(path):
         return read_nifti(path)
     if is_mgh(path):
@@ -114,10 +127,6 @@ def refuse_unusable(sitk, path: Path) -> None:
     if "complex" in sitk.GetPixelIDValueAsString(reader.GetPixelID()):
         raise ImageError(
             f"{path.name} has complex numbers as voxels.", "Save its magnitude as a volume and segment that."
-        )
-    if reader.HasMetaDataKey("0008|0060") and reader.GetMetaData("0008|0060").strip() == "SEG":
-        raise ImageError(
-            f"{path.name} is a DICOM segmentation, not an image.", "Give the image series that it belongs to."
         )
 
 

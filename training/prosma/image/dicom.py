@@ -1,0 +1,135 @@
+"""DICOM files, series and folders as one volume: every image at its own place, with its own scaling, or a refusal.
+
+The base is pydicom, for headers and places; see docs/formats.md for what is read, refused and assumed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .dicom_files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
+from .dicom_frames import UNSIZED, Attributes, Frame, frames_of
+from .dicom_grid import grid_of
+from .dicom_kinds import no_image, remedy_for
+from .dicom_values import voxels_of
+from .dicom_volumes import Volume, choose, volumes_of
+from .geometry import Image, ImageError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+STRANGER = "no DICOM file"
+NAMED = 3  # files that a notice names
+
+
+@dataclass(frozen=True)
+class DicomVolume:
+    """One entry of `list_dicom`: `number` from 1, `uid` of its series, and a title for a person."""
+
+    number: int
+    uid: str
+    description: str
+    title: str
+    images: int
+    is_localizer: bool
+
+
+def list_dicom(path: Path) -> list[DicomVolume]:
+    """The volumes in a DICOM file or folder, in the order of their numbers for `series`. ImageError if there is none."""
+    with quiet_pydicom():
+        volumes, _, _ = _volumes_at(path)
+        return [
+            DicomVolume(
+                number, volume.uid, volume.description, volume.title, len(volume.frames), volume.frames[0].is_localizer
+            )
+            for number, volume in enumerate(volumes, start=1)
+        ]
+
+
+def read_dicom(path: Path, series: str | int | None = None) -> Image:
+    """The volume in a DICOM file or in a folder and its subfolders.
+
+    `series` chooses among several: a number from `list_dicom`, a SeriesInstanceUID, or a description. Array (C, I, J, K),
+    K along the normal of the slices. ImageError names the file and the attribute that cannot be used.
+    """
+    with quiet_pydicom():
+        volumes, found, others = _volumes_at(path)
+        name = path.resolve().name
+        volume = choose(volumes, series, name)
+        _refuse_damaged(found, volume)
+        grid = grid_of(volume.frames, name)
+        array, notices = voxels_of(grid, name)
+    told = dict.fromkeys(notice.format(name=name) for frame in grid.frames for notice in frame.notices)
+    unused = _unused(path, volume, found, others)
+    sized = not any(notice in UNSIZED for frame in grid.frames for notice in frame.notices)
+    return Image(array, LPS_TO_RAS @ grid.ijk_to_lps, (*grid.notices, *told, *notices, *unused), spacing_known=sized)
+
+
+def _volumes_at(path: Path) -> tuple[list[Volume], Collected, list[tuple[Path, str]]]:
+    """The volumes at a path, its files, and those of them that are DICOM but no images, with what they are."""
+    found = collect(path)
+    frames: list[Frame] = []
+    others = []
+    for file, header in found.headers:
+        what = no_image(header)
+        if what:
+            others.append((file, what))
+            continue
+        try:
+            frames += frames_of(file, header)
+        except ImageError as error:
+            found.damaged.append((file, error, Attributes(file, header).text("SeriesInstanceUID")))
+    if not frames:
+        raise _nothing_to_read(path, found, others)
+    return volumes_of(frames), found, others
+
+
+def _refuse_damaged(found: Collected, volume: Volume) -> None:
+    """ImageError for a damaged file that may be a slice of the volume: by its series, or by what is left of its UID."""
+    for _, error, uid in found.damaged:
+        if uid == volume.uid:
+            raise error
+        if volume.uid.startswith(uid):
+            raise ImageError(
+                error.args[0], f"{EXPORT_AGAIN} Or take it out of the folder, if it is no part of the series."
+            )
+
+
+def _nothing_to_read(path: Path, found: Collected, others: list[tuple[Path, str]]) -> ImageError:
+    """Why a path holds no image."""
+    name = path.resolve().name
+    if others and path.is_file():
+        return ImageError(f"{name} is {others[0][1]}, not an image.", remedy_for(others[0][1]))
+    if found.damaged:
+        return found.damaged[0][1]
+    if others:
+        counts = Counter(what for _, what in others)
+        kinds = ", ".join(f"{what} ({count} files)" if count > 1 else what for what, count in counts.items())
+        return ImageError(f"{name} holds no DICOM images, only {kinds}.", remedy_for(others[0][1]))
+    return ImageError(f"{name} holds no DICOM images.", "Give the folder with the files of one series.")
+
+
+def _unused(path: Path, volume: Volume, found: Collected, others: list[tuple[Path, str]]) -> tuple[str, ...]:
+    """A notice about the files of a folder, or the images of a file, that are no part of the volume."""
+    used = {frame.file for frame in volume.frames}
+    reasons: dict[Path, str] = dict.fromkeys(found.strangers, STRANGER)
+    reasons |= {file: "that cannot be used" for file, *_ in found.damaged} | dict(others)
+    reasons |= {frame.file: why for frame, why in reversed(volume.aside) if frame.file not in used}
+    notices = []
+    within = Counter(why for frame, why in volume.aside if frame.file in used)
+    if within:
+        kinds = ", ".join(f"{count} {why}" for why, count in within.items())
+        notices.append(f"Images of {path.resolve().name} that were not used: {kinds}.")
+    if reasons:
+        kinds = []
+        for why, count in Counter(reasons.values()).items():
+            names = sorted(file.name for file, reason in reasons.items() if reason == why)
+            shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+            kinds.append(f"{count} {why} ({shown})")
+        total = len(reasons) + len(used)
+        notices.append(f"{len(reasons)} of {total} files in {path.resolve().name} were not used: {'; '.join(kinds)}.")
+    elif path.is_file() and len(volume.frames) == 1 and volume.frames[0].is_slice and volume.frames[0].frames == 1:
+        notices.append(f"{path.name} is one slice; give its folder to segment the whole series.")
+    return tuple(notices)
