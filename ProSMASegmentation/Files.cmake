@@ -193,13 +193,14 @@ set(ENGINE_PYTHON_SCRIPTS
   image/__init__.py
   image/box.py
   image/constants.py
-  image/dicom.py
-  image/dicom_files.py
-  image/dicom_frames.py
-  image/dicom_grid.py
-  image/dicom_kinds.py
-  image/dicom_values.py
-  image/dicom_volumes.py
+  image/dicom/__init__.py
+  image/dicom/files.py
+  image/dicom/frames.py
+  image/dicom/grid.py
+  image/dicom/kinds.py
+  image/dicom/reading.py
+  image/dicom/values.py
+  image/dicom/volumes.py
   image/geometry.py
   image/header_faults.py
   image/intensity.py

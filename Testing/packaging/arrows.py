@@ -45,7 +45,7 @@ OUTSIDE = {
     **dict.fromkeys(ROOMS, ENGINE_NEEDS),
     "network": {"torch"},
     "fast": {"torch"},
-    "image": LIGHT,
+    "image": LIGHT | {"pydicom"},
     "correct": LIGHT,
     "package": set(),
     "learning": ENGINE_NEEDS | {"lightning", "monai", "scipy", "PIL", "matplotlib", "yaml", "filelock"},

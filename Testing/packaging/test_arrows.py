@@ -8,7 +8,7 @@ from arrows import SLICER, STANDARD
 
 ROOT = Path(__file__).parents[2]
 MODULE, ENGINE = ROOT / "ProSMASegmentation", ROOT / "training/prosma"
-BUNDLED_WITH_SLICER = {"numpy", "SimpleITK"}
+BUNDLED_WITH_SLICER = {"numpy", "SimpleITK", "pydicom"}
 LIGHT_ROOMS = ("image", "package", "correct")  # of the engine: the module may import their files, except for HEAVY
 LIGHT_FILES = {"prosma.batch.records", "prosma.steps", "prosma.files", "prosma.errors"}
 HEAVY = {"prosma.package.weights"}

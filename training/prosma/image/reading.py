@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom import read_dicom
-from .dicom_files import is_dicom
+from .dicom.files import is_dicom
+from .dicom.reading import read_dicom
 from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
 from .header_faults import refuse_what_itk_overlooks
 from .mgh import is_mgh, read_mgh

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
-from .dicom_frames import UNSIZED, Attributes, Frame, frames_of
-from .dicom_grid import grid_of
-from .dicom_kinds import no_image, remedy_for
-from .dicom_values import voxels_of
-from .dicom_volumes import Volume, choose, volumes_of
-from .geometry import Image, ImageError
+from ..geometry import Image, ImageError
+from .files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
+from .frames import UNSIZED, Attributes, Frame, frames_of
+from .grid import grid_of
+from .kinds import no_image, remedy_for
+from .values import voxels_of
+from .volumes import Volume, choose, volumes_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 STRANGER = "no DICOM file"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .dicom_files import EXPORT_AGAIN
-from .dicom_frames import Frame, named
-from .geometry import ImageError
+from ..geometry import ImageError
+from .files import EXPORT_AGAIN
+from .frames import Frame, named
 
 TENTH = 0.1  # of the slice distance (or of a pixel, if that is more): how far an image may lie from the grid
 ROUNDING = 0.01  # mm: places that differ less are the same

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import EXPORT_AGAIN
-from .dicom_kinds import STORAGE
-from .geometry import ImageError
+from ..geometry import ImageError
+from .files import EXPORT_AGAIN
+from .kinds import STORAGE
 
 RT_DOSE = f"{STORAGE}481.2"
 CENTIMETRES = 3  # in PhysicalUnitsXDirection

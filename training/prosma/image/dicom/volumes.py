@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import read_whole
-from .dicom_frames import Frame
-from .geometry import ImageError
+from ..geometry import ImageError
+from .files import read_whole
+from .frames import Frame
 
 DIRECTIONS = 2e-3  # by which directions of rows and columns may differ within a volume; its grid is checked in mm
 SAME_PLACE = 0.01  # of a pixel

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .geometry import ImageError
+from ..geometry import ImageError
 
 EXPORT_AGAIN = "Copy or export it again."
 MOST_FILES = 100_000

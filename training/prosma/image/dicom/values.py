@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .dicom_files import EXPORT_AGAIN, read_whole
-from .dicom_frames import Frame, named
-from .dicom_grid import Grid
-from .dicom_kinds import STORAGE
-from .geometry import ImageError
+from ..geometry import ImageError
+from .files import EXPORT_AGAIN, read_whole
+from .frames import Frame, named
+from .grid import Grid
+from .kinds import STORAGE
 
 BY_GDCM = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)}  # JPEG, -LS, 2000
 SECONDARY_CAPTURE = f"{STORAGE}7"
