@@ -191,6 +191,7 @@ set(ENGINE_PYTHON_SCRIPTS
   fast/stencils.py
   files.py
   image/__init__.py
+  image/axes.py
   image/box.py
   image/constants.py
   image/dicom/__init__.py
@@ -219,6 +220,11 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/back_to_image.py
   inference/devices.py
   inference/memory_ladder.py
+  inference/options.py
+  inference/pipeline.py
+  inference/prediction.py
+  inference/run_log.py
+  inference/segmentation.py
   inference/segmenter.py
   inference/sliding_window.py
   learning/__init__.py

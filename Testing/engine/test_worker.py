@@ -403,8 +403,8 @@ def test_too_little_memory_is_said_in_words_and_the_engine_makes_room_for_a_new_
 
 def test_a_volume_refused_for_its_size_does_not_end_the_engine(tiny, tmp_path, volume):
     code = (
-        "import sys; from prosma.inference import segmenter; from prosma.door.worker import main\n"
-        "sizes = iter([1000]); segmenter.physical_memory = lambda: next(sizes, 0); main(sys.argv[1:])"
+        "import sys; from prosma.inference import pipeline; from prosma.door.worker import main\n"
+        "sizes = iter([1000]); pipeline.physical_memory = lambda: next(sizes, 0); main(sys.argv[1:])"
     )
     engine = Engine(code=code)
     engine.segment("a", tiny, tmp_path / "one", volume)

@@ -12,7 +12,7 @@ from prosma.image.geometry import Image, ImageError, checked_image, plan_canonic
 from prosma.image.intensity import normalise
 from prosma.image.reading import read_image, read_labels
 from prosma.image.resampling import UNIT, argmax_labels, resample, resample_nearest
-from prosma.inference.back_to_image import Restorer
+from prosma.inference.back_to_image import ScoreResampler
 
 MODEL = {"dimension": 3, "orientation": "RAS", "spacing": [2.0, 2.0, 2.0]}
 AS_IT_IS = {"dimension": 3, "orientation": "RAS", "spacing": None}
@@ -305,9 +305,9 @@ def test_scores_are_interpolated_before_the_decision():
     scores = np.zeros((2, 8, 4, 4), np.float32)
     scores[1] = np.linspace(0.1, 0.9, 8)[:, None, None]  # the border lies between two model voxels
     scores[0] = 1 - scores[1]
-    restorer = Restorer(canonical, 2, axis=0)
-    restorer.add(0, np.rint(scores * UNIT).astype(np.int16))
-    labels = restorer.results["labels"]
+    resampler = ScoreResampler(canonical, 2, axis=0)
+    resampler.add(0, np.rint(scores * UNIT).astype(np.int16))
+    labels = resampler.results["labels"]
     assert labels.shape == (16, 4, 4)
     np.testing.assert_array_equal(labels[:, 0, 0], np.arange(16) >= 8)
 
@@ -328,11 +328,11 @@ def test_2d_models_keep_the_axes_and_resize_slices():
     image = Image(np.zeros((3, 40, 30, 2), np.uint8), oblique(0.4, order=(2, 0, 1)))
     array, canonical = to_canonical(image, {"dimension": 2, "orientation": None, "spacing": None, "resize": [16, 24]})
     assert array.shape == (3, 16, 24, 2)
-    restorer = Restorer(canonical, 2, axis=2)
+    resampler = ScoreResampler(canonical, 2, axis=2)
     scores = np.zeros((2, 16, 24, 2), np.int16)
     scores[0, :8] = scores[1, 8:] = UNIT
-    restorer.add(0, scores)
-    labels = restorer.results["labels"]
+    resampler.add(0, scores)
+    labels = resampler.results["labels"]
     assert labels.shape == (40, 30, 2)
     np.testing.assert_array_equal(labels, np.broadcast_to((np.arange(40) >= 20)[:, None, None], labels.shape))
 

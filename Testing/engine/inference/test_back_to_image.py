@@ -5,7 +5,7 @@ import pytest
 
 from prosma.image.geometry import Image, plan_canonical
 from prosma.image.resampling import UNIT, resample
-from prosma.inference.back_to_image import Restorer
+from prosma.inference.back_to_image import ScoreResampler
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -15,17 +15,17 @@ def test_rows_restored_as_they_come_equal_the_whole_at_once(axis, spacing):
     image = Image(np.zeros((1, 13, 11, 9), np.uint8), matrix)
     canonical = plan_canonical(image, {"dimension": 3, "orientation": "RAS", "spacing": spacing})
     scores = np.random.default_rng(0).dirichlet([1, 1, 1, 1], canonical.size).transpose(3, 0, 1, 2).astype(np.float32)
-    restorer = Restorer(canonical, 4, axis, ("probabilities", "uncertainty"))
+    resampler = ScoreResampler(canonical, 4, axis, ("probabilities", "uncertainty"))
     first = 0
     for count in (3, 1, 4, 99):
         place = [slice(None)] * 4
         place[axis + 1] = slice(first, first + count)
         block = np.rint(scores[tuple(place)] * UNIT).astype(np.int16)
-        restorer.add(first, block)
+        resampler.add(first, block)
         first += block.shape[axis + 1]
     whole = resample(scores, canonical.oriented_shape)
-    np.testing.assert_array_equal(canonical.view(restorer.results["labels"]), whole.argmax(0))
-    restored = canonical.view(restorer.results["probabilities"])
+    np.testing.assert_array_equal(canonical.view(resampler.results["labels"]), whole.argmax(0))
+    restored = canonical.view(resampler.results["probabilities"])
     np.testing.assert_allclose(restored / 255, whole, atol=0.003)
 
 
@@ -41,7 +41,7 @@ def test_scores_of_a_part_are_restored_as_if_all_else_were_background(axis, spac
     part = np.random.default_rng(0).dirichlet([1, 1, 1, 1], [s.stop - s.start for s in inside])
     scores[(slice(None), *inside)] = np.rint(part * UNIT).transpose(3, 0, 1, 2)
     outputs = ("probabilities", "uncertainty")
-    whole, partial = (Restorer(canonical, 4, axis, outputs, inside=box) for box in (None, inside))
+    whole, partial = (ScoreResampler(canonical, 4, axis, outputs, inside=box) for box in (None, inside))
     whole.add(0, scores)
     rows = scores[(slice(None), *inside)]
     for first in range(0, rows.shape[axis + 1], 3):
@@ -63,16 +63,16 @@ def test_probabilities_are_exact_where_labels_reach_and_background_elsewhere(axi
     scores[0] = 1
     scores[:, 2:7, 3:7, 1:4] = random
     scores[2:, 2:7, 3:7, 1:4], scores[0, 2:7, 3:7, 1:4] = 0, 1 - random[1]
-    restorer = Restorer(canonical, 4, axis, ("probabilities",))
+    resampler = ScoreResampler(canonical, 4, axis, ("probabilities",))
     for first in range(0, canonical.size[axis], 4):
         rows = np.take(scores, range(first, min(first + 4, canonical.size[axis])), axis + 1)
-        restorer.add(first, np.rint(rows * UNIT).astype(np.int16))
+        resampler.add(first, np.rint(rows * UNIT).astype(np.int16))
     whole = np.rint(resample(scores, canonical.oriented_shape) * 255)
     whole[0][whole[1:].sum(axis=0) == 0] = 255
-    restored = restorer.results["probabilities"]
+    restored = resampler.results["probabilities"]
     np.testing.assert_allclose(canonical.view(restored), whole, atol=1)
     np.testing.assert_array_equal(restored[2:], 0)
-    box = restorer.reach()
+    box = resampler.reach()
     assert box[1:] == [None, None]
     where = np.argwhere(restored[1])
     assert box[0] == tuple(zip(where.min(axis=0).tolist(), (where.max(axis=0) + 1).tolist(), strict=True))

@@ -6,8 +6,8 @@ import statistics
 import sys
 from collections.abc import Callable
 
+from ..fast.allocator import TIDIED_EVERY
 from ..inference.devices import import_torch
-from ..inference.segmenter import TIDIED_EVERY
 from . import CLASSES, SHAPE
 from .process import measured_apart
 from .subjects import WARM_TILES

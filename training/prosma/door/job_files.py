@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError, bad_request
+from ..image.axes import as_ijk, as_kji
 from ..image.box import slices, start_of, union
 from ..image.geometry import Image, ImageError, checked_image, stack_channels
 from ..image.labels import label_extents, segment_volumes
-from ..inference.back_to_image import VOLUMES, allocate_array
+from ..inference.back_to_image import allocate_array
+from ..inference.options import VOLUMES
 
 REFINING = ("labels", "strokes_add", "strokes_remove", "probability")  # arrays of a request to refine, beside the image
 
@@ -155,9 +157,8 @@ class Job:
             return allocate_array(name, shape, components, dtype)
         path = self.folder / f"{name}.npy"
         self.made.append(path)
-        if components is None:
-            return new_mapped_array(path, shape[::-1], dtype).T
-        return new_mapped_array(path, (components, *shape[::-1]), dtype).transpose(0, 3, 2, 1)
+        lead = () if components is None else (components,)
+        return as_ijk(new_mapped_array(path, (*lead, *shape[::-1]), dtype))
 
     def write_results(self, result, voxel_ml: float | None, labels: int) -> dict:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
@@ -166,7 +167,7 @@ class Job:
         if box is not None:
             path = self.folder / "labels.npy"
             self.made.append(path)
-            cropped = result.labels[slices(box)].T
+            cropped = as_kji(result.labels[slices(box)])
             new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
         corner = list(start_of(result.box))
         names = [name for name in VOLUMES if getattr(result, name) is not None]
@@ -193,7 +194,7 @@ class Job:
             whole.unlink()
             return {"file": None, "offset": [0, 0, 0], "reach": result.reach}
         part = (slice(None), *slices(box, start_of(result.box)))
-        source = result.probabilities[part].transpose(0, 3, 2, 1)
+        source = as_kji(result.probabilities[part])
         path = self.folder / "reached.npy"
         self.made.append(path)
         cropped = new_mapped_array(path, source.shape, source.dtype)

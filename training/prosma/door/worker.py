@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import Cancelled, EngineError, UserFacingError, bad_request, explained
+from ..image.axes import as_kji
 from ..inference.memory_ladder import means_out_of_memory
 from .job_files import REFINING, Job
 
@@ -221,9 +222,8 @@ class Worker:
         radius = job.request.get("radius_mm")
         if radius is not None and not isinstance(radius, (int, float)):
             raise bad_request("radius_mm is a number or null.")
-        array = image.array.transpose(0, 3, 2, 1)
         box, refined = refine_label(
-            labels, array, job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
+            labels, as_kji(image.array), job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
         )
         return job.write_refinement(box, refined, time.perf_counter() - began)
 

@@ -14,6 +14,7 @@ M_MMAP_MAX = -4
 USUAL_MMAP_MAX = 65536
 LARGE = 8 << 20  # bytes; what surrounds a network (a plane of a tile of 96^3 has 3.5 MB) is smaller
 NOT_SMALL = 256 << 10  # bytes
+TIDIED_EVERY = 6  # tiles, after which freed memory goes back: its pieces drift, and more and more pages are in use
 
 _kept_for_good = False
 

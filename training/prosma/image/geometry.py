@@ -178,6 +178,11 @@ class Canonical:
         array = array.transpose(*range(lead), *(lead + axis for axis in self.axes))
         return array[(..., *(slice(None, None, -1) if flip else slice(None) for flip in self.flips))]
 
+    def bring_image(self, array: np.ndarray) -> np.ndarray:
+        """(C, I, J, K) on the image's grid -> (C, X, Y, Z) on the model's, float32, linear; a new, C-contiguous array."""
+        result = np.ascontiguousarray(resample(self.view(array), self.size), dtype=np.float32)
+        return result.copy() if np.may_share_memory(result, array) else result
+
     def bring_labels(self, labels: np.ndarray) -> np.ndarray:
         """Labels (I, J, K) on the image's grid -> (X, Y, Z) on the model's grid, nearest neighbour."""
         return resample_nearest(self.view(labels), self.size)
@@ -190,8 +195,7 @@ def to_canonical(image: Image, model) -> tuple[np.ndarray, Canonical]:
     2D models keep the image's axes: (C, I, J, K), where each k is an image of its own.
     """
     canonical = plan_canonical(image, model)
-    array = np.ascontiguousarray(resample(canonical.view(image.array), canonical.size), dtype=np.float32)
-    return array.copy() if np.may_share_memory(array, image.array) else array, canonical
+    return canonical.bring_image(image.array), canonical
 
 
 def plan_canonical(image: Image, model) -> Canonical:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .axes import as_kji
 from .box import Box, span
 
 BYTES_PER_SLAB = 1 << 22
@@ -81,7 +82,7 @@ class Fingerprints:
 
 def fingerprints(labels: np.ndarray, ijk_to_ras: np.ndarray) -> dict[int, str]:
     """The fingerprints of all labels in a label map (I, J, K) at once."""
-    found, array = Fingerprints(), labels.T
+    found, array = Fingerprints(), as_kji(labels)
     step = max(1, BYTES_PER_SLAB // max(1, array[:1].nbytes))
     for start in range(0, len(array), step):
         found.add(array[start : start + step])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,18 +96,20 @@ def label_type(classes: int) -> np.dtype:
     return np.dtype(np.uint8 if classes <= 256 else np.uint16)
 
 
-def argmax_labels(scores, dtype=np.uint8) -> np.ndarray:
+def argmax_labels(scores: Iterable[np.ndarray | None], dtype=np.uint8) -> np.ndarray:
     """Argmax over equally shaped score arrays, the first where several are equal; None stands for one that cannot be.
 
-    Takes any iterable, one score array at a time, so that a stack of all need not exist.
+    Takes any iterable, one score array at a time, so that a stack of all need not exist. ValueError where it has none.
     """
     best = labels = None
     for index, score in enumerate(scores):
         if score is None:
             continue
-        if best is None:
+        if best is None or labels is None:
             best, labels = score.copy(), np.full(score.shape, index, dtype)
         else:  # the index rises, so that a maximum sets it; 7 times faster than setting it where the mask is true
             np.maximum(labels, (score > best) * labels.dtype.type(index), out=labels)
             np.maximum(best, score, out=best)
+    if labels is None:
+        raise ValueError("There are no scores to compare.")
     return labels

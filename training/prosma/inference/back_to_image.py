@@ -1,7 +1,7 @@
-"""From finished rows of class scores on the model's grid to results on the image's grid, without keeping the scores.
+"""Resampling of class scores back to the image's grid and their argmax, row by row, without keeping the scores.
 
-Rows arrive in order along one axis (`sliding_window.slide`). Where the grids differ, scores are interpolated, not labels:
-a row of the image's grid is computed as soon as the rows it needs have come, then these are forgotten. Needs numpy alone.
+Rows arrive in order along one axis (`sliding_window`). Where the grids differ, scores are interpolated, not labels: a row
+of the image's grid is computed as soon as the rows it needs have come, then these are forgotten. Needs numpy alone.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ..image.axes import zeros
 from ..image.box import Box, span
 from ..image.geometry import Canonical
 from ..image.resampling import UNIT, AxisWeights, argmax_labels, label_type, resample
 
-VOLUMES = ("probabilities", "uncertainty", "gate_map")
 LEAST_SHARE = 0.5 / 255  # what is below becomes 0 in 8 bits
 
 
 def allocate_array(_name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
-    """Zeros as (I, J, K), or (components, I, J, K); in memory (components,) K, J, I, as Slicer has one component."""
-    if components is None:
-        return np.zeros(shape[::-1], dtype).T
-    return np.zeros((components, *shape[::-1]), dtype).transpose(0, 3, 2, 1)
+    """Zeros as (I, J, K), or (components, I, J, K), that lie in memory as Slicer has them."""
+    return zeros(shape, dtype, components)
 
 
-class Restorer:
+class ScoreResampler:
     """Takes blocks of rows through `add` and fills `results`: labels and the volumes asked for, on the image's grid.
 
     `classes` scores a voxel, background first, that are not negative and sum to UNIT, int16; behind them one plane for

@@ -1,8 +1,9 @@
-"""A Gaussian-weighted sliding window whose memory does not grow with the volume's length.
+"""Sliding window inference with Gaussian blending, whose memory does not grow with the volume's length.
 
-Tiles run band by band along one axis. Scores of the tiles are added in a band as thick as one tile; rows that no later
-tile touches are delivered at once. Tile positions form a grid and the window is a product of one-dimensional ones, so
-each tile's share of the sum of weights is a product too, known beforehand, and nothing has to be divided at the end.
+Tiles (patches) run band by band along one axis. Their weighted scores are accumulated in a band as thick as one tile; rows
+that no later tile touches are delivered at once. Tile positions form a grid and the Gaussian importance map is a product of
+one-dimensional ones, so each tile's share of the sum of weights is a product too, known beforehand, and nothing has to be
+divided at the end.
 
 The band holds 16-bit fixed point, half of what float32 needs: a score of 1 is UNIT. Half-precision floats of the same
 size would be 16 times coarser between 0.5 and 1, where the argmax is decided. Needs numpy alone.
@@ -46,7 +47,7 @@ def tile_starts(size: int, patch: int, overlap: float | None) -> list[int]:
 
 
 def gaussian_window(length: int) -> np.ndarray:
-    """Weights of a tile along one axis: 1 in the middle, standard deviation length / 8, at least 0.001."""
+    """Importance map of a tile along one axis, a Gaussian: 1 in the middle, standard deviation length / 8, at least 0.001."""
     place = np.arange(length) - (length - 1) / 2
     return np.maximum(np.exp(-0.5 * (place / (length / 8)) ** 2), 1e-3).astype(np.float32)
 
@@ -79,7 +80,7 @@ class TilePlan:
             for axis, (n, p) in enumerate(zip(padded, patch, strict=True))
         )
         windows = [np.ones(p, np.float32) if n in flat else gaussian_window(p) for n, p in enumerate(patch)]
-        shares = tuple(shares_of_weight(*along) for along in zip(padded, starts, windows, strict=True))
+        shares = tuple(normalised_weights(*along) for along in zip(padded, starts, windows, strict=True))
         axis = min(range(len(padded)), key=lambda n: (math.prod(padded) // padded[n] * patch[n], n not in flat))
         return TilePlan(padded, tuple(patch), starts, shares, axis)
 
@@ -94,7 +95,7 @@ class TilePlan:
         return self.count * math.prod(self.patch)
 
 
-def shares_of_weight(size: int, starts: list[int], window: np.ndarray) -> list[np.ndarray]:
+def normalised_weights(size: int, starts: list[int], window: np.ndarray) -> list[np.ndarray]:
     """For each tile of one axis, its window divided by the sum of all tiles' windows there."""
     total = np.zeros(size, np.float32)
     for start in starts:
@@ -102,7 +103,7 @@ def shares_of_weight(size: int, starts: list[int], window: np.ndarray) -> list[n
     return [window / total[start : start + len(window)] for start in starts]
 
 
-def slide(
+def sliding_window_inference(
     array: np.ndarray,
     plan: TilePlan,
     planes: int,
@@ -111,7 +112,7 @@ def slide(
     progress: Callable[[int, int], None] = lambda done, total: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run `predict` on every tile and deliver the blended scores.
+    """Run `predict` on every tile, accumulate the weighted scores and deliver them.
 
     `array` is (C, *S). `predict` takes a tile (C, *patch) and gives `planes` scores from 0 to 1 for each voxel, float32
     (planes, *patch). `deliver(first, block)` gets finished rows in order: block is int16 (planes, *S), a score of 1 being
@@ -134,15 +135,15 @@ def slide(
             tile[axis] = slice(None)
             shares = [shares[n] for shares, n in zip(plan.shares, number, strict=True)]
             # Scores without a name are gone before the next tile.
-            _add_scores(band[(slice(None), *tile)], predict(piece), shares)
+            _accumulate(band[(slice(None), *tile)], predict(piece), shares)
             done += 1
             progress(done, plan.count)
         _finish_rows(band, plan, top, following - top, inside, deliver)
         _move_band(band, axis, following - top)
 
 
-def _add_scores(band: np.ndarray, scores: np.ndarray, shares: Sequence[np.ndarray]) -> None:
-    """Adds weighted scores to their part of the band, plane by plane, so that what lies between stays small."""
+def _accumulate(band: np.ndarray, scores: np.ndarray, shares: Sequence[np.ndarray]) -> None:
+    """Accumulates weighted scores in their part of the band, plane by plane, so that what lies between stays small."""
     weight = outer_product(shares) * np.float32(UNIT)
     for part, plane in zip(band, scores, strict=True):
         share = plane * weight

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prosma.errors import Cancelled
 from prosma.image.intensity import pad_to_patch
 from prosma.image.resampling import UNIT
-from prosma.inference.sliding_window import TilePlan, gaussian_window, slide, tile_starts
+from prosma.inference.sliding_window import TilePlan, gaussian_window, sliding_window_inference, tile_starts
 
 
 def scores_of(tile: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def collect(array, plan, **options):
         assert block.dtype == np.int16
         result[tuple(place)] = block / UNIT
 
-    slide(array, plan, 3, scores_of, deliver, **options)
+    sliding_window_inference(array, plan, 3, scores_of, deliver, **options)
     assert following == array.shape[plan.axis + 1]
     return result
 
@@ -96,7 +96,9 @@ def test_the_band_runs_along_the_axis_that_needs_the_least_memory():
 def test_scores_never_exist_for_the_whole_volume():
     blocks = []
     plan = TilePlan.make((96, 20, 20), (16, 16, 16), 0.5)
-    slide(np.zeros((1, 96, 20, 20), np.float32), plan, 3, scores_of, lambda first, block: blocks.append(block.shape[1]))
+    sliding_window_inference(
+        np.zeros((1, 96, 20, 20), np.float32), plan, 3, scores_of, lambda first, block: blocks.append(block.shape[1])
+    )
     assert sum(blocks) == 96
     assert max(blocks) <= 16
 
@@ -116,7 +118,7 @@ def test_a_volume_of_the_benchmark_takes_few_tiles_and_a_thin_band():
     tracemalloc.start()
     array = np.zeros((1, *size), np.float32)
     before = tracemalloc.get_traced_memory()[0]
-    slide(array, default, 5, predict, lambda first, block: blocks.append(block.shape))
+    sliding_window_inference(array, default, 5, predict, lambda first, block: blocks.append(block.shape))
     peak = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
     assert peak <= 1.3 * array.nbytes
@@ -139,7 +141,7 @@ def test_cancel_is_asked_before_each_tile_and_progress_counts_them():
         return len(done) == 3
 
     with pytest.raises(Cancelled):
-        slide(
+        sliding_window_inference(
             np.zeros((1, 40, 40, 16), np.float32),
             plan,
             3,
