@@ -213,8 +213,8 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
     read, done, seen = [], [], []
     second_is_read = threading.Event()
 
-    def reading(self, paths, original=ReadingProcess.read):
-        image = original(self, paths)
+    def reading(self, paths, series, original=ReadingProcess.read):
+        image = original(self, paths, series)
         read.append(Path(paths[0]).stem)
         if len(read) == 2:
             second_is_read.set()

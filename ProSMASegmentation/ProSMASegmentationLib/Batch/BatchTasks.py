@@ -173,7 +173,7 @@ class VolumeFileTask(_VolumesTask):
 class ImageFileTask:
     """Image files, and a file. The engine does all of it: nothing large is read or looked through in Slicer.
 
-    :param case: what the engine says of it: a dict with ``images``, ``output`` and ``problem``.
+    :param case: what the engine says of it: a dict with ``images``, ``series``, ``output`` and ``problem``.
     """
 
     def __init__(self, batch, case):
@@ -189,7 +189,7 @@ class ImageFileTask:
         return ""
 
     def start(self):
-        request = {**self._batch.run, "device": self._batch.device, "outputs": []}
+        request = {**self._batch.run, "device": self._batch.device, "outputs": [], "series": self._case.get("series")}
         job = FileJob(self._batch.logic.engine, self._batch.package, self.output, request, images=self._case["images"])
         job.start()
         return job

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..image.dicom.files import is_dicom
+from ..image.dicom.reading import list_dicom
 from ..image.geometry import ImageError
-from ..image.reading import IMAGE_SUFFIXES
+from ..image.reading import IMAGE_SUFFIXES, PHOTOGRAPHS
 from ..image.writing import LABEL_SUFFIXES, label_suffix
 from .records import RECORDS, Records
 
@@ -17,22 +19,27 @@ CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
 @dataclass(frozen=True)
 class Case:
-    """Images of one case, one for each channel in order, its result's file, and why it cannot be done ("" if it can)."""
+    """Images of one case, one for each channel in order, its result's file, and why it cannot be done ("" if it can).
+
+    `series`: which volumes of DICOM files or folders, as for `read_image`; None where there is nothing to choose.
+    """
 
     name: str
     images: list[Path]
     output: Path
     problem: str = ""
+    series: list[str] | None = None
 
     @staticmethod
-    def single(images: list[Path], output: Path) -> Case:
+    def single(images: list[Path], output: Path, series: list[str] | None = None) -> Case:
         """The one case of a command whose output is a file."""
         label_suffix(output)
-        return Case(stem(named(images[0])), list(images), output)
+        return Case(stem(named(images[0])), list(images), output, series=series)
 
     def facts(self) -> dict:
         """What every report on the case begins with."""
-        return {"case": self.name, "inputs": [str(image) for image in self.images]}
+        chosen = {"series": self.series} if self.series else {}
+        return {"case": self.name, "inputs": [str(image) for image in self.images], **chosen}
 
     def checked_images(self) -> list[Path]:
         """The images; ImageError where the case lacks some, or where its result would harm one."""
@@ -77,18 +84,22 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix)] if suffix and not path.is_dir() else path.name
 
 
-def find_cases(images: list[Path], output: Path, suffix: str, channels: int) -> list[Case]:
+def find_cases(
+    images: list[Path], output: Path, suffix: str, channels: int, series: list[str] | None = None
+) -> list[Case]:
     """The cases to segment into the folder `output`, by name. ImageError where there are none.
 
     One folder of image files: with nnU-Net names (case_0000.nii.gz, case_0001.nii.gz) files of one case are its
-    channels; else each file is a case. A folder with subfolders: each is a DICOM case. A folder with nothing but DICOM
-    files, or single files: one case. Earlier results in the same folder, and the folder of results, are no cases.
+    channels; else each file is a case. A folder with DICOM files is a DICOM case, and pictures in it are not; a folder
+    with subfolders: each is a DICOM case. Each series of a DICOM case is a case of its own, unless `series` chooses some
+    or the model takes several channels. Single files: one case. Earlier results in the same folder, and the folder of
+    results, are no cases.
     """
     label_suffix(f"case{suffix}")
     folder = images[0]
     if len(images) > 1 or not folder.is_dir():
         name = stem(named(folder))
-        return [Case(name, list(images), output / f"{name}{suffix}")]
+        return [Case(name, list(images), output / f"{name}{suffix}", series=series)]
     real = os.path.realpath(output)
     results = {RECORDS} | (Records(output).names() if real == os.path.realpath(folder) else set())
     entries = sorted(
@@ -97,15 +108,43 @@ def find_cases(images: list[Path], output: Path, suffix: str, channels: int) -> 
         if not entry.name.startswith(".") and entry.name not in results and os.path.realpath(entry) != real
     )
     files = [entry for entry in entries if is_image(entry) and (entry.is_file() or is_broken_link(entry))]
-    if files:
-        groups = group_channels(files)
-    elif any(entry.is_file() for entry in entries):
-        groups = {named(folder).name: [folder]}
-    else:
-        groups = {entry.name: [entry] for entry in entries if entry.is_dir()}
-    if not groups:
+    dicom = any(entry.is_file() and not is_image(entry) and is_dicom(entry) for entry in entries)
+    if dicom:
+        files = [entry for entry in files if not entry.name.lower().endswith(PHOTOGRAPHS)]
+    groups, folders = group_channels(files), []
+    if dicom or (not files and any(entry.is_file() for entry in entries)):
+        folders = [folder]
+    elif not files:
+        folders = [entry for entry in entries if entry.is_dir()]
+    cases = [make_case(name, paths, output / f"{name}{suffix}", channels) for name, paths in sorted(groups.items())]
+    for entry in folders:
+        cases += dicom_cases(entry, output, suffix, series, channels)
+    if not cases:
         raise ImageError(f"{folder} holds no images.", f"Known formats: DICOM folders, {', '.join(IMAGE_SUFFIXES)}.")
-    return [make_case(name, paths, output / f"{name}{suffix}", channels) for name, paths in sorted(groups.items())]
+    return cases
+
+
+def dicom_cases(folder: Path, output: Path, suffix: str, series: list[str] | None, channels: int) -> list[Case]:
+    """The cases of one DICOM folder: one, or one for each series."""
+    name = named(folder).name
+    whole = Case(name, [folder], output / f"{name}{suffix}", series=series)
+    if series or channels > 1:
+        return [whole]
+    try:
+        volumes = list_dicom(folder)
+    except ImageError:
+        return [whole]  # the case fails when it is read, and says why
+    volumes = [volume for volume in volumes if not volume.is_localizer] or volumes
+    first = {volume.uid: volume for volume in reversed(volumes)}
+    if len(first) == 1:
+        return [whole]
+    cases: dict[str, Case] = {}
+    for uid, volume in sorted(first.items(), key=lambda entry: entry[1].number):
+        words = re.sub(r"[^\w.-]+", "-", volume.description).strip("-.") or "series"
+        own = f"{name}-{words}"
+        own = own if own not in cases else f"{own}-{volume.number}"
+        cases[own] = Case(own, [folder], output / f"{own}{suffix}", series=[uid or str(volume.number)])
+    return list(cases.values())
 
 
 def is_image(file: Path) -> bool:

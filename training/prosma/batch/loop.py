@@ -145,7 +145,8 @@ class CaseWorker:
         name, images = case.output.name, case.checked_images()
         if self.claims.holder(name):
             return Prepared(case, elsewhere=True)
-        file = ResultFile.from_files(case.output, self.package, self.settings.run, images, self.settings.since)
+        run, since = self.settings.run, self.settings.since
+        file = ResultFile.from_files(case.output, self.package, run, images, since, case.series)
         if file.is_finished:
             self.claims.tidy(name)
             return Prepared(case, outcome=skipped(file))
@@ -153,16 +154,16 @@ class CaseWorker:
             return Prepared(case, elsewhere=True)
         file.look()
         error = self.records.failure_since(name, self.began)
-        image = None if error else prepare(file, lambda: self._read(images))
+        image = None if error else prepare(file, lambda: self._read(images, case.series))
         if image is not None:
             return Prepared(case, file, image)
         self.claims.release(name)
         return Prepared(case, outcome={"error": error} if error else skipped(file))
 
-    def _read(self, images: list[Path]) -> Image:
+    def _read(self, images: list[Path], series: list[str] | None) -> Image:
         self._reads = True
         self._looked.set()
-        return self.reader.read(images)
+        return self.reader.read(images, series)
 
     def _failed(self, case: Case, error: Exception) -> dict:
         """What there is to tell of a failure; noted for all who share the folder, and the case is given up."""

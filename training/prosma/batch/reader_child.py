@@ -28,7 +28,7 @@ def main() -> None:
     try:
         send(out, {"folder": str(folder)})
         for number, line in enumerate(sys.stdin.buffer):
-            send(out, answer(json.loads(line)["images"], folder / f"{number}.npy"))
+            send(out, answer(json.loads(line), folder / f"{number}.npy"))
     except BrokenPipeError:
         pass
     finally:
@@ -40,12 +40,12 @@ def send(out, message: dict) -> None:
     out.flush()
 
 
-def answer(images: list[str], file: Path) -> dict:
-    """Read the images and put their voxels into the file."""
+def answer(request: dict, file: Path) -> dict:
+    """Read the images of a request (`images`, `series`) and put their voxels into the file."""
     from ..image.reading import read_image
 
     try:
-        image = read_image(images)
+        image = read_image(request["images"], request["series"])
         save(file, image.array)
         return {"file": str(file), "image": packed(replace(image, array=None))}
     except Exception as error:

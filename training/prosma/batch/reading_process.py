@@ -55,15 +55,15 @@ class ReadingProcess:
         self._answers = queue.SimpleQueue()
         threading.Thread(target=_pass_on, args=(self._process.stdout, self._answers), daemon=True).start()
 
-    def read(self, images: Sequence[Path]) -> Image:
-        """The image in files or DICOM folders, its voxels mapped. ImageError as `read_image`.
+    def read(self, images: Sequence[Path], series: list[str] | None = None) -> Image:
+        """The image in files or DICOM folders, its voxels mapped. `series` and ImageError as for `read_image`.
 
         EngineError bad_input where the process died or did not answer in time.
         """
         names = ", ".join(path.name for path in images)
         self._remove_files()
         try:
-            self._ask([str(path.absolute()) for path in images])
+            self._ask({"images": [str(path.absolute()) for path in images], "series": series})
             answer = self._answer(self.limit)
         except queue.Empty:
             self._stop()
@@ -88,7 +88,7 @@ class ReadingProcess:
         self._stop()
         self._remove_files()
 
-    def _ask(self, paths: list[str]) -> None:
+    def _ask(self, request: dict) -> None:
         if self._closed:
             raise EOFError
         if self._process is not None and self._process.poll() is not None:  # between two cases: not over a file
@@ -96,7 +96,7 @@ class ReadingProcess:
         self.start()
         if self._folder is None:
             self._folder = Path(self._answer(STARTING_LIMIT_S)["folder"])
-        self._process.stdin.write(json.dumps({"images": paths}).encode() + b"\n")
+        self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
 
     def _answer(self, limit: float) -> dict:

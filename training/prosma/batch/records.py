@@ -168,22 +168,32 @@ def why_not(state: str, name: str) -> tuple[str, str]:
     return reason, "It was left as it is. Move it away, or choose another folder for the results." if reason else ""
 
 
-def input_of(paths: Sequence[str | os.PathLike], lines: Sequence[dict] = ()) -> Generator[None, None, dict]:
+def input_of(
+    paths: Sequence[str | os.PathLike], lines: Sequence[dict] = (), series: Sequence[str] | None = None
+) -> Generator[None, None, dict]:
     """Steps that return {"digest", "files"} of images: the content of files and of all files in folders (DICOM).
 
-    Files that have the names, sizes and times of change that one of the `lines` tells are not read again.
+    Files that have the names, sizes and times of change that one of the `lines` tells are not read again. The `series`
+    that are chosen among the files are a part of the digest, after a blank.
     """
+    chosen = "".join(f" {which}" for which in series or ())
     files = [file for path in map(Path, paths) for file in (_files_in(path) if path.is_dir() else [path])]
     described = [_description(file) for file in files]
     for line in reversed(lines):
         if line.get("files") == described:
-            return {"digest": line["origin"].get("input"), "files": described}
+            digest = line["origin"].get("input")
+            return {"digest": digest.split(" ")[0] + chosen if digest else digest, "files": described}
     digest = yield from file_digest(files)
-    return {"digest": digest, "files": described}
+    return {"digest": digest + chosen, "files": described}
 
 
 def _files_in(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+    """The files in a folder and its subfolders, without hidden ones."""
+    files: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+    return [file for file in files if file.is_file()]
 
 
 def _description(file: Path) -> dict:

@@ -37,10 +37,23 @@ class ResultFile:
         self.look()
 
     @classmethod
-    def from_files(cls, output: Path, package, options: dict, images: Sequence[Path], since: int = 0) -> ResultFile:
-        """A result made from image files or DICOM folders. EngineError bad_input for those that cannot be read."""
+    def from_files(
+        cls,
+        output: Path,
+        package,
+        options: dict,
+        images: Sequence[Path],
+        since: int = 0,
+        series: Sequence[str] | None = None,
+    ) -> ResultFile:
+        """A result made from image files or DICOM folders, of which `series` chooses volumes.
+
+        EngineError bad_input for those that cannot be read.
+        """
         try:
-            inputs = finish(input_of(images, records_of(output.parent.absolute()).of(output.name)))
+            records = records_of(output.parent.absolute())
+            lines = records.lines() if series else records.of(output.name)  # other series may lie among the same files
+            inputs = finish(input_of(images, lines, series))
         except OSError as error:
             reason = f"{error.filename} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error

@@ -18,6 +18,7 @@ def add_parser(commands) -> None:
         [
             "prosma segment scan.nii.gz -m hippocampus-mr -o scan.seg.nrrd",
             "prosma segment images/ -m hippocampus-mr -o results/ --device cpu --json",
+            'prosma segment dicom/ -m hippocampus-mr -o scan.seg.nrrd --series "T1 sagittal"',
         ],
         "One image, or every case of a folder. An image is a file or a DICOM folder. Results that are there already, from "
         "the same model, options and image, are left as they are.",
@@ -32,6 +33,12 @@ def add_parser(commands) -> None:
     segment.add_argument("-m", "--model", required=True, help=MODEL_HELP)
     segment.add_argument(
         "-o", "--output", required=True, type=Path, help=".seg.nrrd, .nrrd, .nii.gz or .mha; or a folder"
+    )
+    segment.add_argument(
+        "--series",
+        action="append",
+        metavar="WHICH",
+        help="of several volumes in a DICOM folder, the one with this number, description or UID; once for each channel",
     )
     segment.add_argument("--format", default=".seg.nrrd", help="ending of the files in an output folder")
     add_device(segment)
@@ -75,10 +82,10 @@ def run(options: argparse.Namespace) -> int:
     from ..batch.cases import Case, find_cases, output_is_folder
 
     if output_is_folder(options.images, options.output):
-        cases = find_cases(options.images, options.output, options.format, len(package.channels))
+        cases = find_cases(options.images, options.output, options.format, len(package.channels), options.series)
         folder, batch = options.output, True
     else:
-        cases = [Case.single(options.images, options.output)]
+        cases = [Case.single(options.images, options.output, options.series)]
         folder, batch = options.output.parent, False
     check_output(folder, cases)
     insist_on_device(options.device)

@@ -69,7 +69,13 @@ class Job:
     def _read_files(self) -> Image:
         from ..image.reading import read_image  # and with it SimpleITK
 
-        return read_image(self._image_paths())
+        return read_image(self._image_paths(), self._series())
+
+    def _series(self) -> list[str] | None:
+        series = self.request.get("series")
+        if series is not None and not (isinstance(series, list) and all(isinstance(which, str) for which in series)):
+            raise bad_request("'series' is a list of texts.")
+        return series or None
 
     def _image_paths(self) -> list[Path]:
         images = self.request.get("images")
@@ -98,10 +104,10 @@ class Job:
         }
         if request.get("input") is not None:
             return ResultFile(output, package, options, {"digest": request["input"]})
-        return ResultFile.from_files(output, package, options, self._image_paths())
+        return ResultFile.from_files(output, package, options, self._image_paths(), series=self._series())
 
     def list_cases(self) -> list[dict]:
-        """The cases of the folder that the request names: `name`, `images`, `output`, and the `problem` if one is bad."""
+        """The cases of the folder that the request names: `name`, `images`, `series`, `output`, and the `problem` if any."""
         from ..batch.cases import find_cases
 
         folder, output, request = self._path("images"), self._path("output"), self.request
@@ -114,7 +120,8 @@ class Job:
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
         cases = []
         for case in found:
-            facts = {"name": case.name, "images": [str(image) for image in case.images], "output": str(case.output)}
+            images = [str(image) for image in case.images]
+            facts = {"name": case.name, "images": images, "series": case.series, "output": str(case.output)}
             try:
                 case.checked_images()
                 cases.append({**facts, "problem": ""})
