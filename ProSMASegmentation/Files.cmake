@@ -6,6 +6,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Base/EventLoopTask.py
   ProSMASegmentationLib/Base/Job.py
   ProSMASegmentationLib/Base/JsonLines.py
+  ProSMASegmentationLib/Base/OwnedFolder.py
   ProSMASegmentationLib/Base/Places.py
   ProSMASegmentationLib/Base/ProSMAError.py
   ProSMASegmentationLib/Base/__init__.py

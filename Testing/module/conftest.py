@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import scenes
+from hosts import HOST
 from launcher import write_launcher
 
 import headless_slicer
@@ -64,6 +65,18 @@ def widget(models, launcher):
         headless_slicer.loadModule(scenes.EFFECT_MODULE)
         yield headless_slicer.loadModule(scenes.MODULE)
         headless_slicer.close()
+
+
+@pytest.fixture
+def environment(models, tmp_path):
+    """For a Slicer of its own (see hosts.py): its models, and a folder of Python files that come before all others.
+
+    That is so in its engine too.
+    """
+    paths = os.pathsep.join([str(tmp_path), str(HOST.parents[1])])
+    programs = os.pathsep.join([str(write_launcher(tmp_path / "bin", paths=[tmp_path])), os.environ["PATH"]])
+    own = {"PROSMA_HOME": str(models.home), "PYTHONPATH": paths, "PATH": programs, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **own}
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,14 @@
 """A Slicer of its own, as a process: loads the panel and does what the command line says. Prints lines of JSON.
 
 host.py segment MODEL_ID   click Segment on a small volume, print what came of it
-host.py linger MODEL_ID    click Segment on a volume that takes long, print the engine's process id, and stay
+host.py linger MODEL_ID    segment a small volume, click Segment on one that takes long, print the engine's process id, stay
+host.py look MODEL_ID      print what lies in Slicer's temporary folder, once the module is loaded
 
-The folder Testing must be on PYTHONPATH.
+The folder Testing must be on PYTHONPATH. SLICER_TEMPORARY names the temporary folder, which Slicers of one user share.
 """
 
 import json
+import os
 import sys
 
 import scenes
@@ -16,10 +18,18 @@ import headless_slicer
 
 def main():
     what, model = sys.argv[1:]
+    app = headless_slicer.start()
+    app.temporaryPath = os.environ.get("SLICER_TEMPORARY") or app.temporaryPath
     panel = headless_slicer.loadModule(scenes.MODULE).panel
+    if what == "look":
+        say(files=sorted(os.listdir(app.temporaryPath)))
+        headless_slicer.close()
+        return
     engine = panel.logic.engine
-    headless_slicer.processEvents(until=lambda: engine.state == "ready", timeout=60)
+    headless_slicer.processEvents(until=lambda: engine.state == "ready", timeout=240)
     scenes.choose(panel, model)
+    if what == "linger":
+        scenes.segmented(panel, scenes.add_volume(scenes.texture((24, 24, 24)), "small"))
     size = 24 if what == "segment" else 128
     scenes.select(panel, scenes.add_volume(scenes.texture((size, size, size))))
     say(problem=engine.problem, enabled=panel.ui.segmentButton.enabled, tip=panel.ui.segmentButton.toolTip)
@@ -33,9 +43,9 @@ def main():
         say(message=panel.ui.messageLabel.text)
     else:
         headless_slicer.click(panel.ui.segmentButton)
-        headless_slicer.processEvents(until=lambda: panel.job.stage == "Segmenting", timeout=60)
+        headless_slicer.processEvents(until=lambda: panel.job.stage == "Segmenting", timeout=240)
         say(stage=panel.job.stage)
-        headless_slicer.processEvents(until=lambda: False, timeout=60)
+        headless_slicer.processEvents(until=lambda: False, timeout=240)
     say(torch="torch" in sys.modules)
     headless_slicer.close()
 

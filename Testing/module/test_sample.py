@@ -1,5 +1,7 @@
 """The bundled sample and the bundled model: what a new user tries first."""
 
+import shutil
+
 import numpy as np
 import pytest
 import scenes
@@ -50,6 +52,53 @@ def test_slicers_reload_and_test_passes(panel):
 
     runTest(ProSMASegmentation.ProSMASegmentationTest)
     processEvents()
+
+
+def test_the_self_test_of_the_effects_module_passes(panel):
+    """As Slicer's module Self Tests runs it: by the module's own ``runTest``."""
+    import slicer
+
+    slicer.modules.SegmentEditorProSMARefineInstance.runTest(msec=0)
+    processEvents()
+
+
+@pytest.mark.parametrize("damage", ["cut off", "one bit", "gone"])
+def test_a_damaged_sample_is_refused_in_a_sentence(panel, monkeypatch, tmp_path, damage):
+    """One changed bit as well: the image would be loaded, and its result be wrong."""
+    import slicer
+
+    from ProSMASegmentationLib.Base import Places
+
+    folder = tmp_path / "samples"
+    shutil.copytree(Places.samplesFolder(), folder)
+    file = folder / "hippocampus_017.nii.gz"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    {
+        "cut off": lambda: file.write_bytes(content[: len(content) // 2]),
+        "one bit": lambda: file.write_bytes(content),
+        "gone": file.unlink,
+    }[damage]()
+    monkeypatch.setattr(Places, "samplesFolder", lambda: folder)
+    scenes.choose(panel, "hippocampus-mr")
+    click(panel.ui.sampleButton)
+    assert "is damaged or not there. Install the extension again." in panel.ui.messageLabel.text
+    assert not slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+
+
+def test_the_modules_name_the_modules_that_they_use(panel):
+    """A Slicer without one of them leaves ours out, instead of failing amid work."""
+    import re
+
+    import slicer
+
+    for name in ("ProSMASegmentation", "SegmentEditorProSMARefine"):
+        folders = [scenes.MODULE.parent / f"{name}Lib", scenes.MODULE.with_name(f"{name}.py")]
+        files = [folders[1], *folders[0].rglob("*.py")]
+        used = {found for file in files for found in re.findall(r"slicer\.modules\.([a-z]+)\.logic", file.read_text())}
+        declared = {each.lower() for each in getattr(slicer.modules, name.lower()).dependencies}
+        assert used <= declared
+    assert {"Markups", "Segmentations", "Sequences", "Volumes"} <= set(slicer.modules.prosmasegmentation.dependencies)
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "PIR", "SPL"])

@@ -3,6 +3,7 @@ import logging
 import slicer
 from slicer.i18n import tr as _
 
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
@@ -39,6 +40,7 @@ class EngineClient:
         self._requests = 0
         self._observers = []
         slicer.app.connect("aboutToQuit()", self.stop)
+        OwnedFolder.removeAbandoned()
 
     def addObserver(self, callback):
         """``callback()`` is called whenever ``state`` or ``ready`` has changed."""

@@ -1,12 +1,11 @@
 import logging
 import shutil
-import tempfile
 import time
-from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -58,7 +57,7 @@ class SegmentationJob(Job):
             scene.AddObserver(scene.StartCloseEvent, self._onSceneClose),
             scene.AddObserver(scene.NodeRemovedEvent, self._onNodeRemoved),
         ]
-        self._folder = Path(tempfile.mkdtemp(prefix="prosma-", dir=slicer.app.temporaryPath))
+        self._folder = OwnedFolder.newFolder(OwnedFolder.JOB)
         self._announce(_("Handing over"), 0.0)
         self._task = EventLoopTask(self._handOver(), self._askEngine, self._failWith).start()
 

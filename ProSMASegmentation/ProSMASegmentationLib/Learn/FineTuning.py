@@ -2,12 +2,11 @@ import importlib.util
 import logging
 import re
 import shutil
-import tempfile
-from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
 from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -73,7 +72,7 @@ class FineTuning(Job):
         """Begin; returns at once. :raises ProSMAError: see ``check``."""
         self.check()
         self.state = self.RUNNING
-        self._output = Path(tempfile.mkdtemp(prefix="prosma-finetune-", dir=slicer.app.temporaryPath))
+        self._output = OwnedFolder.newFolder(OwnedFolder.FINE_TUNING)
         arguments = ["-m", "prosma.cli", "finetune", str(self.parent.folder.absolute())]
         arguments += ["--data", str(self._folder.path), "--output", str(self._output / "model"), "--name", self._name]
         arguments += ["--accept-licence", "--progress", "json"]

@@ -2,19 +2,19 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import time
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 ENDING = ".nii.gz"
 IMAGES, LABELS, RECORDS = "imagesTr", "labelsTr", "records"
 DESCRIPTION = "dataset.json"
 WRITING, WHOLE = ".saving-", ".saved-"  # folders of cases that are not in their place yet
-HOURS_UNTIL_ABANDONED = 24
+HOURS_UNTIL_ABANDONED = 24  # folders that another computer writes
 
 
 class TrainingFolder:
@@ -127,7 +127,7 @@ class TrainingFolder:
     def newStage(self, package):
         """A folder to write cases into, in the same layout; it becomes part of this one by ``take``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=WRITING, dir=self.path))
+        stage = OwnedFolder.newFolder(WRITING, self.path)
         for part in (IMAGES, LABELS, RECORDS):
             (stage / part).mkdir()
         _writeJson(stage / DESCRIPTION, descriptionFor(package))
@@ -145,7 +145,8 @@ class TrainingFolder:
             self._takeWhole(stage)
         oldest = time.time() - HOURS_UNTIL_ABANDONED * 3600
         for stage in self.path.glob(f"{WRITING}*"):
-            if stage.stat().st_mtime < oldest:
+            abandoned = OwnedFolder.isAbandoned(stage, WRITING)
+            if abandoned or (abandoned is None and stage.stat().st_mtime < oldest):
                 shutil.rmtree(stage, ignore_errors=True)
 
     def _takeWhole(self, stage):

@@ -1,20 +1,16 @@
 import logging
 import shutil
-import tempfile
-import time
-from pathlib import Path
 
 import slicer
 
 from prosma.image import tags
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Results.KeptResult import KeptResult
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
-FOLDER_PREFIX = "prosma-kept-"
 LARGEST_BYTES = 2 << 30
 BYTES_TO_SPARE = 1 << 30  # on the disk
 RESULTS_PER_NODE = 3
-DAYS_UNTIL_ABANDONED = 2  # folders of a Slicer that crashed
 
 
 class KeptProbabilities:
@@ -41,7 +37,6 @@ class KeptProbabilities:
             scene.AddObserver(scene.EndCloseEvent, self._onNodesGone),
         ]
         slicer.app.connect("aboutToQuit()", self.clear)
-        self._removeAbandoned()
 
     @classmethod
     def release(cls):
@@ -70,7 +65,7 @@ class KeptProbabilities:
         found = result.get("volumes", {}).get("probabilities")
         if not found or not found["file"]:
             return
-        folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX, dir=slicer.app.temporaryPath))
+        folder = OwnedFolder.newFolder(OwnedFolder.KEPT)
         try:
             for name in filter(None, (found["file"], result["labels"]["file"])):
                 shutil.move(str(jobFolder / name), str(folder / name))
@@ -106,10 +101,3 @@ class KeptProbabilities:
     def _onNodesGone(self, _caller, _event):
         for result in [result for result in self._results if result.node is None]:
             self._drop(result)
-
-    @staticmethod
-    def _removeAbandoned():
-        oldest = time.time() - DAYS_UNTIL_ABANDONED * 24 * 3600
-        for folder in Path(slicer.app.temporaryPath).glob(f"{FOLDER_PREFIX}*"):
-            if folder.stat().st_mtime < oldest:
-                shutil.rmtree(folder, ignore_errors=True)

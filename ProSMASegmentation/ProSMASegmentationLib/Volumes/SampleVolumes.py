@@ -1,4 +1,6 @@
+import hashlib
 import json
+import logging
 
 import slicer
 from slicer.i18n import tr as _
@@ -47,14 +49,17 @@ class SampleVolumes:
                 _("There is no bundled sample for this model."),
                 _("Choose another model or load an image of your own."),
             )
-        node = slicer.util.loadVolume(str(sample["path"]), {"name": sample["name"]})
-        if node is None:
+        try:
+            if hashlib.sha256(sample["path"].read_bytes()).hexdigest() != sample["sha256"]:
+                raise OSError(_("its content is not what it should be"))
+            return slicer.util.loadVolume(str(sample["path"]), {"name": sample["name"]})
+        except (OSError, RuntimeError) as error:
+            logging.exception("ProSMA: a sample cannot be loaded")
             raise ProSMAError(
                 "bad_input",
-                _("The sample volume '{path}' could not be read.").format(path=sample["path"]),
+                _("The sample volume '{path}' is damaged or not there.").format(path=sample["path"]),
                 _("Install the extension again."),
-            )
-        return node
+            ) from error
 
     @classmethod
     def register(cls):
