@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from prosma.errors import Cancelled
 from prosma.image.intensity import pad_to_patch
 from prosma.image.resampling import UNIT
-from prosma.inference.sliding_window import TilePlan, gaussian_window, sliding_window_inference, tile_starts
+from prosma.inference.sliding_window import (
+    TilePlan,
+    default_overlap,
+    gaussian_window,
+    outer_product,
+    shares_of_weight,
+    sliding_window_inference,
+    tile_starts,
+)
 
 
 def scores_of(tile: np.ndarray) -> np.ndarray:
@@ -40,12 +48,17 @@ def collect(array, plan, **options):
     return result
 
 
+def bell(length):
+    """A normal density with standard deviation length / 8, 1 in the middle and at least 0.001."""
+    return [max(0.001, np.exp(-(((n - (length - 1) / 2) * 8 / length) ** 2) / 2)) for n in range(length)]
+
+
 def plain_window(array, plan, flat):
     """Sums of weighted scores and of weights over the whole volume."""
     padded, inside = pad_to_patch(array, plan.patch)
     weight = np.ones((), np.float64)
     for axis, length in enumerate(plan.patch):
-        weight = weight[..., None] * (np.ones(length) if axis in flat else gaussian_window(length))
+        weight = weight[..., None] * (np.ones(length) if axis in flat else bell(length))
     total, weights = np.zeros((3, *padded.shape[1:])), np.zeros(padded.shape[1:])
     for corner in itertools.product(*plan.starts):
         place = tuple(slice(c, c + p) for c, p in zip(corner, plan.patch, strict=True))
@@ -168,3 +181,109 @@ def test_window_is_symmetric_and_never_zero():
         np.testing.assert_array_equal(window, window[::-1])
         assert window.min() >= 1e-3
         assert window.max() <= 1
+
+
+# --- numbers that can be checked by hand
+
+
+def test_the_window_in_numbers():
+    # standard deviation length / 8: for 16 that is 2, so half a voxel from the middle exp(-0.25^2 / 2), and so on
+    expected = [np.exp(-0.5 * (place / 2) ** 2) for place in np.arange(0.5, 8)]
+    window = gaussian_window(16)
+    np.testing.assert_allclose(window[8:], np.maximum(expected, 0.001), rtol=1e-6)
+    assert window[8] == pytest.approx(0.9692, abs=1e-4)
+    assert window[11] == pytest.approx(0.2163, abs=1e-4)
+    assert window[15] == np.float32(0.001), "exp(-7.03) is 0.0009: the least weight takes its place"
+    assert gaussian_window(1).tolist() == [1]
+    assert gaussian_window(9)[4] == 1 and window.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "overlap", "starts"),
+    [
+        (100, 40, 0.5, [0, 20, 40, 60]),
+        (101, 40, 0.5, [0, 15, 30, 46, 61]),
+        (10, 4, 0.0, [0, 3, 6]),
+        (8, 4, 0.0, [0, 4]),
+        (9, 4, 0.0, [0, 2, 5]),
+        (4, 4, 0.5, [0]),
+        (3, 4, 0.5, [0]),
+        (5, 4, 0.5, [0, 1]),
+        (6, 2, 0.9, [0, 1, 2, 3, 4]),
+        (72, 48, None, [0, 24]),
+        (136, 96, None, [0, 40]),
+    ],
+)
+def test_where_tiles_start(size, patch, overlap, starts):
+    assert tile_starts(size, patch, overlap) == starts
+
+
+def test_the_share_of_tiles_in_common_by_default():
+    assert [default_overlap(n) for n in (16, 48, 60, 96, 192)] == [0.5, 0.5, 0.4, 0.25, 0.25]
+
+
+def test_shares_of_weight_in_numbers():
+    window = np.array([1, 3, 1], np.float32)
+    first, second = shares_of_weight(5, [0, 2], window)
+    assert first.tolist() == [1, 1, 0.5] and second.tolist() == [0.5, 1, 1]
+
+
+def test_the_product_of_windows_in_numbers():
+    product = outer_product([np.array([1, 2]), np.array([3, 4, 5])])
+    assert product.tolist() == [[3, 4, 5], [6, 8, 10]]
+
+
+def test_a_plan_in_numbers():
+    plan = TilePlan.make((20, 6, 3), (8, 8, 1), 0.5, flat=(2,))
+    assert plan.size == (20, 8, 3) and plan.patch == (8, 8, 1)
+    assert plan.starts == ([0, 4, 8, 12], [0], [0, 1, 2])
+    assert plan.count == 12 and plan.work == 12 * 64
+    assert all(share.tolist() == [1] for share in plan.shares[2])
+    assert plan.shares[1][0].tolist() == [1] * 8
+    np.testing.assert_allclose(plan.shares[0][0][4:] + plan.shares[0][1][:4], 1, rtol=1e-6)
+    assert plan.axis == 2, "one slice of 20 x 8 voxels is the thinnest band"
+    assert TilePlan.make((20, 20), (8, 8), 0.0).starts == ([0, 6, 12], [0, 6, 12])
+
+
+def test_of_bands_of_one_size_the_one_along_a_flat_axis_is_taken():
+    # bands 8 x 20 and 20 x 8: as many voxels; the flat axis wins, else the first
+    assert TilePlan.make((20, 20), (8, 8), 0.5).axis == 0
+    assert TilePlan.make((20, 20), (8, 8), 0.5, flat=(1,)).axis == 1
+
+
+def test_the_largest_overlap_is_allowed():
+    assert TilePlan.make((20, 20), (10, 10), 0.9).count == 121
+    with pytest.raises(ValueError, match=r"from 0 to 0\.9, not 0\.91"):
+        TilePlan.make((20, 20), (10, 10), 0.91)
+
+
+def test_a_small_volume_is_padded_on_both_sides_and_delivered_without_the_padding():
+    seen, rows = [], []
+
+    def predict(tile):
+        seen.append(tile)
+        return np.stack([np.full(tile.shape[1:], 0.25, np.float32), np.full(tile.shape[1:], 0.75, np.float32)])
+
+    array = np.arange(1, 7, dtype=np.float32).reshape(1, 3, 2)
+    plan = TilePlan.make((3, 2), (6, 4), 0.5)
+    sliding_window_inference(array, plan, 2, predict, lambda first, block: rows.append((first, block.copy())))
+    (tile,) = seen
+    np.testing.assert_array_equal(tile, np.pad(array, [(0, 0), (1, 2), (1, 1)]))
+    assert [first for first, _ in rows] == [0]
+    blocks = np.concatenate([block for _, block in rows], axis=plan.axis + 1)
+    assert blocks.shape == (2, 3, 2)
+    assert (blocks[0] == UNIT // 4).all() and (blocks[1] == 3 * UNIT // 4).all()
+
+
+def test_shares_are_rounded_to_the_nearest_step_not_cut():
+    """0.99999 of 32000 is 31999.68: a cut would give 31999."""
+    found = []
+    plan = TilePlan.make((4, 4), (4, 4), 0.5)
+    sliding_window_inference(
+        np.zeros((1, 4, 4), np.float32),
+        plan,
+        1,
+        lambda tile: np.full((1, 4, 4), 0.99999, np.float32),
+        lambda first, block: found.append(int(block.max())),
+    )
+    assert found == [UNIT] == [32000]
