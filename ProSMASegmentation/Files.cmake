@@ -175,6 +175,7 @@ set(ENGINE_PYTHON_SCRIPTS
   correct/refine.py
   correct/review.py
   correct/sensitivity.py
+  correct/stroke_features.py
   correct/stroke_network.py
   door/__init__.py
   door/job_files.py

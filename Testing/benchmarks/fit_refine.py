@@ -28,7 +28,7 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from prosma.correct import refine as engine
-from prosma.correct import stroke_network
+from prosma.correct import stroke_features, stroke_network
 from prosma.image.box import smallest
 
 STROKES = 16  # of each segment, in each round
@@ -75,7 +75,7 @@ class Recorder:
 
         user.correct(subject, noting, brush, STROKES)
 
-    def note(self, found: engine.Evidence, truth: np.ndarray) -> None:
+    def note(self, found: stroke_features.Evidence, truth: np.ndarray) -> None:
         """Note some of the candidates; each stands for as many as its chance to be taken was small."""
         chance = 1 / (1 + found.features[:, found.names.index("depth")].astype(float))
         chance /= chance.sum()
@@ -86,13 +86,13 @@ class Recorder:
         self.counts.append(1 / (VOXELS * chance[kept]))
 
 
-def surroundings(subject, mask, stroke, adds, earlier, brush) -> tuple[engine.Evidence, tuple[slice, ...]]:
+def surroundings(subject, mask, stroke, adds, earlier, brush) -> tuple[stroke_features.Evidence, tuple[slice, ...]]:
     """The evidence that Refine has for a stroke, and the box that it is about."""
     spacing = np.asarray(subject.spacing, float)
     reach = user.reach_given(brush) or engine.default_reach(stroke, smallest(stroke), spacing)
     box, scene = engine.surroundings(stroke, subject.image, spacing, subject.probability, reach, earlier)
     place = tuple(slice(*pair) for pair in box)
-    return engine.evidence((mask if adds else ~mask)[place], stroke[place], scene, 1 if adds else -1), place
+    return stroke_features.evidence((mask if adds else ~mask)[place], stroke[place], scene, 1 if adds else -1), place
 
 
 def moved(subject: user.Subject, number: int) -> user.Subject:

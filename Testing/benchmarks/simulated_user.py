@@ -36,7 +36,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from prosma.correct.refine import REACH, distance_to, refine
+from prosma.correct.refine import REACH, refine
+from prosma.correct.stroke_features import distance_to
 from prosma.files import write_json
 from prosma.image.box import slices, smallest
 from prosma.inference.segmenter import Segmenter

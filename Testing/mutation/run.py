@@ -53,14 +53,19 @@ class Subject:
 
 
 TESTS = "Testing/engine"
+REFINE = (f"{TESTS}/test_stroke_features.py", f"{TESTS}/test_refine_engine.py")
 SUBJECTS = {
     "gate": Subject("prosma.network.gate", (f"{TESTS}/network/test_gate_numbers.py", f"{TESTS}/network/test_gate.py")),
     "gate_monitor": Subject("prosma.network.gate_monitor", (f"{TESTS}/network/test_gate_numbers.py",)),
     "loss": Subject("prosma.learning.fit.loss", (f"{TESTS}/learning/test_loss.py",)),
     "tiling": Subject("prosma.inference.sliding_window", (f"{TESTS}/inference/test_tiling.py",)),
-    "geometry": Subject("prosma.image.geometry", (f"{TESTS}/image/test_geometry_numbers.py", f"{TESTS}/image/test_image.py")),
+    "geometry": Subject(
+        "prosma.image.geometry", (f"{TESTS}/image/test_geometry_numbers.py", f"{TESTS}/image/test_image.py")
+    ),
     "back_to_image": Subject("prosma.inference.back_to_image", (f"{TESTS}/inference/test_back_to_image.py",)),
-    "refine": Subject("prosma.correct.refine", (f"{TESTS}/test_refine_engine.py", f"{TESTS}/test_refine_features.py")),
+    "refine": Subject("prosma.correct.refine", REFINE, "not worker"),
+    "features": Subject("prosma.correct.stroke_features", REFINE, "not worker"),
+    "network": Subject("prosma.correct.stroke_network", (f"{TESTS}/test_stroke_network.py",)),
     "metrics": Subject("prosma.learning.judge.evaluation", (f"{TESTS}/learning/test_metrics.py",)),
     "surfaces": Subject("prosma.learning.judge.surfaces", (f"{TESTS}/learning/test_metrics.py",)),
 }
