@@ -58,7 +58,7 @@ SUBJECTS = {
     "gate": Subject("prosma.network.gate", (f"{TESTS}/network/test_gate_numbers.py", f"{TESTS}/network/test_gate.py")),
     "gate_monitor": Subject("prosma.network.gate_monitor", (f"{TESTS}/network/test_gate_numbers.py",)),
     "loss": Subject("prosma.learning.fit.loss", (f"{TESTS}/learning/test_loss.py",)),
-    "tiling": Subject("prosma.inference.sliding_window", (f"{TESTS}/inference/test_tiling.py",)),
+    "tiling": Subject("prosma.inference.sliding_window", (f"{TESTS}/inference/test_sliding_window.py",)),
     "geometry": Subject(
         "prosma.image.geometry", (f"{TESTS}/image/test_geometry_numbers.py", f"{TESTS}/image/test_image.py")
     ),

@@ -15,8 +15,8 @@ from prosma.inference.sliding_window import (
     TilePlan,
     default_overlap,
     gaussian_window,
+    normalised_weights,
     outer_product,
-    shares_of_weight,
     sliding_window_inference,
     tile_starts,
 )
@@ -222,9 +222,9 @@ def test_the_share_of_tiles_in_common_by_default():
     assert [default_overlap(n) for n in (16, 48, 60, 96, 192)] == [0.5, 0.5, 0.4, 0.25, 0.25]
 
 
-def test_shares_of_weight_in_numbers():
+def test_normalised_weights_in_numbers():
     window = np.array([1, 3, 1], np.float32)
-    first, second = shares_of_weight(5, [0, 2], window)
+    first, second = normalised_weights(5, [0, 2], window)
     assert first.tolist() == [1, 1, 0.5] and second.tolist() == [0.5, 1, 1]
 
 
