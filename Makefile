@@ -4,6 +4,7 @@
 # make test       the fast tests; make test-slow: the long ones
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
 # make lint       ruff
+# make schema    docs/model.schema.json, made again
 # make cmake-lists  the list of files that the extension installs, made again
 # make clean      remove what the targets above wrote, except .venv
 # make setup PYTHON=python3.12 picks the interpreter (3.10 to 3.13).
@@ -19,7 +20,7 @@ RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3,
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: setup demo screenshots test test-slow test-nnunet lint cmake-lists clean
+.PHONY: setup demo screenshots test test-slow test-nnunet lint schema cmake-lists clean
 
 setup: $(STAMP)
 	@:
@@ -66,6 +67,10 @@ test-nnunet: setup
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+
+# The published schema of model.json, from the dataclasses that check it.
+schema: setup
+	$(PY) -c "from prosma.package.schema import published_schema; print(published_schema(), end='')" > docs/model.schema.json
 
 # The list of files that the extension installs.
 cmake-lists: setup

@@ -171,6 +171,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/segment.py
   cli/telling.py
   cli/train.py
+  contracts.py
   correct/__init__.py
   correct/refine.py
   correct/review.py
@@ -270,9 +271,14 @@ set(ENGINE_PYTHON_SCRIPTS
   network/gate_monitor.py
   network/unet.py
   package/__init__.py
+  package/folders.py
+  package/importing.py
+  package/library.py
   package/licence.py
   package/model_package.py
+  package/schema.py
   package/weights.py
+  package/weights_file.py
   steps.py
   worker.py
   )

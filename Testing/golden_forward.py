@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prosma.package.model_package import ModelPackage, bundled_models_folder
+from prosma.package import ModelPackage, bundled_models_folder
 from prosma.package.weights import load_network
 
 GOLDEN = Path(__file__).parent / "engine" / "golden"

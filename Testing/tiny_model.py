@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save
 
 from prosma.network.unet import ProSMAUNet
-from prosma.package.model_package import ModelPackage, write_package
+from prosma.package import ModelPackage, write_package
 
 COLORS = ([221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [230, 220, 70])
 

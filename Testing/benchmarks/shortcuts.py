@@ -20,7 +20,7 @@ from prosma.files import write_json
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder, read_case
 from prosma.learning.judge.evaluation import overlap_metrics
-from prosma.package.model_package import resolve
+from prosma.package import resolve
 
 
 def mean_dice(labels: np.ndarray, reference: np.ndarray, values: list[int]) -> float:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import prosma
-from prosma.cli import app
+from prosma.cli import app, models
 from prosma.errors import Cancelled, EngineError, UserFacingError
-from prosma.package.model_package import PackageError
+from prosma.package import PackageError
 
 ENGINE = Path(prosma.__file__).parent
 
@@ -51,7 +51,7 @@ def test_a_fault_of_ours_is_never_shown_as_advice(fault, monkeypatch, capsys):
     def broken(options):
         raise fault
 
-    monkeypatch.setattr(app, "run_models", broken)
+    monkeypatch.setattr(models, "find_packages", broken)
     assert app.main(["models"]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -16,7 +16,7 @@ from prosma.correct.refine import StrokeError, refine
 from prosma.errors import UserFacingError
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder, read_case
-from prosma.package.model_package import resolve
+from prosma.package import resolve
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 
 from prosma.cli import main
 from prosma.learning.recipe import Recipe
-from prosma.package.model_package import ModelPackage
+from prosma.package import ModelPackage
 
 ENGINE = Path(__file__).resolve().parents[2] / "training"
 SIDE = 12  # voxels

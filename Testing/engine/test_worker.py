@@ -195,7 +195,7 @@ def test_nothing_found_gives_no_file(engine, tmp_path, volume):
     import torch
     from safetensors.torch import load_file, save
 
-    from prosma.package.model_package import write_package
+    from prosma.package import write_package
 
     package = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[16, 16, 16])
     weights = load_file(package.weights_path)

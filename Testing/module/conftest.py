@@ -86,15 +86,14 @@ def private_home(models, monkeypatch):
 
 
 @pytest.fixture
-def panel(widget):
+def panel(widget, models):
     """The panel in an empty scene, with a running engine and the model ``tiny`` chosen, whatever ran before.
 
     The set-up section is closed, and no licence is accepted yet.
     """
-    import qt
     import slicer
 
-    qt.QSettings().remove("ProSMASegmentation/AcceptedLicence")
+    (models.home / "accepted-licences.json").unlink(missing_ok=True)
     headless_slicer.newScene()
     slicer.util.selectModule("ProSMASegmentation")
     current = slicer.modules.ProSMASegmentationWidget  # another object after a reload

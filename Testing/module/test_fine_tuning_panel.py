@@ -10,7 +10,7 @@ import scenes
 
 import headless_slicer
 from headless_slicer import click, processEvents
-from prosma.package.model_package import ModelPackage
+from prosma.package import ModelPackage
 
 TRAINING_SECONDS = 600  # lightning and monai are imported; on a busy machine that takes its time
 

@@ -50,7 +50,7 @@ def _python(installed: Path, *arguments) -> tuple[list[str], dict]:
 
 
 def _evaluate(installed: Path, expression: str) -> str:
-    command, options = _python(installed, "-c", f"import prosma.package.model_package; print({expression})")
+    command, options = _python(installed, "-c", f"import prosma.package; print({expression})")
     return _run(*command, **options).strip()
 
 
@@ -69,10 +69,8 @@ def test_the_installed_engine_is_the_one_that_is_imported(installed):
 
 
 def test_the_installed_engine_finds_the_installed_models(installed):
-    assert _evaluate(installed, "prosma.package.model_package.bundled_models_folder()") == str(
-        installed / "Resources" / "Models"
-    )
-    assert _evaluate(installed, "prosma.package.model_package.resolve('hippocampus-mr').id") == "hippocampus-mr"
+    assert _evaluate(installed, "prosma.package.bundled_models_folder()") == str(installed / "Resources" / "Models")
+    assert _evaluate(installed, "prosma.package.resolve('hippocampus-mr').id") == "hippocampus-mr"
 
 
 def test_the_installed_worker_gets_ready_and_shuts_down(installed):

@@ -15,13 +15,13 @@ __version__ = "1.0.0"
 
 _DOORS = {
     "Image": "prosma.image.geometry",
-    "ModelPackage": "prosma.package.model_package",
+    "ModelPackage": "prosma.package",
     "ProSMAUNet": "prosma.network.unet",
     "Segmenter": "prosma.inference.segmenter",
-    "find_packages": "prosma.package.model_package",
-    "model_folders": "prosma.package.model_package",
+    "find_packages": "prosma.package",
+    "model_folders": "prosma.package",
     "read_image": "prosma.image.reading",
-    "resolve": "prosma.package.model_package",
+    "resolve": "prosma.package",
     "write_labels": "prosma.image.writing",
 }
 

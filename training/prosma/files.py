@@ -1,16 +1,29 @@
-"""Files that are whole or not there, and the folder that holds a user's own."""
+"""Files that are whole or not there, folders that outlive no process, and the folder that holds a user's own."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
+
+OWNER = ".owner"  # a file that the process that works in a folder keeps locked
+ASIDE = ".prosma-replaced-"  # begins the name of a folder while another one takes its place
+REMOVED = ".prosma-removed-"  # begins the name of a folder of which parts may be gone already
+TRIES = 5
+UNOWNED_SECONDS = 3600  # after which a working folder without such a file is nobody's
 
 
 @contextlib.contextmanager
-def replaced_when_whole(path: Path, suffix: str = ""):
+def replaced_when_whole(path: Path, suffix: str = "") -> Iterator[Path]:
     """Gives a name in the folder of `path` to write to; moves that file to `path`, or removes it after an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
     try:
@@ -21,7 +34,7 @@ def replaced_when_whole(path: Path, suffix: str = ""):
 
 
 @contextlib.contextmanager
-def locked(file):
+def locked(file: BinaryIO) -> Iterator[None]:
     """Keeps other processes that ask for the same out of an open file; waits for them.
 
     Over a network it also makes this computer see what others wrote. Where the file system knows no locks there is none:
@@ -35,7 +48,7 @@ def locked(file):
             lock()
 
 
-def _lock_of(file):
+def _lock_of(file: BinaryIO) -> Callable[[], None] | None:
     """Lock an open file; the function that unlocks it, or None where that is not possible."""
     with contextlib.suppress(OSError):
         if os.name == "nt":
@@ -56,12 +69,12 @@ def _lock_of(file):
     return None
 
 
-def write_json(path: str | os.PathLike, content: dict) -> None:
+def write_json(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write whole or not at all, lists of plain values on one line; NaN is refused rather than written."""
     write_text(path, with_short_lists(json.dumps(content, indent=1, allow_nan=False)) + "\n")
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write whole or not at all; folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,6 +85,115 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def with_short_lists(text: str) -> str:
     """Indented JSON with its innermost lists on one line each. No string is touched: JSON strings hold no line breaks."""
     return re.sub(r"\[\n\s*([^\[\]{}]*?)\n\s*\]", lambda match: "[" + re.sub(r",\n\s*", ", ", match[1]) + "]", text)
+
+
+@contextlib.contextmanager
+def opened_regular(path: Path, follow: bool = True) -> Iterator[BinaryIO]:
+    """A regular file, open for reading. OSError for folders, pipes and devices, and for links where none are followed.
+
+    None of these is waited for or read: a pipe would block for ever, a device might never end.
+    """
+    if not follow and path.is_symlink():  # not every system refuses links by itself
+        raise OSError(errno.ELOOP, "it is a link", str(path))
+    flags = os.O_RDONLY
+    for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK", *(() if follow else ("O_NOFOLLOW",))):
+        flags |= getattr(os, name, 0)
+    number = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    with os.fdopen(number, "rb") as file:
+        yield file
+
+
+def read_regular(path: Path, most: int, follow: bool = True) -> bytes:
+    """The content of a regular file, as of `opened_regular`. OSError for one of more than `most` bytes."""
+    with opened_regular(path, follow) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
+    return content
+
+
+@contextlib.contextmanager
+def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new folder in `parent`, removed at the end. If this process is killed, `sweep` finds and removes it."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        with (folder / OWNER).open("wb") as owner:
+            lock(owner)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the folders that a `working_folder` of a process that is gone left in `parent`."""
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):  # another process does the same
+            if is_abandoned(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def is_abandoned(folder: Path) -> bool:
+    """Whether no process works in a folder any more."""
+    try:
+        with (folder / OWNER).open("r+b") as owner:
+            return lock(owner)
+    except FileNotFoundError:
+        return time.time() - folder.lstat().st_mtime > UNOWNED_SECONDS
+
+
+def lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; False where another process or thread has it, or where nobody can."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        with contextlib.suppress(OSError):
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            return True
+        return False
+    with contextlib.suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def replace_folder(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`. Killed at any moment, the one or the other is there after `recover`."""
+    aside = folder.with_name(f"{ASIDE}{folder.name}")
+    for _ in range(TRIES):
+        recover(folder.parent)
+        if folder.exists():
+            os.replace(folder, aside)
+        try:
+            os.replace(new, folder)
+        except OSError:
+            if folder.exists():  # another process was quicker: its folder gives way to ours
+                continue
+            recover(folder.parent)
+            raise
+        recover(folder.parent)
+        return
+    raise OSError(errno.EBUSY, "other programs write to it at the same time", str(folder))
+
+
+def recover(parent: Path) -> None:
+    """Undo or complete what a killed `replace_folder` left in `parent`."""
+    for aside in parent.glob(f"{ASIDE}*"):
+        folder = parent / aside.name.removeprefix(ASIDE)
+        with contextlib.suppress(OSError):  # another process does the same
+            if folder.exists():
+                os.replace(aside, parent / f"{REMOVED}{aside.name}.{os.getpid()}.{time.monotonic_ns()}")
+            else:
+                os.replace(aside, folder)
+    for removed in parent.glob(f"{REMOVED}*"):
+        if removed.is_symlink() or removed.is_file():
+            removed.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(removed, ignore_errors=True)
 
 
 def user_folder() -> Path:

@@ -1,9 +1,12 @@
 import logging
 
-import qt
 from slicer.i18n import tr as _
 
-from prosma.package import model_package
+from prosma.package import library, licence
+from prosma.package.folders import model_folders
+from prosma.package.importing import import_package
+from prosma.package.model_package import ModelPackage
+from prosma.package.schema import PackageError
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 
@@ -17,15 +20,16 @@ class ModelLibrary:
     def __init__(self):
         self.packages = []
         self.broken = []
+        self._accepted = set()  # models whose licence was accepted where nothing can be written down
         self.refresh()
 
     def refresh(self):
         """Read the model folders again."""
-        found = model_package.find_packages(model_package.model_folders())
-        self.packages = [package for package in found if isinstance(package, model_package.ModelPackage)]
-        self.broken = [package for package in found if not isinstance(package, model_package.ModelPackage)]
+        found = library.find_packages(model_folders())
+        self.packages = [package for package in found if isinstance(package, ModelPackage)]
+        self.broken = [package for package in found if not isinstance(package, ModelPackage)]
         for package in self.broken:
-            logging.warning("ProSMA: the model in %s cannot be used: %s", package.folder, package.reason)
+            logging.warning("ProSMA: the model '%s' cannot be used: %s", package.name, package.reason)
 
     def package(self, modelId):
         """The listed package with this id, or None."""
@@ -33,22 +37,22 @@ class ModelLibrary:
 
     def resolve(self, model):
         """The package for an id, a path of a folder or zip, or a package itself. Raises ProSMAError ``bad_model``."""
-        if isinstance(model, model_package.ModelPackage):
+        if isinstance(model, ModelPackage):
             return model
         package = self.package(str(model))
         if package is not None:
             return package
         try:
-            return model_package.resolve(model)
-        except (model_package.PackageError, OSError) as error:
-            raise ProSMAError("bad_model", str(error)) from error
+            return library.resolve(model)
+        except PackageError as error:
+            raise ProSMAError(error.code, error.message, error.remedy) from error
 
     def importPackage(self, path):
         """Check the package at ``path`` and copy it among the user's models. Raises ProSMAError ``bad_model``."""
         try:
-            package = model_package.import_package(path)
-        except (model_package.PackageError, OSError) as error:
-            raise ProSMAError("bad_model", str(error)) from error
+            package = import_package(path)
+        except PackageError as error:
+            raise ProSMAError(error.code, error.message, error.remedy) from error
         self.refresh()
         return package
 
@@ -61,32 +65,27 @@ class ModelLibrary:
         haystack = " ".join(text).lower()
         return all(word in haystack for word in words.lower().split())
 
-    @staticmethod
-    def licenceIsAccepted(package):
+    def licenceIsAccepted(self, package):
         """Whether the model can be used without asking, or its licence was accepted on this computer."""
-        if not package.model["accept_licence"]:
-            return True
-        return str(qt.QSettings().value(_licenceKey(package), "")).lower() in ("true", "1")
+        return package.sha256 in self._accepted or licence.is_accepted(package)
 
-    @staticmethod
-    def acceptLicence(package):
-        qt.QSettings().setValue(_licenceKey(package), True)
+    def acceptLicence(self, package):
+        """Remember that a person accepts the model's licence."""
+        try:
+            licence.accept(package)
+        except OSError as error:
+            logging.warning("ProSMA: the accepted licence could not be written down: %s", error)
+            self._accepted.add(package.sha256)
 
-    @classmethod
-    def checkLicence(cls, package):
+    def checkLicence(self, package):
         """Raises ProSMAError ``licence`` if the model's licence must be accepted first."""
-        if not cls.licenceIsAccepted(package):
-            licence = package.model["training"]["licence"]
+        if not self.licenceIsAccepted(package):
             raise ProSMAError(
                 "licence",
                 _(
                     "The model '{name}' may be used only under its licence ({licence}), which was not accepted yet."
-                ).format(name=package.name, licence=licence),
+                ).format(name=package.name, licence=package.model["training"]["licence"]),
                 _("Accept it in the panel of ProSMA Segmentation, or call the logic's acceptLicence('{id}').").format(
                     id=package.id
                 ),
             )
-
-
-def _licenceKey(package):
-    return f"ProSMASegmentation/AcceptedLicence/{package.id}/{package.version}"

@@ -17,7 +17,7 @@ from prosma.learning.checkpoints import CheckpointError, read_checkpoint
 from prosma.learning.judge.evaluation import describe, evaluate
 from prosma.learning.packing.card import results
 from prosma.learning.packing.icon import icon
-from prosma.package.model_package import ModelPackage
+from prosma.package import ModelPackage
 from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -19,7 +19,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from prosma.cli import main
 from prosma.learning.fit.finetuning import Tuning, fine_tune, free_id, mixture
 from prosma.learning.judge.evaluation import evaluate
-from prosma.package.model_package import ModelPackage, resolve
+from prosma.package import ModelPackage, resolve
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -205,12 +205,12 @@ def test_cases_that_do_not_fit_the_model_are_named(parent, tmp_path, capsys):
 
 def test_nothing_is_replaced_and_settings_are_checked(parent, tmp_path, capsys):
     data = corrected(tmp_path / "data")
+    assert main(["finetune", str(parent.folder), "--data", str(data), "-o", str(tmp_path / "new")]) == 1
+    assert "--accept-licence" in capsys.readouterr().err
     assert "there already" in refuse(capsys, parent, data, parent.folder)
     for wrong, words in {"--id=tiny": "another --id", "--id=A b": "not allowed", "--keep=1": "below 1"}.items():
         assert words in refuse(capsys, parent, data, tmp_path / "new", wrong)
     assert "above zero" in refuse(capsys, parent, data, tmp_path / "new", "--steps=0")
-    assert main(["finetune", str(parent.folder), "--data", str(data), "-o", str(tmp_path / "new")]) == 1
-    assert "--accept-licence" in capsys.readouterr().err
 
 
 def start(parent, data, output, *more) -> subprocess.Popen:

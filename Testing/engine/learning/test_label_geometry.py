@@ -12,7 +12,7 @@ import SimpleITK
 
 from prosma.cli import main
 from prosma.learning.data.dataset import DatasetError, LabelledFolder, read_files
-from prosma.package.model_package import write_package
+from prosma.package import write_package
 from tiny_model import make_tiny_package
 
 LABELS = {"background": 0, "one": 1, "two": 2}

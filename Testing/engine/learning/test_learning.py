@@ -33,7 +33,7 @@ from prosma.learning.fit.fitting import (
 from prosma.learning.fit.loss import DeepSupervisionLoss
 from prosma.learning.judge.evaluation import bootstrap_interval, overlap_metrics
 from prosma.learning.recipe import Recipe, RecipeError
-from prosma.package.model_package import ModelPackage
+from prosma.package import ModelPackage
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"

@@ -16,7 +16,7 @@ from prosma.learning.data.dataset import DatasetError
 from prosma.learning.fit.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
 from prosma.learning.recipe import Recipe
 from prosma.network.unet import ProSMAUNet
-from prosma.package.model_package import ModelPackage
+from prosma.package import ModelPackage
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"

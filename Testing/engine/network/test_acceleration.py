@@ -20,7 +20,7 @@ from prosma.fast.stencils import Stencil
 from prosma.network.gate import GATES
 from prosma.network.gate_monitor import GateMonitor
 from prosma.network.unet import ProSMAUNet
-from prosma.package.model_package import bundled_models_folder, resolve
+from prosma.package import bundled_models_folder, resolve
 from prosma.package.weights import load_network
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")

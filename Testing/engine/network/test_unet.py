@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save
 
 from prosma.network.unet import ProSMAUNet
-from prosma.package.model_package import PackageError, write_package
+from prosma.package import PackageError, write_package
 from prosma.package.weights import load_network
 from tiny_model import make_tiny_package
 
@@ -140,6 +140,9 @@ def test_weights_of_another_network_are_refused_in_words(tmp_path):
     package = make_tiny_package(tmp_path / "tiny")
     other = ProSMAUNet(**{**package.model["network"], "features": [4, 6, 6]}).state_dict()
     model = {key: value for key, value in package.model.items() if key != "weights"}
-    changed = write_package(tmp_path / "other", model, save(other), "# Other\n")
+    with pytest.raises(PackageError, match="do not fit"):
+        write_package(tmp_path / "other", model, save(other), "# Other\n")
+    gated = {**model, "network": {**model["network"], "skip": "attention"}}
+    changed = write_package(tmp_path / "other", gated, package.weights_path.read_bytes(), "# Other\n")
     with pytest.raises(PackageError, match="do not fit"):
         load_network(changed)

@@ -26,7 +26,7 @@ from .run_case import complete, failed, prepare, skipped
 if TYPE_CHECKING:
     from ..image.geometry import Image
     from ..inference.segmenter import Segmenter
-    from ..package.model_package import ModelPackage
+    from ..package import ModelPackage
 
 log = logging.getLogger(__name__)
 WAITS_S = (0.2, 0.5, 1.0, 2.0)  # for cases of other processes; then the last one again and again

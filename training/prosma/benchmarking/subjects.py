@@ -71,7 +71,7 @@ def random_package(folder, classes: int, features=FEATURES, patch=PATCH, field_g
     from safetensors.torch import save
 
     from ..network.unet import ProSMAUNet
-    from ..package.model_package import write_package
+    from ..package import write_package
 
     network = {
         "spatial_dims": 3,

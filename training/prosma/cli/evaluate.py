@@ -33,7 +33,7 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..package.model_package import resolve
+    from ..package import resolve
 
     package = resolve(options.model)
     check_data(options.data, options.fold)

@@ -40,8 +40,8 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..learning.fit.progress import reporter, stop_signals
+    from ..package import resolve
     from ..package.licence import check_licence
-    from ..package.model_package import resolve
 
     package = resolve(options.model)
     check_licence(package, options.accept_licence)

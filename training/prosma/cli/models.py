@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..package.model_package import BrokenPackage, find_packages, model_folders
+from ..package import BrokenPackage, find_packages, model_folders
 from .common import add_command, complain
 
 

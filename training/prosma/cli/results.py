@@ -19,7 +19,7 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..learning.report.page import write_page
-    from ..package.model_package import bundled_models_folder
+    from ..package import bundled_models_folder
 
     for folder in filter(None, (options.folder, options.models)):
         if not Path(folder).is_dir():

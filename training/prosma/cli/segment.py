@@ -73,8 +73,8 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..package import resolve
     from ..package.licence import check_licence
-    from ..package.model_package import resolve
 
     package = resolve(options.model)
     check_images(options.images)

@@ -230,7 +230,7 @@ class Worker:
     @staticmethod
     def package(path):
         """The checked package at a path."""
-        from ..package.model_package import ModelPackage
+        from ..package import ModelPackage
 
         if not isinstance(path, str):
             raise bad_request("A request names its model's package by text.")

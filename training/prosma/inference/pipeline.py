@@ -13,7 +13,7 @@ from ..image.box import Box, shape_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Canonical, Image, ImageError, finite_image, plan_canonical, usable_image
 from ..image.intensity import foreground, normalise, rule_for
-from ..package.model_package import ModelPackage
+from ..package import ModelPackage
 from .memory_ladder import physical_memory
 
 FLOAT32_BYTES = 4

@@ -19,7 +19,7 @@ from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapp
 from ..image.axes import as_kji
 from ..image.box import moved, slices, start_of
 from ..image.geometry import Image, ImageError
-from ..package.model_package import ModelPackage, resolve
+from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks

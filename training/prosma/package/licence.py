@@ -1,21 +1,76 @@
-"""A model's licence is accepted by the person before it is used."""
+"""Licences of models that a person has to accept: what was accepted on this computer, for command line and panel alike.
+
+What is remembered is the licence's content, not the model's name or version: where another text comes under an old name,
+the person is asked again. Needs the standard library alone, for Slicer's process uses it.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
-from .model_package import ModelPackage, PackageError
+from ..files import read_regular, user_folder, write_json
+from .model_package import LICENCES, ModelPackage, PackageError
+
+LARGEST_RECORD = 1 << 20
+
+
+class LicenceError(PackageError):
+    """A licence that was not accepted."""
+
+    code = "licence"
+
+
+def record_path() -> Path:
+    """The file with what was accepted."""
+    return user_folder() / "accepted-licences.json"
+
+
+def is_accepted(package: ModelPackage) -> bool:
+    """Whether the model may be used: nobody has to accept its licence, or somebody did on this computer."""
+    if not package.model["accept_licence"]:
+        return True
+    return digest_of(package) in _record()
+
+
+def accept(package: ModelPackage) -> None:
+    """Remember that a person accepts the model's licence. OSError where that cannot be written down."""
+    entry = {"model": package.id, "licence": package.model["training"]["licence"]}
+    write_json(record_path(), {**_record(), digest_of(package): entry})
 
 
 def check_licence(package: ModelPackage, accepted: bool) -> None:
-    """Models may ask for their licence to be accepted: a person is asked, a program has to say --accept-licence."""
-    if not package.model["accept_licence"] or accepted:
+    """For the command line: a person is asked once, a program has to say --accept-licence. Raises LicenceError."""
+    if is_accepted(package):
         return
     licence = package.model["training"]["licence"]
-    if sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
+    if not accepted and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
         print(f"The model '{package.name}' comes under this licence: {licence}", file=sys.stderr)
-        if input("Do you accept it? [y/N] ").strip().lower() in ("y", "yes"):
-            return
-    raise PackageError(
-        f"The licence of the model '{package.name}' ({licence}) has to be accepted first: add --accept-licence."
-    )
+        accepted = input("Do you accept it? [y/N] ").strip().lower() in ("y", "yes")
+    if not accepted:
+        raise LicenceError(
+            f"The licence of the model '{package.name}' ({licence}) has to be accepted first.", "Add --accept-licence."
+        )
+    with contextlib.suppress(OSError):  # then it is asked for again
+        accept(package)
+
+
+def digest_of(package: ModelPackage) -> str:
+    """A digest of the model's id and of all that its package says as its licence."""
+    texts = [package.id, package.model["training"]["licence"]]
+    for name in LICENCES:
+        with contextlib.suppress(FileNotFoundError):
+            texts.append(read_regular(package.folder / name, LARGEST_RECORD).hex())
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()
+
+
+def _record() -> dict[str, Any]:
+    try:
+        content = json.loads(read_regular(record_path(), LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

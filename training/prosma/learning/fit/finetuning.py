@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...errors import Cancelled, UserFacingError
 from ...fast.allocator import keep_freed_memory
-from ...package.model_package import ModelPackage, find_packages, model_folders, write_package
+from ...package import ModelPackage, find_packages, model_folders, write_package
 from ...package.weights import load_network
 from ..data.dataset import Case, DatasetError, LabelledFolder, check_label_names, read_case, read_files
 from ..data.patches import Patches, PatchNumbers, cached, training_transforms

@@ -15,7 +15,7 @@ import numpy as np
 from ... import __version__
 from ...files import write_text
 from ...inference.segmenter import Segmenter
-from ...package.model_package import ModelPackage
+from ...package import ModelPackage
 from ..data.dataset import IGNORED, Case, LabelledFolder, check_label_names, read_case
 from .surfaces import surface_metrics
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from ...files import write_json
 from ...inference.segmenter import Segmenter
-from ...package.model_package import ModelPackage, write_package
+from ...package import ModelPackage, write_package
 from ..checkpoints import read_checkpoint
 from ..data.dataset import Case, LabelledFolder, read_case
 from ..data.pictures import SliceView

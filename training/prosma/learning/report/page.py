@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import UserFacingError
 from ...files import write_text
-from ...package.model_package import BrokenPackage, ModelPackage, find_packages
+from ...package import BrokenPackage, ModelPackage, find_packages
 from .tables import comparison_text, percent, table, with_interval
 
 FINDINGS = "findings.md"
@@ -79,6 +79,11 @@ def models_text(packages: Sequence[ModelPackage]) -> str:
         if "results" not in model:
             continue
         found, training, weights = model["results"], model["training"], model["weights"]
+        absent = [name for name in ("cases", "split", "dice", "iou", "gate") if name not in found]
+        if absent or "seconds" not in model:
+            raise PageError(
+                f"The results of the model '{package.id}' lack '{(absent or ['seconds'])[0]}'.", "Export it again."
+            )
         zeros = ", ".join(percent(level["zeros"]) for level in found["gate"]["levels"])
         seconds = next((model["seconds"][kind] for kind in ("cpu", "cuda") if model["seconds"][kind] is not None), None)
         rows.append(

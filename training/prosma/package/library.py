@@ -1,0 +1,90 @@
+"""Where model packages lie, and the list of them. Needs the standard library alone, for Slicer's process uses it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UserFacingError, fault_of_ours
+from .folders import model_folders, tidy
+from .model_package import ModelPackage, why
+from .schema import DESCRIPTION, PackageError
+
+
+@dataclass(frozen=True)
+class BrokenPackage:
+    """A folder that looks like a package and is not a usable one."""
+
+    folder: Path
+    reason: str
+
+    @property
+    def name(self) -> str:
+        """The folder's name as it can be shown, even where its bytes are no text."""
+        return os.fsencode(self.folder.name).decode("utf-8", "replace")
+
+
+def find_packages(folders: Iterable[Path]) -> list[ModelPackage | BrokenPackage]:
+    """The packages directly inside ``folders``, by folder name; each one that cannot be used comes with the reason.
+
+    Nothing that lies in these folders raises an error here. Of two packages with one id the first one counts.
+    """
+    found: list[ModelPackage | BrokenPackage] = []
+    places: dict[str, Path] = {}
+    for folder in candidates(folders):
+        package = listed(folder)
+        if isinstance(package, ModelPackage) and places.setdefault(package.id, folder) != folder:
+            reason = (
+                f"Its id '{package.id}' is that of the model in '{places[package.id]}', which is used. Remove one of the "
+                f"two, or change the id in its {DESCRIPTION}."
+            )
+            package = BrokenPackage(folder, reason)
+        if package is not None:
+            found.append(package)
+    return found
+
+
+def candidates(folders: Iterable[Path]) -> Iterator[Path]:
+    """What lies in the folders, by name; a folder that cannot be read stands for itself."""
+    for parent in map(Path, folders):
+        tidy(parent)
+        try:
+            names = sorted(name for name in os.listdir(parent) if not name.startswith("."))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            yield parent
+            continue
+        yield from (parent / name for name in names)
+
+
+def listed(folder: Path) -> ModelPackage | BrokenPackage | None:
+    """The package in a folder, the reason why it is not usable, or None where nothing looks like a package."""
+    try:
+        os.lstat(folder / DESCRIPTION)
+        return ModelPackage.open(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UserFacingError as error:
+        return BrokenPackage(folder, str(error))
+    except OSError as error:
+        return BrokenPackage(folder, f"It cannot be read ({why(error)}). Check who may read it, or remove it.")
+    except Exception as error:  # one package never hides the others
+        return BrokenPackage(folder, f"{fault_of_ours(error)} Remove this package to see it no more.")
+
+
+def resolve(name: str | os.PathLike[str]) -> ModelPackage:
+    """The package with this id, or at this path. Raises PackageError that lists what there is."""
+    if os.path.exists(name) and (os.path.isfile(name) or os.path.isfile(os.path.join(name, DESCRIPTION))):
+        return ModelPackage.open(name)
+    packages = find_packages(model_folders())
+    for package in packages:
+        if isinstance(package, ModelPackage) and package.id == str(name):
+            return package
+    for package in packages:
+        if isinstance(package, BrokenPackage) and package.folder.name == str(name):
+            raise PackageError(package.reason)
+    known = ", ".join(package.id for package in packages if isinstance(package, ModelPackage)) or "none"
+    raise PackageError(f"There is no model '{name}'.", f"Give a package's path or one of these: {known}.")

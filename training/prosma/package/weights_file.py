@@ -1,0 +1,145 @@
+"""The file with a package's weights, checked without torch: safetensors, whole, unchanged, finite, of this network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from ..files import opened_regular
+from .schema import PackageError
+
+LARGEST_HEADER = 1 << 20
+LARGEST_WEIGHTS = 2 << 30
+BLOCK = 1 << 20  # bytes that are read at once, whole numbers of every type
+# Bytes of each type, and what its highest byte is in a number that is infinite, none, or above 1e38.
+TYPES = {
+    "F64": (8, b"\x7f\xff"),
+    "F32": (4, b"\x7f\xff"),
+    "BF16": (2, b"\x7f\xff"),
+    "F16": (2, b"\x7c\x7d\x7e\x7f\xfc\xfd\xfe\xff"),
+}
+
+
+class Tensor(NamedTuple):
+    """One entry of a safetensors header; `end` counts from the header's end."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    end: int
+
+
+def check_weights(folder: Path, model: Any) -> None:
+    """The weights in a package's folder are what its description says. Raises PackageError."""
+    path = folder / model.weights.file
+    if not path.is_file():
+        raise PackageError(f"The package has no '{path.name}'.", "Export or download it again.")
+    with opened_regular(path) as file:
+        tensors, digest, not_finite = read_tensors(file, path)
+    if digest != model.weights.sha256:
+        raise PackageError(
+            f"The weights '{path.name}' are not those the package was made with (their sha256 differs): the file was "
+            "damaged or changed.",
+            "Export or download the package again.",
+        )
+    if not_finite:
+        raise PackageError(
+            f"The weights '{not_finite}' hold infinite numbers, or none: no network can work with them.",
+            "Train or download the model again.",
+        )
+    check_shapes({tensor.name: tensor.shape for tensor in tensors}, model)
+
+
+def read_tensors(file: BinaryIO, path: Path) -> tuple[list[Tensor], str, str]:
+    """The tensors of a safetensors file, its sha256, and the name of the first one that is not finite, or "".
+
+    Raises PackageError for a file that is none.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_WEIGHTS:
+        raise PackageError(f"'{path.name}' has more than {LARGEST_WEIGHTS >> 30} GB.", "Choose a smaller model.")
+    start = file.read(8)
+    try:
+        (length,) = struct.unpack("<Q", start)
+        if length > size:
+            raise ValueError("its header is longer than the file")
+        if length > LARGEST_HEADER:
+            raise ValueError("its header is longer than any network needs")
+        header = file.read(length)
+        tensors = list(listed(json.loads(header)))
+        if 8 + length + (tensors[-1].end if tensors else 0) != size:
+            raise ValueError("it is cut off or has bytes too many")
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise PackageError(
+            f"'{path.name}' is not a valid safetensors file ({error}). Other formats, pickles above all, are refused "
+            "because they can run code.",
+            "Export or download the package again.",
+        ) from error
+    digest, not_finite, done = hashlib.sha256(start + header), "", 0
+    for tensor in tensors:
+        while done < tensor.end and (block := file.read(min(BLOCK, tensor.end - done))):
+            digest.update(block)
+            done += len(block)
+            if not not_finite and has_no_numbers(block, tensor.kind):
+                not_finite = tensor.name
+    return tensors, digest.hexdigest(), not_finite
+
+
+def listed(header: dict[str, Any]) -> Iterator[Tensor]:
+    """The tensors of a header in the order of their bytes. ValueError for gaps and for sizes that no type has."""
+    entries = sorted((entry["data_offsets"], name) for name, entry in header.items() if name != "__metadata__")
+    end = 0
+    for (first, last), name in entries:
+        kind, shape = header[name]["dtype"], tuple(header[name]["shape"])
+        if kind not in TYPES:
+            raise ValueError(f"it holds numbers of the type {kind}")
+        if any(type(side) is not int or side < 0 for side in (*shape, first, last)):
+            raise ValueError(f"the size of '{name}' is none")
+        if first != end or last != first + math.prod(shape) * TYPES[kind][0]:
+            raise ValueError(f"the place of '{name}' is not that of its {shape} numbers")
+        end = last
+        yield Tensor(name, kind, shape, end)
+
+
+def has_no_numbers(block: bytes, kind: str) -> bool:
+    """Whether some of the numbers in a block (little endian) are infinite, no numbers, or above 1e38."""
+    size, wrong = TYPES[kind]
+    highest = block[size - 1 :: size]
+    return len(highest.translate(None, wrong)) < len(highest)
+
+
+def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any) -> None:
+    """The encoder and the head are those of the description's network. Raises PackageError.
+
+    That suffices to know that the description asks for no larger network than the file has weights for.
+    """
+    network = model.network
+    head = shapes.get("head.weight", (1,))
+    if head[0] != network.out_channels:
+        raise PackageError(
+            f"The weights separate {head[0] - 1 or 'no'} structures, but the package names {len(model.labels)} labels: "
+            "it was put together wrongly.",
+            "Export it again.",
+        )
+    before = network.in_channels
+    kernels = network.kernel_sizes or [3] * len(network.features)
+    for stage, (features, kernel) in enumerate(zip(network.features, kernels, strict=True)):
+        name = f"encoder.{stage}.0.weight"
+        wanted = (features, before, *along_axes(kernel, model.dimension))
+        if shapes.get(name) != wanted:
+            raise PackageError(
+                f"The weights do not fit the network: '{name}' is {shapes.get(name, 'missing')}, and the description asks "
+                f"for {wanted}. The package is damaged or was put together wrongly.",
+                "Export or install it again.",
+            )
+        before = features
+
+
+def along_axes(kernel: int | Sequence[int], dimension: int) -> tuple[int, ...]:
+    """A kernel's size along each axis."""
+    return (kernel,) * dimension if isinstance(kernel, int) else tuple(kernel)
