@@ -206,6 +206,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/dicom/values.py
   image/dicom/volumes.py
   image/geometry.py
+  image/grid_fit.py
   image/header_faults.py
   image/intensity.py
   image/labels.py

@@ -20,8 +20,8 @@ ISSUES = "https://github.com/ProSMA/SlicerProSMA/issues"
 class UserFacingError(Exception):
     """What happened and why (`message`), what to do (`remedy`), and the kind for programs (`code`).
 
-    `code` is one of `no_torch`, `no_device`, `out_of_memory`, `bad_model`, `bad_input`, `bad_output`, `cancelled` and
-    `internal`; a class may have its usual one, and a usual remedy.
+    `code` is one of `no_torch`, `no_device`, `out_of_memory`, `bad_model`, `bad_input`, `does_not_fit`, `bad_output`,
+    `cancelled` and `internal`; a class may have its usual one, and a usual remedy.
     """
 
     code = "bad_input"

@@ -40,7 +40,8 @@ class Settings:
 
     `folder`: of the results. `model`: the package's folder. `run`: the options of the run that a result depends on (overlap,
     mirror, roi). `since`: results that the records' lines before this one tell of are made again; 0 keeps all that are
-    there. `note_failures`: add a line to the records for a case that failed. `read_limit`: seconds to read one image in.
+    there. `force`: do images whose grid does not suit the model. `note_failures`: add a line to the records for a case
+    that failed. `read_limit`: seconds to read one image in.
     """
 
     folder: str
@@ -48,6 +49,7 @@ class Settings:
     device: str = "auto"
     run: dict = field(default_factory=dict)
     since: int = 0
+    force: bool = False
     note_failures: bool = True
     read_limit: float = READ_LIMIT_S
 
@@ -132,6 +134,7 @@ class CaseWorker:
                 progress,
                 cancelled,
                 lambda: self.claims.is_mine(name),
+                self.settings.force,
             )
         except Cancelled:
             raise

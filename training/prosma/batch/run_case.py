@@ -22,6 +22,7 @@ def run_case(
     facts: dict | None = None,
     progress: Callable | None = None,
     cancelled: Callable[[], bool] | None = None,
+    force: bool = False,
 ) -> dict:
     """All of one case; what there is to tell about it, see `complete` and `skipped`.
 
@@ -39,7 +40,7 @@ def run_case(
         image = prepare(file, read)
         if image is None:
             return {**(facts or {}), **skipped(file)}
-        return complete(file, image, segmenter(), facts, progress, cancelled, lambda: claims.is_mine(name))
+        return complete(file, image, segmenter(), facts, progress, cancelled, lambda: claims.is_mine(name), force)
 
 
 def made_elsewhere(name: str, holder: dict) -> EngineError:
@@ -67,13 +68,14 @@ def complete(
     progress: Callable | None = None,
     cancelled: Callable[[], bool] | None = None,
     still_mine: Callable[[], bool] = lambda: True,
+    force: bool = False,
 ) -> dict:
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `segments` (value, name, voxels, ml), `removed_share`, `statistics`, `seconds`, `device`, `notices`.
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
-    result = segmenter.segment(image, **file.options, progress=progress, cancelled=cancelled)
+    result = segmenter.segment(image, **file.options, force=force, progress=progress, cancelled=cancelled)
     if progress is not None:
         progress("Writing", 1.0, None)
     labels = segmenter.package.labels

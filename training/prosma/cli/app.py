@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        return complain(sentence(error))
+        unsuitable = isinstance(error, UserFacingError) and error.code == "does_not_fit"
+        return complain(sentence(error), exit_codes.UNSUITABLE if unsuitable else exit_codes.FAILED)
 
 
 def sentence(error: Exception) -> str:

@@ -4,6 +4,7 @@ DONE = 0
 FAILED = 1
 MISUSED = 2
 SOME_FAILED = 3
+UNSUITABLE = 4
 STOPPED = 130
 
 MEANINGS = {
@@ -11,6 +12,7 @@ MEANINGS = {
     FAILED: "nothing done: one sentence on stderr says why and what to do",
     MISUSED: "the command line itself is wrong",
     SOME_FAILED: "some cases failed, which are listed; the rest is done",
+    UNSUITABLE: "nothing done: the voxel size does not suit the model; --force runs it all the same",
     STOPPED: "stopped by Ctrl+C",
 }
 

@@ -54,6 +54,9 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
     )
+    segment.add_argument(
+        "--force", action="store_true", help="run even where the image's voxel size does not suit the model"
+    )
 
 
 def add_batch_options(segment: argparse.ArgumentParser) -> None:
@@ -121,12 +124,15 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         device=options.device,
         run={"overlap": options.overlap, "mirror": options.mirror, "roi": roi},
         since=records_of(folder.absolute()).count() if options.again else 0,
+        force=options.force,
         note_failures=batch,
         read_limit=options.read_limit,
     )
     with Teller(package, len(cases), batch, options.json, options.log) as teller:
         with CaseWorker(settings, package) as worker:
             for outcome in run_cases(worker, cases, teller.show):
+                if outcome.get("error", {}).get("code") == "does_not_fit":
+                    outcome["error"]["message"] += " If its grid is right, --force runs it all the same."
                 if not batch and "error" in outcome:
                     raise UserFacingError(outcome["error"]["message"], code=outcome["error"]["code"])
                 teller.tell(outcome)

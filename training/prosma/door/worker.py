@@ -179,7 +179,7 @@ class Worker:
             left = None if seconds_left is None else round(seconds_left, 2)
             self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
 
-        request = job.request
+        request, force = job.request, bool(job.request.get("force", False))
 
         def read() -> Image:
             if "images" in request:
@@ -194,7 +194,8 @@ class Worker:
             from ..batch.run_case import run_case
 
             file = job.result_file(self.package(request.get("model")))
-            return {"event": "result", **run_case(file, read, segmenter, {}, progress, job.cancelled.is_set)}
+            done = run_case(file, read, segmenter, {}, progress, job.cancelled.is_set, force)
+            return {"event": "result", **done}
         image, ready = read(), segmenter()
         result = ready.segment(
             image,
@@ -202,6 +203,7 @@ class Worker:
             roi=request.get("roi"),
             overlap=request.get("overlap"),
             mirror=bool(request.get("mirror", False)),
+            force=force,
             progress=progress,
             cancelled=job.cancelled.is_set,
             allocate=job.allocate,

@@ -21,12 +21,14 @@ class Options:
         overlap: share that neighbouring tiles have in common; None: by their size.
         mirror: whether to average over the flips that the model was trained with (test-time augmentation).
         shortcuts: whether to look only at the box of what is not empty.
+        force: whether to run on an image whose grid does not suit the model.
     """
 
     outputs: tuple[str, ...] = ()
     overlap: float | None = None
     mirror: bool = False
     shortcuts: bool = True
+    force: bool = False
 
     @property
     def gate_map(self) -> bool:

@@ -12,6 +12,7 @@ from ..fast.allocator import release_freed_memory
 from ..image.box import Box, shape_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Canonical, Image, ImageError, finite_image, plan_canonical, usable_image
+from ..image.grid_fit import misfits
 from ..image.intensity import foreground, normalise, rule_for
 from ..package import ModelPackage
 from .memory_ladder import physical_memory
@@ -36,7 +37,7 @@ class Prepared:
     inside: tuple[slice, ...]
 
 
-def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = True) -> Prepared:
+def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = True, force: bool = False) -> Prepared:
     """Crop to the region of interest, match channels, replace what is not finite, reorient, resample, normalise.
 
     Args:
@@ -44,13 +45,18 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
         roi: ((i0, i1), (j0, j1), (k0, k1)), half open; None for the whole image.
         shortcuts: crop, on the model's grid, to the box of what is not empty; not for 2D models.
 
-    Raises ImageError for an image that the model cannot take, EngineError out_of_memory for a grid that no memory holds.
+        force: take an image whose grid does not suit the model, too.
+
+    Raises ImageError for an image that the model cannot take, EngineError does_not_fit for a grid that does not suit it and
+    out_of_memory for one that no memory holds.
     """
     image = usable_image(image)
     box = roi_box(roi, image.shape)
     refuse_single_slice(shape_of(box), package)
-    part = finite_image(match_channels(image.cropped(box), package))
+    part = match_channels(image.cropped(box), package)
     intensity, scaling = rule_for(image.array, package.model["intensity"])
+    fit = check_grid(part, package, roi is not None, force)
+    part = finite_image(part)
     grid = plan_canonical(part, package)
     refuse_what_no_memory_holds(grid.size, len(part.array))
     array = normalise(grid.bring_image(part.array), intensity, copy=False)
@@ -59,7 +65,7 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
         inside = foreground(array, package.model["patch_size"])
         array = np.ascontiguousarray(array[(slice(None), *inside)])
     release_freed_memory()  # blocks that the network's larger ones would not fit into
-    return Prepared(image.shape, box, (*part.notices, *scaling), grid, array, inside)
+    return Prepared(image.shape, box, (*part.notices, *scaling, *fit), grid, array, inside)
 
 
 def roi_box(roi, shape: Sequence[int]) -> Box:
@@ -101,6 +107,15 @@ def match_channels(image: Image, package: ModelPackage) -> Image:
             "Give one image for each channel, in this order." if need > have else "Choose the channel to use.",
         )
     return replace(image, array=array, notices=(*image.notices, notice))
+
+
+def check_grid(part: Image, package: ModelPackage, has_roi: bool, force: bool) -> list[str]:
+    """Notices about a grid that suits the model badly; EngineError for one that does not suit it, unless forced."""
+    found = misfits(package.model, part, has_roi)
+    refused = [misfit for misfit in found if misfit.is_refused]
+    if refused and not force:
+        raise EngineError("does_not_fit", refused[0].why, refused[0].remedy)
+    return [str(misfit) for misfit in found]
 
 
 def refuse_what_no_memory_holds(size: Sequence[int], channels: int) -> None:

@@ -90,6 +90,7 @@ class Segmenter:
         overlap: float | None = None,
         mirror: bool = False,
         shortcuts: bool = True,
+        force: bool = False,
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
         allocate: Callable[..., np.ndarray] = allocate_array,
@@ -104,19 +105,22 @@ class Segmenter:
                 (`sliding_window.default_overlap`).
             mirror: average over the flips that the model was trained with; 2 to 8 times the work.
             shortcuts: look only at the box of what is not empty (air in CT, zeros in MR), not at the whole volume.
+            force: run even where the image's grid does not suit the model at all (`image.grid_fit`); a notice says so.
             progress: called with stage, fraction 0 ... 1 and seconds left (None while unknown).
             cancelled: asked before each tile and stage of the network; True ends the run with Cancelled.
             allocate: makes the result arrays, see `back_to_image.allocate_array`.
 
         Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory_ladder.Effort`).
 
-        Raises UserFacingError with the codes bad_input, out_of_memory, cancelled.
+        Raises UserFacingError with the codes bad_input, does_not_fit, out_of_memory, cancelled.
         """
         run = RunLog(notices=list(self.device_notices))
         run.progress, run.cancelled = progress or run.progress, cancelled or run.cancelled
         try:
             with run.timed("total"):
-                result = self._run(image, roi, Options(tuple(outputs), overlap, mirror, shortcuts), run, allocate)
+                result = self._run(
+                    image, roi, Options(tuple(outputs), overlap, mirror, shortcuts, force), run, allocate
+                )
         finally:
             release_freed_memory()
         result.seconds = {name: round(value, 4) for name, value in run.seconds.items()}
@@ -131,7 +135,7 @@ class Segmenter:
         options, notices = options.checked(self.package.mirror_axes, has_gates(self.network))
         run.notices += notices
         with run.timed("preparing"), told_when_out_of_memory():
-            prepared = prepare(image, self.package, roi, options.shortcuts)
+            prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
         run.notices[:0] = prepared.notices
 
         def attempt(effort: Effort) -> Segmentation:
