@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -29,6 +30,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+        self._requests, self._events = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         self.pid = self._until("ready")["pid"]
 
     def clocks(self) -> dict:
@@ -38,14 +40,14 @@ class WorkerProcess:
     def do(self, request: dict) -> tuple[dict, dict]:
         """The result of a request, and the seconds that it took."""
         before = self.clocks()
-        self._process.stdin.write((json.dumps(request) + "\n").encode())
-        self._process.stdin.flush()
+        self._requests.write((json.dumps(request) + "\n").encode())
+        self._requests.flush()
         result = self._until("result")
         after = self.clocks()
         return result, {name: None if after[name] is None else after[name] - before[name] for name in after}
 
     def _until(self, event: str) -> dict:
-        for line in self._process.stdout:
+        for line in self._events:
             found = json.loads(line)
             if found["event"] == "error":
                 raise RuntimeError(f"The worker failed: {found['message']}")
@@ -54,7 +56,7 @@ class WorkerProcess:
         raise RuntimeError("The worker ended without an answer.")
 
     def end(self) -> None:
-        self._process.stdin.close()
+        self._requests.close()
         self._process.wait()
 
 

@@ -16,6 +16,7 @@ import itertools
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from ..fast.allocator import keep_freed_memory
 from ..fast.network import accelerate, computes_in_half
 from ..network.unet import SMALL, ProSMAUNet
 
-SKIPS = {
+SKIPS: dict[str, dict[str, Any]] = {
     "plain": {"skip": "plain"},
     "attention": {"skip": "attention"},
     "ProSMA, skip grid": {"field_grid": "skip"},
@@ -57,10 +58,10 @@ def measure(shape: tuple[int, ...], rounds: int, threads: int) -> dict:
         del ways["fast, bfloat16"]
     # What is compared runs within a second: on a shared computer the speed changes from one to the next.
     runs: dict[tuple[str, str], Callable[[], object]] = {}
-    runs |= {(name, "as it is"): bound(copy.deepcopy(network), image) for name, network in plain.items()}
+    runs |= {(name, "as it is"): bound(network, image) for name, network in plain.items()}
     for way, precision in ways.items():
         for name, network in plain.items():
-            runs[name, way] = bound(accelerate(copy.deepcopy(network), precision=precision), image)
+            runs[name, way] = bound(accelerate(network, precision=precision), image)
             runs[name, way]()  # what is measured once is not counted
             with OperationsDone() as counted:
                 runs[name, way]()
@@ -101,7 +102,7 @@ def peak_probes() -> dict[str, tuple[Callable[[], object], float]]:
     a, b = torch.randn(2, 2048, 2048)
     x = torch.randn(1, 128, 16, 16, 16).contiguous(memory_format=torch.channels_last_3d)
     weight, one = torch.randn(128, 128, 3, 3, 3), [1, 1, 1]
-    probes = {"matrix product": (lambda: a @ b, 2 * 2048**3)}
+    probes: dict[str, tuple[Callable[[], object], float]] = {"matrix product": (lambda: a @ b, 2 * 2048**3)}
     if torch.backends.mkldnn.is_available():
         run = lambda: torch.mkldnn_convolution(x, weight, None, one, one, one, 1)  # noqa: E731
         probes["convolution"] = (run, 2 * 27 * 128 * 128 * 16**3)
@@ -110,7 +111,7 @@ def peak_probes() -> dict[str, tuple[Callable[[], object], float]]:
 
 def interleaved(runs: dict, rounds: int, clock: Callable[[], float]) -> dict:
     """Seconds of each run in each round, after one round that is not counted."""
-    seconds = {name: [] for name in runs}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
             began = clock()
@@ -129,7 +130,7 @@ def floating_point_operations(network: nn.Module, image: torch.Tensor) -> float:
     total = 0
     network = copy.deepcopy(network).to("meta")
 
-    def count(layer: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+    def count(layer: Any, inputs: tuple, output: torch.Tensor) -> None:
         nonlocal total
         transposed = isinstance(layer, (nn.ConvTranspose2d, nn.ConvTranspose3d))
         places = inputs[0] if transposed else output

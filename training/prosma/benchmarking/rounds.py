@@ -59,7 +59,7 @@ def measure_whole(
 
     found = []
     for _ in range(rounds):
-        rows = []
+        rows: list[dict] = []
         for name, task in chosen:
             if not rows or task["subject"] != "prosma":
                 ours = measured(*ROWS[0])

@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ class Sampled:
     def __init__(self, network, limit: int | None) -> None:
         self.network = network
         self.limit = limit
-        self.seconds: list[float] = []
+        self.seconds: list[tuple[float, float]] = []  # of the processor, of the wall clock
         self.calls = 0
         self._forward = network.forward
         network.forward = self._measured
@@ -73,7 +74,7 @@ def random_package(folder, classes: int, features=FEATURES, patch=PATCH, field_g
     from ..network.unet import ProSMAUNet
     from ..package import write_package
 
-    network = {
+    network: dict[str, Any] = {
         "spatial_dims": 3,
         "in_channels": 1,
         "out_channels": classes,

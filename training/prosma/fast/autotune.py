@@ -10,7 +10,7 @@ import itertools
 import json
 import platform
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 
@@ -24,7 +24,7 @@ CLEARLY = 0.9  # another way than the first must take less than this share of it
 _known: dict[str, str] = {}
 
 
-def fastest(question: str, ways: dict[str, Callable[[], object]]) -> str:
+def fastest(question: str, ways: Mapping[str, Callable[[], object]]) -> str:
     """The name of the fastest of ``ways``; the first unless another is clearly faster.
 
     Args:
@@ -50,7 +50,7 @@ def answered(question: str, find: Callable[[], str], answers: Collection[str] | 
     return answer
 
 
-def measure(ways: dict[str, Callable[[], object]]) -> str:
+def measure(ways: Mapping[str, Callable[[], object]]) -> str:
     """Best of a few interleaved rounds after one that is not counted.
 
     The time is this thread's own: it does its share of every parallel loop, and does not count what other programs take.
@@ -67,7 +67,7 @@ def measure(ways: dict[str, Callable[[], object]]) -> str:
 
 def best_of(seconds: dict[str, float]) -> str:
     """The first name unless the best is clearly faster."""
-    first, winner = next(iter(seconds)), min(seconds, key=seconds.get)
+    first, winner = next(iter(seconds)), min(seconds, key=lambda name: seconds[name])
     return winner if seconds[winner] < CLEARLY * seconds[first] else first
 
 

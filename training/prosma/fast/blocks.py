@@ -5,6 +5,9 @@ Each holds the plain module that it stands for, and calls it where there is no f
 
 from __future__ import annotations
 
+import abc
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,19 +25,24 @@ from .onednn import (
     with_neighbours,
 )
 
-CONVOLVE = {2: F.conv2d, 3: F.conv3d}
-CONVOLVE_TRANSPOSED = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
+CONVOLVE: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
+CONVOLVE_TRANSPOSED: dict[int, Any] = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 
 class FastModule(nn.Module):
-    """A plain module with weights that `derive` (dtype) makes of its own, at first use and again after it has moved."""
+    """A plain module with weights that `derive` makes of its own, at first use and again after it has moved."""
 
     def __init__(self, plain: nn.Module) -> None:
         super().__init__()
-        self.plain = plain
-        self._derived: dict = {}
+        self.plain: Any = plain  # a module of a kind that each subclass knows
+        self._derived: dict[torch.dtype, Any] = {}
 
-    def derived(self, dtype: torch.dtype):
+    @abc.abstractmethod
+    def derive(self, dtype: torch.dtype) -> Any:
+        """The weights as the fast way wants them."""
+
+    def derived(self, dtype: torch.dtype) -> Any:
+        """What `derive` made, once for each type."""
         if dtype not in self._derived:
             self._derived[dtype] = self.derive(dtype)
         return self._derived[dtype]
@@ -49,11 +57,11 @@ class FastBlock(FastModule):
 
     def __init__(self, plain: ConvolutionBlock) -> None:
         super().__init__(plain)
-        first = plain[0]
+        first, *_ = layers(plain)
         keeps_length = first.stride[0] == 1 and 2 * first.padding[0] + 1 == first.kernel_size[0]
         self.stacked = first.in_channels == 1 and keeps_length
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         weight = self.plain[0].weight.transpose(1, 2) if self.stacked else self.plain[0].weight
         return convolution_weights(weight, dtype), convolution_weights(self.plain[3].weight, dtype)
 
@@ -73,11 +81,14 @@ class FastBlock(FastModule):
 class FastUpsampling(FastModule):
     """Transposed convolution whose stride is its kernel."""
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         return convolution_weights(self.plain.weight, dtype), self.plain.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return transposed(x, *self.derived(x.dtype), self.plain.stride) if has_fast_way(x) else self.plain(x)
+        if not has_fast_way(x):
+            return self.plain(x)
+        weight, bias = self.derived(x.dtype)
+        return transposed(x, weight, bias, self.plain.stride)
 
     def mean(self, x: Tensor) -> Tensor:
         """The mean of the result over its voxels, (B, C), from that of ``x``: the kernels tile the result."""
@@ -95,9 +106,9 @@ class ConvolvedUpsampling(FastModule):
 
     def __init__(self, upsampling: nn.Module, convolution: nn.Module) -> None:
         super().__init__(upsampling)
-        self.convolution = convolution
+        self.convolution: Any = convolution
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         """The kernel (in, out, sizes), and the difference, (1, out, odd sizes), as `add_at_borders` takes it."""
         axes, padding = self.convolution.weight.ndim - 2, self.convolution.padding
         weight = self.convolution.weight.detach().chunk(2, dim=1)[0].double()  # those for the upsampled feature
@@ -105,8 +116,8 @@ class ConvolvedUpsampling(FastModule):
         kernel = CONVOLVE_TRANSPOSED[axes](self.plain.weight.detach().double(), mirrored)
         bias = self.plain.bias.detach().double().view(1, -1, *[1] * axes).expand(-1, -1, *weight.shape[2:])
         edge = CONVOLVE[axes](bias, weight, padding=padding)
-        middle = edge[(..., *(slice(p, p + 1) for p in padding))]
-        return convolution_weights(kernel, dtype), (edge - middle).to(dtype)
+        middle = (..., *(slice(p, p + 1) for p in padding))
+        return convolution_weights(kernel, dtype), (edge - edge[middle]).to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, S / stride) -> (B, out, S); only for tensors with a fast way."""
@@ -121,10 +132,10 @@ class FastDecoderBlock(FastModule):
 
     def __init__(self, plain: ConvolutionBlock, upsampling: nn.Module) -> None:
         super().__init__(plain)
-        self.upsampling = FastUpsampling(upsampling)
+        self.upsampling: FastUpsampling = FastUpsampling(upsampling)
         self.convolved_upsampling = ConvolvedUpsampling(upsampling, plain[0])
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         up, skip = self.plain[0].weight.chunk(2, dim=1)
         return [convolution_weights(weight, dtype) for weight in (up, skip, self.plain[3].weight)]
 
@@ -150,9 +161,14 @@ class FastDecoderBlock(FastModule):
         return wide and coarse.numel() // coarse.shape[1] >= FEW
 
 
+def layers(block: ConvolutionBlock) -> list[Any]:
+    """Convolution, norm, activation, and these again."""
+    return list(block)
+
+
 def rest_of_block(x: Tensor, block: ConvolutionBlock, weight: Tensor) -> Tensor:
     """What a block does after its first convolution, which has had no bias; ``weight`` is the second's."""
-    _, norm, activation, second, second_norm, second_activation = block
+    _, norm, activation, second, second_norm, second_activation = layers(block)
     x = norm_and_activation(x, norm, activation.negative_slope)
     x = convolve(x, weight, None, second.stride, second.padding)
     return norm_and_activation(x, second_norm, second_activation.negative_slope)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class FastProjection(FastModule):
         super().__init__(plain)
         self.upsampling = upsampling
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         weight, bias = self.plain.weight.detach().double(), self.plain.bias.detach().double()
         if self.upsampling is not None:
             matrix, before = weight.flatten(1), self.upsampling.plain
@@ -53,7 +54,8 @@ class FastProjection(FastModule):
         """(B, in, S / stride), or (B, in, S) without upsampling -> (B, out, S); only for tensors with a fast way."""
         if self.upsampling is None:
             return convolve(x, *self.derived(x.dtype))
-        return transposed(x, *self.derived(x.dtype), self.upsampling.plain.stride)
+        weight, bias = self.derived(x.dtype)
+        return transposed(x, weight, bias, self.upsampling.plain.stride)
 
 
 class FastField(FastModule):
@@ -64,7 +66,7 @@ class FastField(FastModule):
         self.project_decoder = FastProjection(plain.project_decoder, upsampling)
         self.ways: dict[tuple, str] = {}
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         return convolution_weights(self.plain.project_skip.weight, dtype), Stencil(self.plain.scales, dtype)
 
     def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
@@ -95,8 +97,8 @@ class FastGate(FastModule):
 
     def __init__(self, plain: ProximalSkipGate, upsampling: FastUpsampling) -> None:
         super().__init__(plain)
-        self.upsampling = upsampling if plain.field_grid == "skip" else None
-        self.field = None if plain.spatial is None else FastField(plain.spatial.field, self.upsampling)
+        self.upsampling: Any = upsampling if plain.field_grid == "skip" else None
+        self.field: Any = None if plain.spatial is None else FastField(plain.spatial.field, self.upsampling)
 
     def forward(self, x: Tensor, coarse: Tensor) -> Tensor:
         """Skip (B, C, S), decoder feature before its upsampling -> gated skip (B, C, S)."""
@@ -134,7 +136,7 @@ class FastAttention(FastModule):
         self.upsampling = upsampling
         self.project_decoder = FastProjection(plain.project_decoder, upsampling)
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         skip, attention = self.plain.project_skip, self.plain.attention
         weights = [convolution_weights(layer.weight, dtype) for layer in (skip, attention)]
         return *weights, attention.bias.detach().to(dtype)
@@ -220,9 +222,14 @@ def repeated_along_last(a: Tensor, times: int) -> Tensor:
     lines = a.movedim(1, -1)
     if times == 1 or a.shape[1] > FEW_CHANNELS:
         return lines.repeat_interleave(times, dim=-2)
-    ones = torch.eye(a.shape[1], dtype=a.dtype).repeat(times, 1)[(..., *[None] * (a.ndim - 2))]
+    ones = as_kernel(torch.eye(a.shape[1], dtype=a.dtype).repeat(times, 1), a.ndim - 2)
     copies = convolve(a, channels_last(ones)).movedim(1, -1)
     return copies.reshape(*lines.shape[:-2], times * lines.shape[-2], lines.shape[-1])
+
+
+def as_kernel(matrix: Tensor, axes: int) -> Tensor:
+    """(out, in) as the kernel of a convolution of one voxel, with so many spatial axes."""
+    return matrix.reshape(*matrix.shape, *[1] * axes)
 
 
 def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
@@ -230,6 +237,6 @@ def product_in_half(x: Tensor, a: Tensor, factor: Tensor | None) -> Tensor:
     results = []
     for number, (sample, gate) in enumerate(zip(x.split(1), a.split(1), strict=True)):
         matrix = torch.eye(x.shape[1]) if factor is None else torch.diag(factor[number])
-        kernel = convolution_weights(matrix[(..., *[None] * (x.ndim - 2))], x.dtype)
+        kernel = convolution_weights(as_kernel(matrix, x.ndim - 2), x.dtype)
         results.append(convolve_times(gate, kernel, sample))
     return results[0] if len(results) == 1 else channels_last(torch.cat(results))

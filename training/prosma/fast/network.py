@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import zlib
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +52,7 @@ def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto")
     if reason := why_unusual(network):
         note_fallback(PLAIN, reason)
         return sharing_copy(network).to(device).eval()
-    layout = torch.channels_last_3d if network.spatial_dims == 3 else torch.channels_last
-    plain = sharing_copy(network).to(device, memory_format=layout).eval()
+    plain: Any = laid_out(sharing_copy(network), device).eval()
     image = trial_image(plain, CHECK_SIZES[plain.spatial_dims]).to(device)
     with torch.inference_mode():
         fast = FastNetwork(plain)
@@ -62,6 +62,13 @@ def accelerate(network: nn.Module, device: str = "cpu", precision: str = "auto")
         in_half = half_pays(fast, image.device) if precision == "auto" else precision == "half"
         fast.half_on = image.device.type if in_half else ""
     return fast
+
+
+def laid_out(network: nn.Module, device: str) -> nn.Module:
+    """`network`, itself, on a device and with the channels of its weights last."""
+    ranks = {weight.ndim for weight in network.parameters()}
+    layout = torch.channels_last_3d if 5 in ranks else torch.channels_last
+    return network.to(device=device, memory_format=layout)  # type: ignore[call-overload]  # its stub knows no layout
 
 
 def sharing_copy(network: nn.Module) -> nn.Module:
@@ -153,11 +160,14 @@ def better_precision(fast: FastNetwork, image: Tensor) -> str:
 class FastHead(FastModule):
     """1x1 convolution to the logits."""
 
-    def derive(self, dtype: torch.dtype):
+    def derive(self, dtype: torch.dtype) -> Any:
         return convolution_weights(self.plain.weight, dtype), self.plain.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
-        return convolve(x, *self.derived(x.dtype)) if has_fast_way(x) else self.plain(x)
+        if not has_fast_way(x):
+            return self.plain(x)
+        weight, bias = self.derived(x.dtype)
+        return convolve(x, weight, bias)
 
 
 class FastNetwork(nn.Module):
@@ -167,9 +177,12 @@ class FastNetwork(nn.Module):
         super().__init__()
         self.plain = plain
         self.half_on = ""
-        self.encoder = nn.ModuleList(FastBlock(block) for block in plain.encoder)
-        self.decoder = nn.ModuleList(map(FastDecoderBlock, plain.decoder, plain.upsamplings))
-        kinds = {ProximalSkipGate: FastGate, AttentionSkip: FastAttention}
+        encoder, decoder, upsamplings = (
+            list[Any](blocks) for blocks in (plain.encoder, plain.decoder, plain.upsamplings)
+        )
+        self.encoder = nn.ModuleList(FastBlock(block) for block in encoder)
+        self.decoder = nn.ModuleList(map(FastDecoderBlock, decoder, upsamplings))
+        kinds: dict[type, Any] = {ProximalSkipGate: FastGate, AttentionSkip: FastAttention}
         self.gates = nn.ModuleList(
             kinds[type(gate)](gate, block.upsampling) for gate, block in zip(plain.gates, self.decoder, strict=False)
         )
@@ -209,7 +222,8 @@ class FastNetwork(nn.Module):
                 inputs[1] = self.gates[level](inputs[1], x)
             del x  # the block then frees it
             x = block(inputs)
-        return self.head(x)[(..., *(slice(size) for size in shape))]
+        inside = (..., *(slice(size) for size in shape))
+        return self.head(x)[inside]
 
     def can_halve_on_cpu(self) -> bool:
         """Whether the CPU could compute in bfloat16, quickly or not, and does not."""

@@ -53,9 +53,9 @@ def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
         means.append(mean.double().view(-1, sample.shape[1]))
         variances.append(variance.double().view(-1, sample.shape[1]))
     share = torch.tensor(counts, dtype=torch.float64)[:, None, None] / (sum(counts) * sample.shape[-1])
-    means, variances = torch.stack(means), torch.stack(variances)
-    mean = (share * means).sum((0, 1))
-    return mean, (share * (variances + (means - mean) ** 2)).sum((0, 1))
+    each = torch.stack(means)
+    mean = (share * each).sum((0, 1))
+    return mean, (share * (torch.stack(variances) + (each - mean) ** 2)).sum((0, 1))
 
 
 def scale_and_shift(

@@ -84,7 +84,7 @@ def convolve_onto(
 ) -> None:
     """total += convolution, then ReLU if asked for, in one pass."""
     none, one = [0] * (x.ndim - 2), [1] * (x.ndim - 2)
-    activation = ("relu", [], None) if relu else (None, [], None)
+    activation: tuple = ("relu" if relu else None, [], None)
     torch.ops.mkldnn._convolution_pointwise_.binary(
         total, x, weight, bias, padding or none, one, [dilation] * len(one), groups, "add", 1.0, *activation
     )

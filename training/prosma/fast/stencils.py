@@ -6,11 +6,13 @@ as long as one of dilation 1. Which of these ways is fastest depends on the proc
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .onednn import add_depthwise, channels_last, depthwise, scaled
@@ -28,16 +30,17 @@ class Stencil:
         dtype: float32 or bfloat16.
     """
 
-    def __init__(self, scales: Sequence[nn.Module], dtype: torch.dtype) -> None:
-        self.dilations = [scale.dilation[0] for scale in scales]
-        self.kernels = [scale.weight.detach().to(dtype) for scale in scales]
+    def __init__(self, scales: Iterable[Any], dtype: torch.dtype) -> None:
+        scales = list(scales)
+        self.dilations: list[int] = [scale.dilation[0] for scale in scales]
+        self.kernels: list[Tensor] = [scale.weight.detach().to(dtype) for scale in scales]
         self.one = merged(self.kernels, self.dilations)
         self.dilates = any(scale.dilation[0] > 1 and set(scale.kernel_size) != {1} for scale in scales)
         pairs = list(zip(self.kernels, self.dilations, strict=True))
         self.steps = [[dilation if size > 1 else 1 for size in kernel.shape[2:]] for kernel, dilation in pairs]
         self.dilated_pairs = [pair for pair in pairs if pair[1] > 1]
         undilated = [kernel for kernel, dilation in pairs if dilation == 1]
-        self.undilated = sum(undilated) if undilated else None
+        self.undilated: Tensor | None = functools.reduce(torch.add, undilated) if undilated else None
         if self.dilates and self.one.ndim == 5:  # for `planes`
             middle = [kernel[:, :, kernel.shape[2] // 2] for kernel, _ in self.dilated_pairs]
             self.middle_planes = merged(middle, [dilation for _, dilation in self.dilated_pairs])
@@ -48,7 +51,7 @@ class Stencil:
             return {"merged": self.merged}
         if len(shape) == 2:
             return {"merged": self.merged, "dilated": self.dilated}
-        ways = {"merged": self.merged, "planes": self.planes}
+        ways: dict[str, Callable[[Tensor], Tensor]] = {"merged": self.merged, "planes": self.planes}
         return ways if self.margin(shape) is None else {**ways, "folded": self.folded}
 
     def merged(self, q: Tensor) -> Tensor:
@@ -94,16 +97,19 @@ class Stencil:
         where they are other parts of the same rows. The margin's zeros keep a row's ends apart from the next part's.
         """
         margin = self.margin(q.shape[2:])
+        if margin is None:
+            raise ValueError(f"The dilations {self.dilations} do not divide {tuple(q.shape[2:])}, however padded.")
         padded = activated(q, margin)
-        total = None
-        for kernel, step in zip(self.kernels, self.steps, strict=True):
-            wide = kernel.repeat(step[-1], *[1] * (kernel.ndim - 1))
-            if total is None:
-                result = depthwise(folded_view(padded, step), wide)
-                total = result.movedim(1, -1).view(padded.movedim(1, -1).shape).movedim(-1, 1)
-            else:
-                add_depthwise(folded_view(total, step), folded_view(padded, step), wide)
-        return channels_last(total[(..., *(slice(m, m + n) for m, n in zip(margin, q.shape[2:], strict=True)))])
+        wide = [
+            kernel.repeat(step[-1], *[1] * (kernel.ndim - 1))
+            for kernel, step in zip(self.kernels, self.steps, strict=True)
+        ]
+        result = depthwise(folded_view(padded, self.steps[0]), wide[0])
+        total = result.movedim(1, -1).view(padded.movedim(1, -1).shape).movedim(-1, 1)
+        for kernel, step in zip(wide[1:], self.steps[1:], strict=True):
+            add_depthwise(folded_view(total, step), folded_view(padded, step), kernel)
+        inside: tuple[Any, ...] = (..., *(slice(m, m + n) for m, n in zip(margin, q.shape[2:], strict=True)))
+        return channels_last(total[inside])
 
     def margin(self, shape: Sequence[int]) -> list[int] | None:
         """Zeros that `folded` needs at both ends of each axis, so that every dilation divides it; None if none do."""
@@ -143,6 +149,6 @@ def merged(kernels: Sequence[Tensor], dilations: Sequence[int]) -> Tensor:
     total = kernels[0].new_zeros(*kernels[0].shape[:2], *(2 * radius + 1 for radius in radii))
     for kernel, dilation in zip(kernels, dilations, strict=True):
         reach = [dilation * (size // 2) for size in kernel.shape[2:]]
-        taps = [slice(r - n, r + n + 1, dilation) for r, n in zip(radii, reach, strict=True)]
-        total[(..., *taps)] += kernel
+        taps: tuple[Any, ...] = (..., *(slice(r - n, r + n + 1, dilation) for r, n in zip(radii, reach, strict=True)))
+        total[taps] += kernel
     return total

@@ -1,1 +1,17 @@
-"""From an image and a model to labels on the image's own grid: sliding window, memory, devices."""
+"""From an image and a model to labels on the image's own grid. The way of an image through the room:
+
+| step | file | what happens |
+| --- | --- | --- |
+| options | `options` | what is asked for, checked against the model |
+| preprocessing | `pipeline` | `Prepared`, made once: region of interest, channels, reorienting, resampling, normalisation |
+| sliding window | `sliding_window` | tiles, Gaussian blending, scores accumulated band by band |
+| forward passes | `prediction` | softmax, test-time augmentation by flips, gate map and gate statistics |
+| way back | `back_to_image` | scores resampled to the image's grid, argmax, probabilities, entropy |
+| result | `segmentation` | labels on the whole grid, and what goes with them |
+
+`segmenter` is the door: a model loaded once, and the steps in order. Where memory does not suffice it goes down the
+`memory_ladder`. `devices` finds a processor that really works; `run_log` is progress, notices and seconds of one run.
+
+Axes: images are (C, I, J, K), the model's grid is (C, X, Y, Z) in the model's orientation; `Canonical.view` of
+`image.geometry` is the one place where one becomes the other, and `image.axes` the one where (K, J, I) is.
+"""

@@ -6,7 +6,9 @@ of the image's grid is computed as soon as the rows it needs have come, then the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from ..image.box import Box, span
 from ..image.geometry import Canonical
 from ..image.resampling import UNIT, AxisWeights, argmax_labels, label_type, resample
 
+Planes = list[Any]  # an array of scores for each class, None for a label that nobody needs here
 LEAST_SHARE = 0.5 / 255  # what is below becomes 0 in 8 bits
 
 
@@ -37,7 +40,7 @@ class ScoreResampler:
         canonical: Canonical,
         classes: int,
         axis: int,
-        outputs=(),
+        outputs: Sequence[str] = (),
         allocate: Callable[..., np.ndarray] = allocate_array,
         inside: Sequence[slice] | None = None,
     ) -> None:
@@ -85,7 +88,7 @@ class ScoreResampler:
 
     def _write_as_they_are(self, first: int, block: np.ndarray) -> None:
         """Writes rows of scores (planes, rows, *part) where the grids agree."""
-        planes = [plane if self._needed(n, plane.max()) else None for n, plane in enumerate(block)]
+        planes: Planes = [plane if self._needed(n, plane.max()) else None for n, plane in enumerate(block)]
         window = self._window(planes)
         if window is None:
             return
@@ -106,13 +109,13 @@ class ScoreResampler:
 
     def _write_resampled(self, row: int) -> None:
         """Writes one row of the image's grid, interpolated from the pending rows of scores (planes, *part)."""
-        taps = zip(self._weights.index[row], self._weights.weight[row], strict=True)
-        taps = [(*self._pending[i], w) for i, w in taps if w and i in self._pending]
+        pairs = zip(self._weights.index[row], self._weights.weight[row], strict=True)
+        taps = [(*self._pending[i], w) for i, w in pairs if w and i in self._pending]
         if not taps:
             return
         highest = np.max([most for _, most, _ in taps], axis=0)
-        planes = [
-            sum(scores[n] * w for scores, _, w in taps) if self._needed(n, most) else None
+        planes: Planes = [
+            functools.reduce(np.add, [scores[n] * w for scores, _, w in taps]) if self._needed(n, most) else None
             for n, most in enumerate(highest)
         ]
         planes[0] += UNIT * max(0.0, 1 - sum(w for *_, w in taps))  # rows that are not there are background
@@ -142,7 +145,7 @@ class ScoreResampler:
         """
         return not 0 < number < self.classes or self._everywhere or highest >= self._least
 
-    def _window(self, planes: list[np.ndarray | None]) -> list[slice] | None:
+    def _window(self, planes: Planes) -> list[slice] | None:
         """The part of the cross-section where some label's score makes a difference; None if there is none.
 
         `planes` are (*part) or (rows, *part), None for labels not needed; the window counts from the part's corner.
@@ -156,10 +159,10 @@ class ScoreResampler:
         ranges = [np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0)]
         return [slice(int(r[0]), int(r[-1]) + 1) for r in ranges] if len(ranges[0]) else None
 
-    def _write(self, rows: slice, planes: list[np.ndarray | None], window: list[slice]) -> None:
+    def _write(self, rows: slice, planes: Planes, window: list[slice]) -> None:
         """Writes a part of the oriented results; `planes` are (rows, *window), None for labels not seen in it."""
         scores = planes[: self.classes]
-        part = (..., rows, *window)
+        part: tuple[Any, ...] = (..., rows, *window)
         self._views["labels"][part] = argmax_labels(scores, self._views["labels"].dtype)
         if "probabilities" in self.results:
             self._write_probabilities(part, scores)
@@ -168,7 +171,7 @@ class ScoreResampler:
         if "gate_map" in self.results:
             self._views["gate_map"][part] = to_byte(as_share(planes[self.classes]))
 
-    def _write_probabilities(self, part, scores: list[np.ndarray | None]) -> None:
+    def _write_probabilities(self, part, scores: Planes) -> None:
         for number, score in enumerate(scores):
             if score is not None:
                 share = to_byte(as_share(score))
@@ -185,11 +188,11 @@ class ScoreResampler:
         return [self._box(along) if along[0].any() else None for along in self._touched[1:]]
 
     def _box(self, along: list[np.ndarray]) -> Box:
-        box = [(0, 0)] * 3
+        spans = {}
         for oriented, touched in zip([self.axis, *self._others], along, strict=True):
             flipped = self.canonical.flips[oriented]
-            box[self.canonical.axes[oriented]] = span(touched[::-1] if flipped else touched)
-        return tuple(box)
+            spans[self.canonical.axes[oriented]] = span(touched[::-1] if flipped else touched)
+        return tuple(spans[axis] or (0, 0) for axis in range(3))
 
 
 def normalised_entropy(scores: list[np.ndarray]) -> np.ndarray:

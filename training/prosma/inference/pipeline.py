@@ -63,7 +63,8 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
     inside = tuple(slice(0, n) for n in array.shape[1:])
     if shortcuts and package.dimension == 3:
         inside = foreground(array, package.model["patch_size"])
-        array = np.ascontiguousarray(array[(slice(None), *inside)])
+        cropped = (slice(None), *inside)
+        array = np.ascontiguousarray(array[cropped])
     release_freed_memory()  # blocks that the network's larger ones would not fit into
     return Prepared(image.shape, box, (*part.notices, *scaling, *fit), grid, array, inside)
 

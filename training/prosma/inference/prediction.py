@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class TilePredictor:
         memory_for: how the network gets its memory for a batch of a shape, see `fast.allocator`.
     """
 
-    network: nn.Module
+    network: Any
     device: str
     axes: int
     classes: int
@@ -130,7 +131,7 @@ def has_gates(network: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def cancelled_between_stages(network: nn.Module, cancelled: Callable[[], bool]) -> Iterator[None]:
+def cancelled_between_stages(network: Any, cancelled: Callable[[], bool]) -> Iterator[None]:
     """Inside, each stage of the network asks `cancelled` before it runs, and raises Cancelled where it says so."""
 
     def stop(*_: object) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
-from .options import VOLUMES, Options
+from .options import Options
 from .pipeline import Prepared, prepare
 from .run_log import Progress, RunLog
 from .segmentation import Segmentation, on_whole_grid
@@ -59,14 +60,13 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
-            from ..fast.network import accelerate
+            from ..fast.network import accelerate, laid_out
             from ..package.weights import load_network
 
-            self._layout = torch.channels_last_3d if self.package.dimension == 3 else torch.channels_last
             network = load_network(self.package)
-            network.to(memory_format=self._layout)  # so that the fast one shares its weights
             self.multiple = network.divisor
-            self.network = accelerate(network, self.device)
+            laid_out(network, "cpu")  # so that the fast one shares its weights
+            self.network: Any = accelerate(network, self.device)
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
@@ -76,11 +76,11 @@ class Segmenter:
             ) from error
         self.classes = len(self.package.labels) + 1
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
-        self._move_to(self.device)
 
     def _move_to(self, device: str) -> None:
-        self.device = device
-        self.network = self.network.to(device, memory_format=self._layout)
+        from ..fast.network import laid_out
+
+        self.device, self.network = device, laid_out(self.network, device)
 
     def segment(
         self,
@@ -179,11 +179,17 @@ class Segmenter:
             )
         finally:
             run.seconds["network"] += predictor.seconds
-        results = {name: resampler.results.get(name) for name in ("labels", *VOLUMES)}
-        if "probabilities" in options.outputs:
-            results["reach"] = [part and moved(part, start_of(prepared.box)) for part in resampler.reach()]
+        found, corner = resampler.results, start_of(prepared.box)
+        reach = [part and moved(part, corner) for part in resampler.reach()]
         return Segmentation(
-            box=prepared.box, device=self.device, statistics=predictor.statistics(plan.patch), **results
+            labels=found["labels"],
+            box=prepared.box,
+            device=self.device,
+            statistics=predictor.statistics(plan.patch),
+            probabilities=found.get("probabilities"),
+            uncertainty=found.get("uncertainty"),
+            gate_map=found.get("gate_map"),
+            reach=reach if "probabilities" in options.outputs else None,
         )
 
     def _plan(self, size: Sequence[int], effort: Effort, overlap: float | None) -> TilePlan:

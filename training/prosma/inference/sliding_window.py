@@ -131,11 +131,11 @@ def sliding_window_inference(
                 raise Cancelled
             corner = [starts[n] for starts, n in zip(plan.starts, number, strict=True)]
             tile = [slice(start, start + length) for start, length in zip(corner, plan.patch, strict=True)]
-            piece = padded[(slice(None), *tile)]
+            piece = padded[all_planes(tile)]
             tile[axis] = slice(None)
             shares = [shares[n] for shares, n in zip(plan.shares, number, strict=True)]
             # Scores without a name are gone before the next tile.
-            _accumulate(band[(slice(None), *tile)], predict(piece), shares)
+            _accumulate(band[all_planes(tile)], predict(piece), shares)
             done += 1
             progress(done, plan.count)
         _finish_rows(band, plan, top, following - top, inside, deliver)
@@ -158,6 +158,11 @@ def outer_product(windows: Sequence[np.ndarray]) -> np.ndarray:
     return result
 
 
+def all_planes(part: Sequence[slice]) -> tuple[slice, ...]:
+    """Index that takes a part of the spatial axes of an array (planes, *S)."""
+    return (slice(None), *part)
+
+
 def _rows(axis: int, start: int, stop: int | None) -> tuple[slice, ...]:
     """Index that takes rows of spatial axis `axis` of an array (planes, *S)."""
     return (*(slice(None),) * (axis + 1), slice(start, stop))
@@ -170,10 +175,8 @@ def _finish_rows(band: np.ndarray, plan: TilePlan, top: int, count: int, inside:
     if first >= last:
         return
     block = band[_rows(plan.axis, first - top, last - top)]
-    deliver(
-        first - keep.start,
-        block[(slice(None), *(slice(None) if n == plan.axis else part for n, part in enumerate(inside)))],
-    )
+    others = [slice(None) if n == plan.axis else part for n, part in enumerate(inside)]
+    deliver(first - keep.start, block[all_planes(others)])
 
 
 def _move_band(band: np.ndarray, axis: int, count: int) -> None:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +36,7 @@ from torch.nn import functional as F
 
 GATES = ("box", "soft", "shrink", "sigmoid", "none")
 FIELD_GRIDS = ("skip", "decoder")
-CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTION: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 AVERAGE_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -67,7 +68,7 @@ def along_channels(values: Tensor, spatial_dims: int) -> Tensor:
     return values.reshape(-1 if values.ndim > 1 else 1, values.shape[-1], *(1,) * spatial_dims)
 
 
-def instance_norm(channels: int, affine: bool) -> nn.Module:
+def instance_norm(channels: int, affine: bool) -> nn.GroupNorm:
     """Instance normalisation as GroupNorm with one channel a group: the same mathematics, in 2D and 3D.
 
     Unlike ``nn.InstanceNorm3d`` it keeps the channels-last layout, where it measured 10 times faster on a CPU.
@@ -223,7 +224,7 @@ class ProximalSkipGate(nn.Module):
             raise ValueError(f"threshold_init should be positive, not {threshold_init}")
         self.spatial_dims = spatial_dims
         self.field_grid = field_grid
-        self.spatial = None
+        self.spatial: SpatialGate | None = None
         if gate != "none":
             field = CompatibilityField(spatial_dims, skip_channels, gating_channels, dilations, kernel_size)
             self.spatial = SpatialGate(spatial_dims, field, skip_channels, gate, threshold_init, gain_init)

@@ -47,11 +47,13 @@ class GateMonitor:
                 "sum": a.sum(axes, dtype=torch.float32),
                 "count": torch.tensor(a.numel() // a.shape[1]),
             }
-            if self._sums[level] is None:
+            sums = self._sums[level]
+            if sums is None:
                 with torch.inference_mode(False):  # can be added to in either mode
-                    self._sums[level] = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in new.items()}
+                    sums = {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in new.items()}
+                self._sums[level] = sums
             for key, value in new.items():
-                self._sums[level][key] += value.cpu()  # in place: nothing new stays between the network's blocks
+                sums[key] += value.cpu()  # in place: nothing new stays between the network's blocks
 
         return collect
 

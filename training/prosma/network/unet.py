@@ -7,7 +7,7 @@ transposed convolutions up), so that networks that differ in ``skip`` differ in 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .gate import CONVOLUTION, ProximalSkipGate, instance_norm, per_axis
 
 SKIPS = ("prosma", "attention", "plain")
-TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 SMALL = (16, 32, 64, 128, 256)
 NORMAL = (32, 64, 128, 256, 320)
@@ -43,9 +43,10 @@ class ConvolutionBlock(nn.Sequential):
             instance_norm(out_channels, affine=True),
             nn.LeakyReLU(0.01, inplace=True),
         )
-        for layer in (self[0], self[3]):
-            nn.init.kaiming_normal_(layer.weight, a=0.01)
-            nn.init.zeros_(layer.bias)
+        for layer in self:
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(layer.weight, a=0.01)
+                nn.init.zeros_(cast(Tensor, layer.bias))
 
 
 class AttentionSkip(nn.Module):
@@ -107,25 +108,25 @@ class ProSMAUNet(nn.Module):
         strides = [1] + [2] * (stages - 1) if strides is None else strides
         kernel_sizes = [3] * stages if kernel_sizes is None else kernel_sizes
         check_arguments(spatial_dims, features, strides, kernel_sizes, skip)
-        strides = [per_axis(stride, spatial_dims) for stride in strides]
+        steps = [per_axis(stride, spatial_dims) for stride in strides]
         kernels = [per_axis(kernel, spatial_dims) for kernel in kernel_sizes]
 
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.deep_supervision = deep_supervision
-        self.divisor = tuple(int(torch.tensor(axis).prod()) for axis in zip(*strides, strict=True))
+        self.divisor = tuple(int(torch.tensor(axis).prod()) for axis in zip(*steps, strict=True))
 
         channels = [in_channels, *features]
         self.encoder = nn.ModuleList(
-            ConvolutionBlock(spatial_dims, channels[stage], channels[stage + 1], kernels[stage], strides[stage])
+            ConvolutionBlock(spatial_dims, channels[stage], channels[stage + 1], kernels[stage], steps[stage])
             for stage in range(stages)
         )
         self.upsamplings, self.gates, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for stage in reversed(range(stages - 1)):
             fine, coarse = features[stage], features[stage + 1]
-            stride = strides[stage + 1]
-            self.upsamplings.append(TRANSPOSED[spatial_dims](coarse, fine, stride, stride))
+            step = steps[stage + 1]
+            self.upsamplings.append(TRANSPOSED[spatial_dims](coarse, fine, step, step))
             self.decoder.append(ConvolutionBlock(spatial_dims, 2 * fine, fine, kernels[stage], (1,) * spatial_dims))
         self.head = CONVOLUTION[spatial_dims](features[0], out_channels, 1)
         heads = [CONVOLUTION[spatial_dims](features[n], out_channels, 1) for n in reversed(range(1, stages - 1))]
@@ -180,7 +181,8 @@ class ProSMAUNet(nn.Module):
             x = block(torch.cat([x, skip], dim=1))
             if self.training and self.deep_supervision and level < len(self.auxiliary_heads):
                 auxiliary.append(self.auxiliary_heads[level](x))
-        logits = self.head(x)[(..., *(slice(size) for size in shape))]
+        inside = (..., *(slice(size) for size in shape))
+        logits = self.head(x)[inside]
         return [logits, *reversed(auxiliary)] if auxiliary else logits
 
 
