@@ -1,6 +1,7 @@
 """The pages of docs/ are true: their examples run, and what they link to is there."""
 
 import doctest
+import importlib
 import re
 from pathlib import Path
 
@@ -10,6 +11,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "Resources/Panel.md"]
 )
+ENGINE = ROOT / "training"
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(ENGINE).with_suffix("").parts)
+    for path in sorted((ENGINE / "prosma").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 def test_the_examples_of_the_python_page_run(monkeypatch, tmp_path):
@@ -17,6 +24,13 @@ def test_the_examples_of_the_python_page_run(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     failed, tried = doctest.testfile(str(ROOT / "docs/python.md"), module_relative=False)
     assert tried > 20 and not failed
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_the_examples_of_docstrings_run(module, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
