@@ -71,6 +71,11 @@ class Attributes:
             raise ImageError(f"{self.file.name}: {named(keyword)} is {number:g}.", EXPORT_AGAIN)
         return default if number is None else int(number)
 
+    def words(self, keyword: str) -> list[str]:
+        """The values of a text attribute, however many."""
+        value = self.get(keyword)
+        return [] if value is None else [value] if isinstance(value, str) else [str(word) for word in value]
+
     def text(self, keyword: str) -> str:
         """A short text in one line."""
         value = self.get(keyword)
@@ -151,8 +156,7 @@ class Frame:
     @property
     def is_localizer(self) -> bool:
         """Whether the scanner made it to plan others by."""
-        kinds = self.attributes.get("ImageType")
-        return "LOCALIZER" in ([kinds] if isinstance(kinds, str) else list(kinds or ()))
+        return "LOCALIZER" in self.attributes.words("ImageType")
 
 
 def frames_of(file: Path, header) -> list[Frame]:
@@ -161,7 +165,7 @@ def frames_of(file: Path, header) -> list[Frame]:
     rows, columns = root.whole("Rows"), root.whole("Columns")
     if not rows or not columns:
         raise ImageError(f"{file.name} is damaged: it has no {named('Rows' if not rows else 'Columns')}.", EXPORT_AGAIN)
-    if "MOSAIC" in list(root.get("ImageType") or ()):
+    if "MOSAIC" in root.words("ImageType"):
         raise ImageError(
             f"{file.name} is a mosaic: many slices side by side in one picture.",
             "Convert the series with dcm2niix and give the NIfTI file.",
@@ -230,21 +234,32 @@ def frame_offsets(root: Attributes, count: int) -> tuple[np.ndarray | None, bool
     Along the normal, or (True) along the patient where a dose grid gives coordinates in place of distances.
     """
     if str(root.get("SOPClassUID")) == RT_DOSE:
-        offsets = root.numbers("GridFrameOffsetVector", "", None)
-        offsets = np.zeros(1) if offsets is None else offsets
-        if len(offsets) != count:
-            raise ImageError(
-                f"{root.file.name}: {named('GridFrameOffsetVector')} names {len(offsets)} places, "
-                f"{named('NumberOfFrames')} is {count}.",
-                EXPORT_AGAIN,
-            )
-        return offsets - offsets[0], bool(offsets[0])
-    if count > 1 and root.text("Modality") == "NM" and "RECON TOMO" in list(root.get("ImageType") or ()):
+        return dose_offsets(root, count)
+    if count > 1 and root.text("Modality") == "NM" and "RECON TOMO" in root.words("ImageType"):
         distance = root.number("SpacingBetweenSlices")
         slices = root.numbers("SliceVector", "", None)
         if distance and slices is not None and len(slices) == count:
             return (slices - slices[0]) * distance, False
     return None, False
+
+
+def dose_offsets(root: Attributes, count: int) -> tuple[np.ndarray, bool]:
+    """The same for a dose grid; ImageError where its places are not clear."""
+    offsets, vector = root.numbers("GridFrameOffsetVector", "", None), named("GridFrameOffsetVector")
+    if count == 1:
+        return np.zeros(1), False
+    if offsets is None or len(offsets) != count:
+        places = "no places" if offsets is None else f"{len(offsets)} places"
+        reason = f"{root.file.name}: {vector} names {places}, {named('NumberOfFrames')} is {count}."
+        raise ImageError(reason, EXPORT_AGAIN)
+    first = root.numbers("ImagePositionPatient", "", 3)
+    if offsets[0] and (first is None or offsets[0] != first[2]):
+        raise ImageError(
+            f"{root.file.name}: {vector} begins neither with 0 nor with the place of the first frame, so that the places "
+            "of the others are not clear.",
+            EXPORT_AGAIN,
+        )
+    return offsets - offsets[0], bool(offsets[0])
 
 
 def scaling(attributes: Attributes) -> tuple[float, float]:
