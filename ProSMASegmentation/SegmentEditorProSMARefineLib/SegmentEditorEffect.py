@@ -89,6 +89,7 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self.messageLabel = qt.QLabel()
         self.messageLabel.objectName = "refineMessageLabel"
         self.messageLabel.wordWrap = True
+        self.messageLabel.textFormat = qt.Qt.PlainText
         self.scriptedEffect.addOptionsWidget(self.messageLabel)
         self._connect()
         self._showPending()

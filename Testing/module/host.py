@@ -3,6 +3,8 @@
 host.py segment MODEL_ID   click Segment on a small volume, print what came of it
 host.py linger MODEL_ID    segment a small volume, click Segment on one that takes long, print the engine's process id, stay
 host.py look MODEL_ID      print what lies in Slicer's temporary folder, once the module is loaded
+host.py look MODEL_ID      print what a person sees of the panel before the first click
+host.py linger MODEL_ID    click Segment on a volume that takes long, print the engine's process id, and stay
 
 The folder Testing must be on PYTHONPATH. SLICER_TEMPORARY names the temporary folder, which Slicers of one user share.
 """
@@ -27,6 +29,10 @@ def main():
         return
     engine = panel.logic.engine
     headless_slicer.processEvents(until=lambda: engine.state == "ready", timeout=240)
+    if what == "look":
+        say(**look(panel.ui))
+        headless_slicer.close()
+        return
     scenes.choose(panel, model)
     if what == "linger":
         scenes.segmented(panel, scenes.add_volume(scenes.texture((24, 24, 24)), "small"))
@@ -48,6 +54,32 @@ def main():
         headless_slicer.processEvents(until=lambda: False, timeout=240)
     say(torch="torch" in sys.modules)
     headless_slicer.close()
+
+
+def look(ui):
+    """Red texts, tables and texts without content, open sections, and what is written."""
+    from slicer.util import findChildren
+
+    def seen(className):
+        return [w for w in findChildren(ui.segmentButton.window(), className=className) if w.isVisible()]
+
+    rows = [ui.modelList.item(row) for row in range(ui.modelList.count)]
+    empty = [table.name for table in seen("QTableWidget") if table.rowCount == 0]
+    return {
+        "red": [label.text for label in seen("QLabel") if is_red(label)],
+        "empty": empty + [text.name for text in seen("QPlainTextEdit") if not text.plainText],
+        "open": [section.name for section in seen("ctkCollapsibleButton") if not section.collapsed],
+        "fit": ui.fitLabel.text,
+        "message": ui.messageLabel.text,
+        "models": [row.data(headless_slicer.qt.Qt.UserRole) for row in rows],
+    }
+
+
+def is_red(label):
+    """Whether a label's text is drawn in a red: much more red than green and blue."""
+    label.ensurePolished()
+    color = label.palette.color(label.foregroundRole())
+    return bool(label.text) and color.red() > 2 * color.green() and color.red() > 2 * color.blue()
 
 
 def say(**facts):

@@ -4,7 +4,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.BatchQueue import BatchItem
-from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, duration, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, duration, plainText, showText
 
 IMAGES_KEY = "ProSMASegmentation/Batch/Images"  # these belong to the computer, not to the scene
 RESULTS_KEY = "ProSMASegmentation/Batch/Results"
@@ -173,7 +173,7 @@ class BatchSection:
                 cell = qt.QTableWidgetItem()
                 table.setItem(row, column, cell)
             cell.setText(text)
-            cell.setToolTip(str(item.error or item.output or item.name))
+            cell.setToolTip(plainText(str(item.error or item.output or item.name)))
         if item.state in COLOURS:
             cell.setForeground(qt.QBrush(qt.QColor(COLOURS[item.state])))
         if item.state == BatchItem.RUNNING:

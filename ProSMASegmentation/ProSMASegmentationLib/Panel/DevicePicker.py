@@ -2,6 +2,7 @@ import qt
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Engine.EngineClient import EngineClient
+from ProSMASegmentationLib.Panel.PanelText import plainText
 
 SETTING = "ProSMASegmentation/Device"
 
@@ -42,7 +43,7 @@ class DevicePicker:
         self._combo.blockSignals(wasBlocked)
         reasons = [each["reason"] for each in devices if not each["usable"] and each["reason"]]
         tip = _("Where the network is computed. Automatic: an NVIDIA card that works, else the processor.")
-        self._combo.toolTip = "\n".join([tip, *reasons])
+        self._combo.toolTip = plainText("\n".join([tip, *reasons]))
 
     def _onIndexChanged(self, _index):
         qt.QSettings().setValue(SETTING, self.current)

@@ -8,7 +8,7 @@ from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Learn.FineTuning import missingPackages
 from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder, caseName
-from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, duration, showProgress, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, duration, plainText, showProgress, showText
 from ProSMASegmentationLib.Panel.SetupCheck import SetupCheck
 
 FOLDER_KEY = "ProSMASegmentation/TrainingFolder"  # belongs to the computer, not to the scene
@@ -107,14 +107,15 @@ class LearnSection:
             return name
         other = folder.freeName(name)
         question = _("The folder has a case '{name}' already, which stays as it is. Save this one as '{other}'?")
-        return other if slicer.util.confirmYesNoDisplay(question.format(name=name, other=other)) else ""
+        return other if slicer.util.confirmYesNoDisplay(plainText(question.format(name=name, other=other))) else ""
 
     @staticmethod
     def _confirmMissing(case):
         if not case.match.missing:
             return True
         question = _("There is no segment for {labels}. The case will say that the image shows nothing of it. Save it?")
-        return slicer.util.confirmYesNoDisplay(question.format(labels=", ".join(f"'{n}'" for n in case.match.missing)))
+        labels = ", ".join(f"'{name}'" for name in case.match.missing)
+        return slicer.util.confirmYesNoDisplay(plainText(question.format(labels=labels)))
 
     def _onSaved(self, folder, names, case):
         self._saving = None

@@ -295,14 +295,14 @@ class Panel(VTKObservationMixin):
             self._run.sayError(error)
 
     def _onInstalling(self):
-        """An installation begins or has ended."""
-        if self._consent.installing:
-            self._run.say(_("PyTorch is being installed. Slicer may not answer for some minutes."))
-        else:
-            self._run.say("")
-        self._setup.setInstalling(self._consent.installing)
+        """An installation begins or has ended: nothing that starts an engine can be clicked meanwhile."""
+        installing = self._consent.installing
+        text = _("PyTorch is being installed. Slicer may not answer for some minutes.") if installing else ""
+        self._run.say(text)
+        for section in ("learn", "batch", "more", "setup"):
+            getattr(self.ui, f"{section}CollapsibleButton").enabled = not installing
         self._run.update()
-        if self._consent.installing:
+        if installing:
             slicer.app.processEvents()  # so that it is seen before the installer takes over
 
 

@@ -6,7 +6,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Correct.Review import Review
-from ProSMASegmentationLib.Panel.PanelText import showText
+from ProSMASegmentationLib.Panel.PanelText import plainText, showText
 from ProSMASegmentationLib.Panel.PlacePicture import SIZE as PICTURE_SIZE
 from ProSMASegmentationLib.Panel.PlacePicture import iconOf, pixmapOf, placePicture
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
@@ -195,7 +195,7 @@ class ReviewSection:
         for column, text in texts.items():
             item = qt.QTableWidgetItem(text)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)
-            item.setToolTip(tip)
+            item.setToolTip(plainText(tip))
             picture = self._pictures.get(_key(region)) if column == PLACE else None
             if picture is not None:
                 item.setIcon(iconOf(picture))

@@ -1,7 +1,7 @@
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, showProgress, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, plainText, showProgress, showText
 
 PRIMARY = """
 QPushButton { background-color: #1b6ec2; color: white; font-weight: bold; border: none; border-radius: 4px; }
@@ -51,7 +51,7 @@ class RunSection:
             return
         ready = self._readiness()
         button.enabled = not ready.why
-        button.toolTip = ready.why or _("Segment the volume with the chosen model.")
+        button.toolTip = plainText(ready.why) or _("Segment the volume with the chosen model.")
         if ready.why:
             showText(self._ui.fitLabel, ready.why, ready.style)
         else:

@@ -7,7 +7,7 @@ from prosma.image import tags
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.SensitivityMove import SensitivityMove, sensitivityOf, whyNotMovable
-from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, plainText, showText
 from ProSMASegmentationLib.Panel.WheelGuard import WheelGuard
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.Results.SegmentStatus import tag
@@ -80,7 +80,7 @@ class SensitivitySection:
             self._table.item(row, NAME).setText(segment.GetName())
             slider = self._sliders[row]
             slider.enabled = not why
-            slider.toolTip = why or _(
+            slider.toolTip = plainText(why) or _(
                 "Right: more voxels belong to the segment. Left: fewer. Middle: as the model says."
             )
             slider.setValue(round(POSITIONS_PER_UNIT * sensitivityOf(segment)))

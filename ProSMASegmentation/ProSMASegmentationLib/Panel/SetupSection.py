@@ -15,7 +15,6 @@ class SetupSection:
     def __init__(self, ui, engine, library, onCheck, onInstall):
         self._ui = ui
         self._engine = engine
-        self._installing = False
         self.check = SetupCheck(engine, library)
         ui.checkButton.connect("clicked()", onCheck)
         ui.installButton.connect("clicked()", onInstall)
@@ -24,15 +23,9 @@ class SetupSection:
 
     def update(self):
         """Show the present state."""
-        self._ui.installButton.enabled = bool(self._engine.problem) and not self._installing
-        self._ui.checkButton.enabled = not self._installing
+        self._ui.installButton.enabled = bool(self._engine.problem)
         if not self._ui.setupCollapsibleButton.collapsed:
             self._ui.setupReport.setPlainText(self.check.report())
-
-    def setInstalling(self, installing):
-        """Whether packages are being installed: neither button does anything meanwhile."""
-        self._installing = installing
-        self.update()
 
     def _onCollapsed(self, collapsed):
         if not collapsed:
