@@ -21,7 +21,7 @@ LINES = 1080  # of the window
 FURNITURE = 380  # of them for Slicer's title, menus, tool bars, module header, Data Probe and status bar
 WIDTHS = (440, 520)  # pixels of a module panel
 BUNDLED = sorted(each.name for each in (scenes.MODULE.parent / "Resources" / "Models").iterdir() if each.is_dir())
-HOST = Path(__file__).parent / "host.py"
+HOST = Path(scenes.__file__).with_name("host.py")
 ROW_ROLE = qt.Qt.UserRole
 
 
