@@ -3,8 +3,7 @@
 host.py segment MODEL_ID   click Segment on a small volume, print what came of it
 host.py linger MODEL_ID    segment a small volume, click Segment on one that takes long, print the engine's process id, stay
 host.py look MODEL_ID      print what lies in Slicer's temporary folder, once the module is loaded
-host.py look MODEL_ID      print what a person sees of the panel before the first click
-host.py linger MODEL_ID    click Segment on a volume that takes long, print the engine's process id, and stay
+host.py screen MODEL_ID    print what a person sees of the panel before the first click
 
 The folder Testing must be on PYTHONPATH. SLICER_TEMPORARY names the temporary folder, which Slicers of one user share.
 """
@@ -29,8 +28,8 @@ def main():
         return
     engine = panel.logic.engine
     headless_slicer.processEvents(until=lambda: engine.state == "ready", timeout=240)
-    if what == "look":
-        say(**look(panel.ui))
+    if what == "screen":
+        say(**screen(panel.ui))
         headless_slicer.close()
         return
     scenes.choose(panel, model)
@@ -56,7 +55,7 @@ def main():
     headless_slicer.close()
 
 
-def look(ui):
+def screen(ui):
     """Red texts, tables and texts without content, open sections, and what is written."""
     from slicer.util import findChildren
 

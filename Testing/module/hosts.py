@@ -8,6 +8,16 @@ from types import SimpleNamespace
 
 HOST = Path(__file__).parent / "host.py"
 SECONDS = 240  # torch is imported; on a busy machine that takes its time
+NO_TORCH = """
+import importlib.abc, sys
+
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+sys.meta_path.insert(0, NoTorch())
+"""  # as a sitecustomize.py
 
 
 def run_host(environment, what, model):

@@ -4,14 +4,11 @@ Sizes are those of the real widgets as the headless Slicer lays them out.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import scenes
+from hosts import NO_TORCH, run_host
 
 import headless_slicer
 from headless_slicer import click, processEvents, qt
@@ -21,7 +18,6 @@ LINES = 1080  # of the window
 FURNITURE = 380  # of them for Slicer's title, menus, tool bars, module header, Data Probe and status bar
 WIDTHS = (440, 520)  # pixels of a module panel
 BUNDLED = sorted(each.name for each in (scenes.MODULE.parent / "Resources" / "Models").iterdir() if each.is_dir())
-HOST = Path(scenes.__file__).with_name("host.py")
 ROW_ROLE = qt.Qt.UserRole
 
 
@@ -98,26 +94,14 @@ def test_while_it_runs_the_button_is_cancel_and_looks_like_any_other(panel):
 # ---- the first screen
 
 
-def first_screen(home, python_path):
-    """What a Slicer that was just started shows of the panel, from a process of its own."""
-    done = subprocess.run(
-        [sys.executable, str(HOST), "look", "hippocampus-mr"],
-        env={**os.environ, "PROSMA_HOME": str(home), "PYTHONPATH": os.pathsep.join(map(str, python_path))},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    facts = {}
-    for line in done.stdout.splitlines():
-        if line.startswith("{"):
-            facts.update(json.loads(line))
-    return facts
+@pytest.fixture
+def just_installed(environment, tmp_path):
+    """The environment of a Slicer whose user has no models of their own yet."""
+    return {**environment, "PROSMA_HOME": str(tmp_path / "home")}
 
 
-def test_the_first_screen_has_no_red_text_and_no_empty_table(tmp_path):
-    facts = first_screen(tmp_path, [HOST.parents[1]])
+def test_the_first_screen_has_no_red_text_and_no_empty_table(just_installed):
+    facts = run_host(just_installed, "screen", "hippocampus-mr")
     assert facts["red"] == []
     assert facts["empty"] == []
     assert facts["open"] == ["inputCollapsibleButton"]
@@ -125,11 +109,9 @@ def test_the_first_screen_has_no_red_text_and_no_empty_table(tmp_path):
     assert facts["models"] == BUNDLED
 
 
-def test_nor_has_it_where_pytorch_is_missing(tmp_path):
-    from test_processes import NO_TORCH
-
+def test_nor_has_it_where_pytorch_is_missing(just_installed, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
-    facts = first_screen(tmp_path / "home", [tmp_path, HOST.parents[1]])
+    facts = run_host(just_installed, "screen", "hippocampus-mr")
     assert "PyTorch" in facts["message"]
     assert facts["red"] == []
 

@@ -4,19 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hosts import exists, run_host, started_host
-
-NO_TORCH = """
-import importlib.abc, sys
-
-class NoTorch(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "torch":
-            raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-sys.meta_path.insert(0, NoTorch())
-"""
-
+from hosts import NO_TORCH, exists, run_host, started_host
 
 INSTALLER = """
 from pathlib import Path
