@@ -69,12 +69,13 @@ def widget(models, launcher):
 
 @pytest.fixture
 def environment(models, tmp_path):
-    """For a Slicer of its own (see hosts.py): its models, and a folder of Python files that come before all others.
+    """For a Slicer of its own (see hosts.py): its models, and two folders of Python files that come before all others.
 
-    That is so in its engine too.
+    That of Slicer's own process is ``tmp_path``, that of its engine ``tmp_path / "engine"``.
     """
+    (tmp_path / "engine").mkdir()
     paths = os.pathsep.join([str(tmp_path), str(HOST.parents[1])])
-    programs = os.pathsep.join([str(write_launcher(tmp_path / "bin", paths=[tmp_path])), os.environ["PATH"]])
+    programs = os.pathsep.join([str(write_launcher(tmp_path / "bin", paths=[tmp_path / "engine"])), os.environ["PATH"]])
     own = {"PROSMA_HOME": str(models.home), "PYTHONPATH": paths, "PATH": programs, "PYTHONDONTWRITEBYTECODE": "1"}
     return {**os.environ, **own}
 

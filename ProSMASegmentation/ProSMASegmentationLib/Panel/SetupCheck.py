@@ -1,3 +1,5 @@
+import contextlib
+import importlib.abc
 import importlib.metadata
 import importlib.util
 import logging
@@ -48,9 +50,10 @@ class SetupCheck:
             ) from error
         self._engine.stop()  # files of packages that are in use cannot be replaced everywhere
         try:
-            torch = PyTorchUtils.PyTorchUtilsLogic().installTorch(
-                askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT
-            )
+            with _keptOut("torch", "torchvision"):
+                PyTorchUtils.PyTorchUtilsLogic().installTorch(
+                    askConfirmation=False, torchVersionRequirement=TORCH_REQUIREMENT
+                )
             self._ensure([SAFETENSORS_REQUIREMENT])
         except Exception as error:
             logging.exception("ProSMA: installing PyTorch failed")
@@ -61,7 +64,8 @@ class SetupCheck:
             ) from error
         finally:
             self._engine.start()
-        if torch is None:
+        importlib.invalidate_caches()
+        if not _isInstalled("torch"):
             raise ProSMAError("no_torch", _("PyTorch was not installed."), _("Click Install PyTorch to try again."))
 
     @classmethod
@@ -134,6 +138,43 @@ class SetupCheck:
             _("Model in {folder}: cannot be used: {why}").format(folder=package.folder.name, why=package.reason)
             for package in self._library.broken
         ]
+
+
+@contextlib.contextmanager
+def _keptOut(*names):
+    """Let nothing import these packages into Slicer's process meanwhile.
+
+    The PyTorch extension imports what it has installed, to return it: seconds and hundreds of MB for nothing, since the
+    engine has a process of its own, and on Windows the files could not be replaced until Slicer ends.
+    """
+    guard = _Guard(names)
+    sys.meta_path.insert(0, guard)
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in names:
+            raise
+    finally:
+        sys.meta_path.remove(guard)
+
+
+class _Guard(importlib.abc.MetaPathFinder):
+    def __init__(self, names):
+        self._names = names
+
+    def find_spec(self, name, path=None, target=None):
+        """Where a module is to be loaded from: here never."""
+        if name in self._names:
+            raise ModuleNotFoundError(f"{name} is not imported into Slicer's own process", name=name)
+
+
+def _isInstalled(name):
+    """Whether a package is there, without importing it."""
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _only(mapping, *keys):

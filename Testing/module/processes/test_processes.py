@@ -11,8 +11,9 @@ from pathlib import Path
 
 class PyTorchUtilsLogic:
     def installTorch(self, askConfirmation=False, torchVersionRequirement=None):
-        Path(__file__).with_name("sitecustomize.py").unlink()
-        return "torch"
+        Path(__file__).with_name("engine").joinpath("sitecustomize.py").unlink()
+        import torch  # as the real one ends
+        return torch
 """
 
 
@@ -24,7 +25,7 @@ def test_slicers_process_segments_without_ever_importing_torch(environment):
 
 
 def test_without_torch_the_panel_loads_says_so_and_offers_the_way_out(environment, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
+    (tmp_path / "engine" / "sitecustomize.py").write_text(NO_TORCH)
     facts = run_host(environment, "segment", "tiny")
     assert facts["problem"]["code"] == "no_torch"
     assert not facts["enabled"]
@@ -35,13 +36,14 @@ def test_without_torch_the_panel_loads_says_so_and_offers_the_way_out(environmen
 
 def test_a_click_without_torch_asks_installs_it_and_goes_on(environment, tmp_path):
     """The PyTorch extension is played by a file that makes torch importable again."""
-    (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
+    (tmp_path / "engine" / "sitecustomize.py").write_text(NO_TORCH)
     (tmp_path / "PyTorchUtils.py").write_text(INSTALLER)
     facts = run_host(environment, "segment", "tiny")
     assert facts["problem"]["code"] == "no_torch"
     assert facts["enabled"]
     assert any("PyTorch" in question for question in facts["asked"])
     assert facts["state"] == "finished", facts
+    assert facts["torch"] is False, "the installer's import of torch into Slicer's process is kept out"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
