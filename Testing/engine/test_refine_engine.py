@@ -1,10 +1,7 @@
 """Refine: strokes move a border, and nothing else."""
 
-import json
 import subprocess
 import sys
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prosma.correct.refine import StrokeError, refine
-from prosma.errors import UserFacingError
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder, read_case
 from prosma.package import resolve
@@ -198,129 +194,20 @@ def test_slicer_can_import_it_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "training", check=False).returncode == 0
 
 
-# --- through the Segmenter
-
-
-@pytest.fixture(scope="module")
-def hippocampus():
-    return Segmenter(resolve("hippocampus-mr"), "cpu")
-
-
-def test_a_stroke_mends_a_real_result(hippocampus, shared):
+def test_a_stroke_mends_a_real_result(shared):
     """A stroke within one slice, in the largest wrong region, changes more for the better than its own voxels."""
+    segmenter = Segmenter(resolve("hippocampus-mr"), "cpu")
     case = LabelledFolder.open(shared / "hippocampus").cases["hippocampus_222"]
-    image, reference = read_case(case, hippocampus.package.model)
-    found = hippocampus.segment(image, ["probabilities"])
-    surplus = (found.labels == 2) & (reference != 2)
-    k = int(surplus.sum(axis=(0, 1)).argmax())
+    image, reference = read_case(case, segmenter.package.model)
+    found = segmenter.segment(image, ["probabilities"])
+    mask, truth = found.labels.T == 2, reference.T == 2  # (K, J, I)
+    surplus = mask & ~truth
+    k = int(surplus.sum(axis=(1, 2)).argmax())
     stroke = np.zeros(surplus.shape, bool)
-    stroke[:, :, k] = surplus[:, :, k]
-    refined = hippocampus.refine(image, found.labels, 2, remove=stroke, probabilities=found.probabilities)
-    truth, painted = reference == 2, (found.labels == 2) & ~stroke
-    assert dice(refined == 2, truth) > dice(painted, truth)
-    assert not (refined == 2)[stroke].any()
-    np.testing.assert_array_equal(refined == 1, found.labels == 1)
-    again = hippocampus.refine(image, found.labels, 2, remove=stroke, probabilities=found.probabilities)
-    np.testing.assert_array_equal(again, refined)
-
-
-def test_other_labels_give_way_to_the_stroke_alone(tiny, volume):
-    segmenter = Segmenter(tiny, "cpu")
-    labels = np.zeros(volume.shape, np.uint8)
-    labels[:12], labels[12:] = 1, 2
-    stroke = np.zeros(volume.shape, bool)
-    stroke[12:14, 8:10, 8:10] = True
-    refined = segmenter.refine(volume, labels, 1, add=stroke)
-    np.testing.assert_array_equal(refined != labels, stroke)
-    assert (refined[stroke] == 1).all()
-
-
-def test_the_segmenter_refuses_in_words(tiny, volume):
-    segmenter = Segmenter(tiny, "cpu")
-    labels, stroke = np.zeros(volume.shape, np.uint8), np.ones(volume.shape, bool)
-    for arguments, reason in [
-        ((volume, labels, 7, stroke), "no label 7"),
-        ((volume, labels, 1), "no stroke"),
-        ((volume, labels, 1, stroke[1:]), "strokes_add"),
-        ((replace(volume, array=volume.array[:, 1:]), labels, 1, stroke), "image"),
-        ((volume, labels, 1, stroke, None, np.zeros((2, *volume.shape), np.uint8)), "classes"),
-        ((volume, labels.astype(float), 1, stroke), "whole numbers"),
-    ]:
-        with pytest.raises(UserFacingError, match=reason) as caught:
-            segmenter.refine(*arguments)
-        assert caught.value.code == "bad_input"
-
-
-# --- through the door
-
-
-@pytest.fixture(scope="module")
-def ask():
-    """Asks a worker to refine and gives its answer."""
-    code = "from prosma.worker import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT / "training", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert json.loads(process.stdout.readline())["event"] == "ready"
-    numbers = count()
-
-    def answer(folder: Path, **request) -> dict:
-        job = next(numbers)
-        process.stdin.write(json.dumps({"id": job, "do": "refine", "folder": str(folder), **request}) + "\n")
-        process.stdin.flush()
-        event = json.loads(process.stdout.readline())
-        assert event["id"] == job
-        return event
-
-    with process:
-        yield answer
-
-
-@pytest.fixture
-def files(tmp_path):
-    """A request's files: an image, labels, a stroke and a probability."""
-    mask, image, truth = scene()
-    arrays = {"image": image, "labels": 3 * mask.astype(np.uint8), "stroke": missed()}
-    arrays["probability"] = np.where(truth, 110, 2).astype(np.uint8)
-    for name, array in arrays.items():
-        np.save(tmp_path / f"{name}.npy", array)
-    return tmp_path, arrays
-
-
-def request(**changes):
-    channel = {"file": "image.npy", "ijk_to_ras": np.eye(4).tolist()}
-    return {"channels": [channel], "labels": "labels.npy", "value": 3, "strokes_add": "stroke.npy", **changes}
-
-
-def test_the_worker_refines_as_python_does(ask, files):
-    folder, arrays = files
-    answer = ask(folder, **request(probability="probability.npy", radius_mm=8))
-    assert answer["event"] == "result", answer
-    i, j, k = answer["labels"]["offset"]
-    part = np.load(folder / answer["labels"]["file"])
-    result = arrays["labels"].copy()
-    result[k : k + part.shape[0], j : j + part.shape[1], i : i + part.shape[2]] = part
-    mask = arrays["labels"] == 3
-    expected = refine(mask, arrays["image"], arrays["stroke"], None, (1, 1, 1), arrays["probability"], 8).on(mask)
-    np.testing.assert_array_equal(result, 3 * expected)
-
-
-@pytest.mark.parametrize(
-    "change, reason",
-    [
-        ({"strokes_add": None}, "no stroke"),
-        ({"value": 0}, "no label"),
-        ({"value": "liver"}, "no label"),
-        ({"labels": None}, "labels"),
-        ({"labels": "../labels.npy"}, "folder"),
-        ({"strokes_add": "absent.npy"}, "absent.npy"),
-        ({"radius_mm": "wide"}, "radius_mm"),
-        ({"radius_mm": -1}, "radius"),
-    ],
-)
-def test_the_worker_refuses_in_words(ask, files, change, reason):
-    folder, _ = files
-    answer = ask(folder, **request(**change))
-    assert (answer["event"], answer["code"]) == ("error", "bad_input")
-    assert reason in answer["message"]
-    assert not (folder / "refined.npy").exists()
+    stroke[k] = surplus[k]
+    arguments = mask, image.array.transpose(0, 3, 2, 1), None, stroke, image.spacing[::-1], found.probabilities[2].T
+    refined = refine(*arguments).on(mask)
+    assert dice(refined, truth) > dice(mask & ~stroke, truth)
+    assert not refined[stroke].any()
+    assert not (refined & ~mask).any(), "such a stroke only takes away"
+    np.testing.assert_array_equal(refine(*arguments).on(mask), refined)

@@ -19,12 +19,25 @@ from pathlib import Path
 import slicer
 
 OWNER = re.compile(r"(?P<computer>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>[0-9a-f]{8})-")
+_stillInUse = []  # folders that could not be removed
 JOB, KEPT, FINE_TUNING = "prosma-job-", "prosma-kept-", "prosma-finetune-"  # prefixes in Slicer's temporary folder
 
 
 def newFolder(prefix, parent=None):
     """A new folder of this process; in Slicer's temporary folder if no other is given."""
     return Path(tempfile.mkdtemp(prefix=f"{prefix}{_ownName()}-", dir=parent or slicer.app.temporaryPath))
+
+
+def remove(folder):
+    """Remove a folder of this process and all that is in it.
+
+    Windows does not remove files that are still mapped by numpy. What stays for that reason goes with the next folder, or
+    at the latest when the next Slicer starts.
+    """
+    staying = [*_stillInUse, folder]
+    for each in staying:
+        shutil.rmtree(each, ignore_errors=True)
+    _stillInUse[:] = [each for each in staying if each.exists()]
 
 
 def removeAbandoned():

@@ -1,5 +1,4 @@
 import logging
-import shutil
 import time
 
 import slicer
@@ -191,7 +190,7 @@ class SegmentationJob(Job):
 
     def _removeFolder(self):
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            OwnedFolder.remove(self._folder)
             self._folder = None
 
     def _stageDone(self, name):

@@ -1,7 +1,6 @@
 import importlib.util
 import logging
 import re
-import shutil
 
 import slicer
 from slicer.i18n import tr as _
@@ -135,7 +134,7 @@ class FineTuning(Job):
     def _end(self, state, error=None):
         slicer.app.disconnect("aboutToQuit()", self.cancel)
         self._process.stop()
-        shutil.rmtree(self._output, ignore_errors=True)
+        OwnedFolder.remove(self._output)
         super()._end(state, error)
 
 

@@ -72,7 +72,7 @@ class KeptProbabilities:
             self._results.append(KeptResult(run, node.GetID(), imageToWorld, folder, result))
         except OSError:
             logging.exception("ProSMA: the class probabilities could not be kept")
-            shutil.rmtree(folder, ignore_errors=True)
+            OwnedFolder.remove(folder)
             return
         for old in self._of(node)[:-RESULTS_PER_NODE]:
             self._drop(old)

@@ -1,4 +1,3 @@
-import shutil
 import zlib
 
 import slicer
@@ -6,6 +5,7 @@ from slicer.i18n import tr as _
 
 from prosma.image import tags
 from prosma.image.box import overlap, placed, shape_of, slabs, slices_kji, start_of
+from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
@@ -45,7 +45,7 @@ class KeptResult:
         """Let go of the files and remove them."""
         self.probabilities = self._labels = None
         self._states.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        OwnedFolder.remove(self.folder)
 
     @property
     def node(self):

@@ -97,38 +97,6 @@ def refine(
     return Refinement(box, refine_box(np.array(mask[place], bool), *inside, scene))
 
 
-def refine_label(
-    labels: np.ndarray,
-    image: np.ndarray,
-    value: int,
-    strokes_add: np.ndarray | None,
-    strokes_remove: np.ndarray | None,
-    spacing,
-    probability: np.ndarray | None = None,
-    radius_mm: float | None = None,
-) -> tuple[Box, np.ndarray]:
-    """As `refine`, for one label of a label map (K, J, I): the box and the new label map inside it.
-
-    Other labels give way to the strokes themselves and to nothing else; what no longer belongs becomes 0.
-    """
-    labels = np.asanyarray(labels)
-    if labels.dtype.kind not in "ui":
-        raise StrokeError(f"A label map holds whole numbers, not {labels.dtype}.")
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value not in legal_values(labels.dtype):
-        raise StrokeError(f"{value!r} is no label: labels are numbers from 1 to {np.iinfo(labels.dtype).max}.")
-    mask, others = labels == value, (labels != value) & (labels != 0)
-    found = refine(mask, image, strokes_add, strokes_remove, spacing, probability, radius_mm, barred=others)
-    result = labels[found.slices].copy()
-    result[result == value] = 0
-    result[found.mask] = value
-    return found.box, result
-
-
-def legal_values(kind) -> range:
-    """What a label in a label map of this type can be."""
-    return range(1, int(np.iinfo(kind).max) + 1)
-
-
 def check_arrays(mask, image, arrays: dict, spacing) -> None:
     """StrokeError where the arrays given to `refine` do not have one shape or the spacing is none."""
     if mask.ndim != 3:

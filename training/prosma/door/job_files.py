@@ -17,8 +17,6 @@ from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
 
-REFINING = ("labels", "strokes_add", "strokes_remove", "probability")  # arrays of a request to refine, beside the image
-
 
 def is_plain_name(name) -> bool:
     """Whether `name` names a file directly inside a folder."""
@@ -37,7 +35,6 @@ class Job:
         self.folder = Path(folder) if isinstance(folder, str) and folder and "\0" not in folder else None
         channels = channels if isinstance(channels, list) and self.folder is not None else []
         names = [channel.get("file") for channel in channels if isinstance(channel, dict)]
-        names += [request.get(key) for key in REFINING if self.folder is not None]
         self.given = [self.folder / name for name in names if is_plain_name(name)]
         self.made: list[Path] = []
 
@@ -146,18 +143,6 @@ class Job:
             raise bad_request("A channel has a 4 x 4 matrix ijk_to_ras.") from None
         return Image(channels_first(array), matrix)
 
-    def read_array(self, key: str) -> np.ndarray | None:
-        """The array (K, J, I) in the file that the request names under `key`; None where it names none."""
-        name = self.request.get(key)
-        if name is None:
-            return None
-        if not is_plain_name(name):
-            raise bad_request(f"'{key}' names a file inside the job's folder.")
-        try:
-            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise bad_request(f"The file {name} is not an array that can be read ({error}).") from error
-
     def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
         """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""
         if name not in VOLUMES:
@@ -194,29 +179,20 @@ class Job:
         }
 
     def _crop_probabilities(self, result) -> dict:
-        """Replace the file of the probabilities by one of the box that labels reach; outside all is background."""
-        whole = self.folder / "probabilities.npy"
-        box = union(result.reach)
-        if box is None:
-            whole.unlink()
-            return {"file": None, "offset": [0, 0, 0], "reach": result.reach}
-        part = (slice(None), *slices(box, start_of(result.box)))
-        source = as_kji(result.probabilities[part])
-        path = self.folder / "reached.npy"
-        self.made.append(path)
-        cropped = new_mapped_array(path, source.shape, source.dtype)
-        for target, plane in zip(cropped, source, strict=True):
-            target[...] = plane
-        whole.unlink()
-        return {"file": path.name, "offset": list(start_of(box)), "reach": result.reach}
+        """Replace the file of the probabilities by one of the box that labels reach; outside all is background.
 
-    def write_refinement(self, box, labels: np.ndarray, seconds: float) -> dict:
-        """The file of the labels inside a box (K, J, I), and the event that tells of it."""
-        path = self.folder / "refined.npy"
-        self.made.append(path)
-        new_mapped_array(path, labels.shape, labels.dtype)[...] = labels
-        offset = [low for low, _ in box[::-1]]
-        return {"event": "result", "labels": {"file": path.name, "offset": offset}, "seconds": round(seconds, 4)}
+        `result` has no probabilities then: Windows removes no file that is still mapped.
+        """
+        whole, box, offset = self.folder / "probabilities.npy", union(result.reach), [0, 0, 0]
+        if box is not None:
+            offset = list(start_of(box))
+            part = (slice(None), *slices(box, start_of(result.box)))
+            path = self.folder / "reached.npy"
+            self.made.append(path)
+            copy_planes(as_kji(result.probabilities[part]), path)
+        result.probabilities = None
+        remove([whole])
+        return {"file": "reached.npy" if box is not None else None, "offset": offset, "reach": result.reach}
 
 
 def remove(files: list[Path]) -> None:
@@ -224,6 +200,13 @@ def remove(files: list[Path]) -> None:
     for file in list(files):
         with contextlib.suppress(OSError, ValueError):  # ValueError: a name that no file can have
             file.unlink()
+
+
+def copy_planes(source: np.ndarray, path: Path) -> None:
+    """Write an array to a `.npy` file, one item of its first axis after the other."""
+    copy = new_mapped_array(path, source.shape, source.dtype)
+    for target, plane in zip(copy, source, strict=True):
+        target[...] = plane
 
 
 def new_mapped_array(path: Path, shape: tuple[int, ...], dtype) -> np.ndarray:

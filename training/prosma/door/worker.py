@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import Cancelled, EngineError, UserFacingError, bad_request, explained
-from ..image.axes import as_kji
 from ..inference.memory_ladder import means_out_of_memory
-from .job_files import REFINING, Job
+from .job_files import Job
 
 if TYPE_CHECKING:
     from ..image.geometry import Image
@@ -106,7 +105,7 @@ class Worker:
             return True
         if what == "cancel":
             self._cancel(request.get("job"))
-        elif what in ("segment", "refine", "describe", "cases"):
+        elif what in ("segment", "describe", "cases"):
             job = Job(request)
             with self.lock:
                 if job.id in self.jobs:
@@ -136,7 +135,6 @@ class Worker:
         actions = {
             "describe": self._describe,
             "segment": self._segment,
-            "refine": self._refine,
             "cases": self._list_cases,
         }
         while True:
@@ -145,15 +143,17 @@ class Worker:
                 if job.cancelled.is_set():
                     continue
                 job.started = True
-            lacked_memory = False
+            lacked_memory = failed = False
             try:
                 event = actions[job.request["do"]](job)
             except BaseException as error:
+                failed = True
                 lacked_memory = means_out_of_memory(error.__cause__ or error)
                 if not isinstance(error, UserFacingError):
                     traceback.print_exc()
-                job.remove_made()
                 event = error_event(error)
+            if failed:  # after the error is forgotten: Windows removes no file that it still holds mapped
+                job.remove_made()
             with self.lock:
                 del self.jobs[job.id]
                 last = not self.jobs
@@ -212,22 +212,6 @@ class Worker:
 
     def _list_cases(self, job: Job) -> dict:
         return {"event": "result", "cases": job.list_cases()}
-
-    def _refine(self, job: Job) -> dict:
-        from ..correct.refine import refine_label
-
-        began = time.perf_counter()
-        image = job.read_image()
-        labels, add, remove, probability = map(job.read_array, REFINING)
-        if labels is None:
-            raise bad_request("A request to refine names a file with labels.")
-        radius = job.request.get("radius_mm")
-        if radius is not None and not isinstance(radius, (int, float)):
-            raise bad_request("radius_mm is a number or null.")
-        box, refined = refine_label(
-            labels, as_kji(image.array), job.request.get("value"), add, remove, image.spacing[::-1], probability, radius
-        )
-        return job.write_refinement(box, refined, time.perf_counter() - began)
 
     @staticmethod
     def package(path):

@@ -17,9 +17,8 @@ import numpy as np
 
 from ..errors import Cancelled, EngineError
 from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
-from ..image.axes import as_kji
-from ..image.box import moved, slices, start_of
-from ..image.geometry import Image, ImageError
+from ..image.box import moved, start_of
+from ..image.geometry import Image
 from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
@@ -235,53 +234,3 @@ class Segmenter:
         torch = import_torch()
         if torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-    def refine(
-        self,
-        image: Image,
-        labels: np.ndarray,
-        value: int,
-        add: np.ndarray | None = None,
-        remove: np.ndarray | None = None,
-        probabilities: np.ndarray | None = None,
-        radius_mm: float | None = None,
-    ) -> np.ndarray:
-        """Move the border of one label by strokes, see `prosma.refine`; a new label map.
-
-        Args:
-            image: (C, I, J, K) with its geometry.
-            labels: (I, J, K), as `segment` gives them; other labels give way to the strokes themselves alone.
-            value: the label to refine.
-            add, remove: voxels stroked as "belongs" and "does not belong", bool (I, J, K).
-            probabilities: (classes, I, J, K), as `segment` gives them for the whole image; without them the image and
-                the strokes decide.
-            radius_mm: how far from a stroke voxels may change; by default it follows from the stroke's width.
-
-        Raises UserFacingError with the code bad_input.
-        """
-        from ..correct.refine import refine_label
-
-        known = [label["value"] for label in self.package.labels]
-        if value not in known:
-            raise EngineError("bad_input", f"The model '{self.package.name}' has no label {value!r}; it has {known}.")
-        probability = None if probabilities is None else of_class(probabilities, value, self.classes)
-        box, refined = refine_label(
-            as_kji(labels),
-            as_kji(image.array),
-            value,
-            None if add is None else as_kji(add),
-            None if remove is None else as_kji(remove),
-            image.spacing[::-1],
-            None if probability is None else as_kji(probability),
-            radius_mm,
-        )
-        result = labels.copy()
-        as_kji(result)[slices(box)] = refined
-        return result
-
-
-def of_class(probabilities: np.ndarray, value: int, classes: int) -> np.ndarray:
-    """The probability (I, J, K) of one label among those of all classes; ImageError where they are not the model's."""
-    if probabilities.ndim != 4 or len(probabilities) != classes:
-        raise ImageError(f"The probabilities {probabilities.shape} are not those of the model's {classes} classes.")
-    return probabilities[value]
