@@ -3,7 +3,8 @@
 # make screenshots  the pictures of the panel in Resources/Panel
 # make test       the fast tests; make test-slow: the long ones
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
-# make lint       ruff
+# make lint       ruff and mypy
+# make mutation   how many small faults in the code the tests notice; MUTATION_ARGS="gate loss --sample 60"
 # make schema    docs/model.schema.json, made again
 # make cmake-lists  the list of files that the extension installs, made again
 # make clean      remove what the targets above wrote, except .venv
@@ -20,7 +21,7 @@ RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3,
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: setup demo screenshots test test-slow test-nnunet lint schema cmake-lists clean
+.PHONY: setup demo screenshots test test-slow test-nnunet mutation lint schema cmake-lists clean
 
 setup: $(STAMP)
 	@:
@@ -64,9 +65,14 @@ test-nnunet: setup
 	$(NNUNET)/bin/python -m pip install --quiet --disable-pip-version-check --constraint Testing/constraints.txt "nnunetv2>=2.8,<2.9"
 	$(NNUNET)/bin/python -m pytest -m "" Testing/engine/learning/test_nnunet_bridge.py $(PYTEST_ARGS)
 
+# Faults are put into the code in memory; no file changes. A few minutes for each subject.
+mutation: setup
+	$(PY) Testing/mutation/run.py --least 0.85 $(MUTATION_ARGS)
+
 lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 # The published schema of model.json, from the dataclasses that check it.
 schema: setup

@@ -89,8 +89,9 @@ class Recorder:
 def surroundings(subject, mask, stroke, adds, earlier, brush) -> tuple[stroke_features.Evidence, tuple[slice, ...]]:
     """The evidence that Refine has for a stroke, and the box that it is about."""
     spacing = np.asarray(subject.spacing, float)
-    reach = user.reach_given(brush) or engine.default_reach(stroke, smallest(stroke), spacing)
-    box, scene = engine.surroundings(stroke, subject.image, spacing, subject.probability, reach, earlier)
+    extent = smallest(stroke)
+    reach = user.reach_given(brush) or engine.default_reach(stroke, extent, spacing)
+    box, scene = engine.surroundings(stroke, extent, subject.image, spacing, subject.probability, reach, earlier)
     place = tuple(slice(*pair) for pair in box)
     return stroke_features.evidence((mask if adds else ~mask)[place], stroke[place], scene, 1 if adds else -1), place
 

@@ -358,15 +358,16 @@ def test_the_box_around_a_stroke_in_numbers():
     stroke[2, 30, 20:25] = True
     image = np.random.default_rng(0).normal(size=(2, *stroke.shape))
     fixed = np.arange(60)[None, None] + 0 * stroke > 40
+    extent = (2, 3), (30, 31), (20, 25)
     box, scene = surroundings(
-        stroke, image, np.array([4.0, 1.0, 2.0]), np.full(stroke.shape, 200, np.uint8), 5.0, fixed
+        stroke, extent, image, np.array([4.0, 1.0, 2.0]), np.full(stroke.shape, 200, np.uint8), 5.0, fixed
     )
     assert scene.voxel == pytest.approx(2) and scene.reach == pytest.approx(24)  # twelve voxels of 2 mm
     assert box == ((0, 5), (6, 55), (8, 37))
     assert scene.image.shape == (2, 5, 49, 29) and abs(scene.image.mean()) < 1e-6
     assert scene.log_odds.shape == (5, 49, 29) and scene.log_odds[0, 0, 0] == pytest.approx(np.log(200.5 / 55.5))
     assert scene.fixed.sum() == 0 and not scene.barred.any()
-    wide, scene = surroundings(stroke, image, np.array([4.0, 1.0, 2.0]), None, 41.0, None, fixed)
+    wide, scene = surroundings(stroke, extent, image, np.array([4.0, 1.0, 2.0]), None, 41.0, None, fixed)
     assert wide == ((0, 5), (0, 60), (0, 46)) and scene.reach == 41 and scene.log_odds is None
     assert scene.barred.sum() == 5 * 60 * 5 and not scene.fixed.any()
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import gc
 import importlib.abc
 import importlib.util
 import os
@@ -120,7 +121,8 @@ def silence() -> None:
 def run_tests(subject: Subject) -> int:
     import pytest
 
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
+    unneeded = ("cacheprovider", "xdist", "unraisableexception", "threadexception", "warnings", "logging")
+    options = ["-x", "-q", *(part for name in unneeded for part in ("-p", f"no:{name}"))]
     options += ["-k", subject.chosen] if subject.chosen else []
     try:
         return pytest.main([*options, *(str(ROOT / path) for path in subject.tests)])
@@ -168,6 +170,7 @@ def main(arguments: list[str]) -> int:
     names = options.names or list(SUBJECTS)
     for heavy in HEAVY + (LEARNING if {"loss", "metrics", "surfaces"} & {*names} else ()):
         importlib.import_module(heavy)
+    gc.freeze()  # children collect what is theirs
     scores = [measure(name, None if options.all else options.sample, options.seed) for name in names]
     return int(min(scores) < options.least)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
-def finish(steps: Generator):
+def finish(steps: Generator[Any, None, Result]) -> Result:
     """Take all steps at once; what they return."""
     while True:
         try:

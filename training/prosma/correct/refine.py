@@ -83,18 +83,19 @@ def refine(
     arrays |= {"fixed": fixed, "barred": barred}
     check_arrays(mask, image, arrays, spacing)
     add, remove = (None if stroke is None else np.asarray(stroke, bool) for stroke in (strokes_add, strokes_remove))
-    stroked = remove if add is None else add if remove is None else add | remove
+    given = [stroke for stroke in (add, remove) if stroke is not None]
+    stroked = given[0] | given[1] if len(given) > 1 else given[0] if given else None
     extent = None if stroked is None else smallest(stroked)
-    if extent is None:
+    if stroked is None or extent is None:
         raise StrokeError("There is no stroke: nothing says what belongs to the segment and what does not.")
     if radius_mm is not None and not 0 < radius_mm < np.inf:
         raise StrokeError(f"The radius is a positive number of mm, not {radius_mm!r}.")
     spacing = np.asarray(spacing, float)
     reach = default_reach(stroked, extent, spacing) if radius_mm is None else float(radius_mm)
-    box, scene = surroundings(stroked, image, spacing, probability, reach, fixed, barred)
+    box, scene = surroundings(stroked, extent, image, spacing, probability, reach, fixed, barred)
     place = slices(box)
-    inside = [np.zeros(scene.fixed.shape, bool) if stroke is None else stroke[place] for stroke in (add, remove)]
-    return Refinement(box, refine_box(np.array(mask[place], bool), *inside, scene))
+    added, removed = (np.zeros(scene.fixed.shape, bool) if s is None else s[place] for s in (add, remove))
+    return Refinement(box, refine_box(np.array(mask[place], bool), added, removed, scene))
 
 
 def check_arrays(mask, image, arrays: dict, spacing) -> None:
@@ -134,7 +135,8 @@ def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
     part = np.pad(stroke[slices(box)], 1)
     flat = int(np.argmin([(high - low) * s for (low, high), s in zip(box, spacing, strict=True)]))
     across = [axis for axis in range(3) if axis != flat]
-    width = distance_to(~part.any(axis=flat)[None], np.array([1.0, *spacing[across]])).max()
+    outside = np.asarray(~part.any(axis=flat))[None]
+    width = distance_to(outside, np.array([1.0, *spacing[across]])).max()
     return REACH * float(width)
 
 
@@ -142,12 +144,15 @@ def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
 
 
 def surroundings(
-    stroked, image, spacing: np.ndarray, probability, reach: float, fixed=None, barred=None
-) -> tuple[tuple, Scene]:
-    """The box that strokes can change, as in Refinement, and what is known there; the arguments are on the whole grid."""
+    stroked, extent: Box, image, spacing: np.ndarray, probability, reach: float, fixed=None, barred=None
+) -> tuple[Box, Scene]:
+    """The box that strokes can change, as in Refinement, and what is known there; the arguments are on the whole grid.
+
+    `extent`: the smallest box around the strokes.
+    """
     voxel = voxel_size(stroked.shape, spacing)
     reach = max(reach, LEAST_REACH * voxel)
-    box = grown(smallest(stroked), np.ceil(reach / spacing), stroked.shape)
+    box = grown(extent, np.ceil(reach / spacing).astype(int).tolist(), stroked.shape)
     place = slices(box)
     kept = [np.zeros(stroked[place].shape, bool) if m is None else np.array(m[place], bool) for m in (fixed, barred)]
     odds = None if probability is None else log_odds(probability[place])

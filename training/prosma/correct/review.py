@@ -84,8 +84,8 @@ def find_regions_in_steps(
         index, error = yield from cells.voxels_of(inside, label)
         regions.append(case.region(index, error, label, radius))
         yield
-    regions = sorted((r for r in regions if r is not None and r.error >= LEAST_ERROR), key=lambda r: -r.error)
-    return regions[:most]
+    found = [region for region in regions if region is not None and region.error >= LEAST_ERROR]
+    return sorted(found, key=lambda region: -region.error)[:most]
 
 
 def region_radius(counts: np.ndarray, shape: Sequence[int], spacing: Sequence[float]) -> float:
@@ -231,7 +231,7 @@ class _Cells:
         for offset in self.ball:
             self._add_shifted(score, self.error, offset)
             yield
-        found = []
+        found: list[tuple[np.ndarray, None]] = []
         while len(found) < most and score.max() >= 255 * LEAST_ERROR:
             centre = np.unravel_index(int(score.argmax()), self.shape)
             inside = np.array(self.ball).T + np.array(centre)[:, None]

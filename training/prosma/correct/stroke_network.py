@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,11 @@ def layers_of(arrays: dict[str, np.ndarray], prefix: str) -> Layers:
 
 def save_networks(networks: dict[tuple[str, int], Layers], fitted: str, commit: str, path: Path = FILE) -> None:
     """Write a file that `load_networks` reads."""
-    arrays = {"features": np.array(FEATURES["network"]), "fitted": np.array(fitted), "commit": np.array(commit)}
+    arrays: dict[str, Any] = {
+        "features": np.array(FEATURES["network"]),
+        "fitted": np.array(fitted),
+        "commit": np.array(commit),
+    }
     for (source, dimensions), layers in networks.items():
         for number, (matrix, shift) in enumerate(layers):
             arrays[f"{source}_{dimensions}_matrix_{number}"] = np.asarray(matrix, np.float32)

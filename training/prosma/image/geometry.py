@@ -54,7 +54,8 @@ class Image:
     @property
     def spacing(self) -> tuple[float, float, float]:
         """Voxel size in mm along I, J, K."""
-        return tuple(float(s) for s in np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0))
+        i, j, k = np.linalg.norm(self.ijk_to_ras[:3, :3], axis=0)
+        return float(i), float(j), float(k)
 
     @property
     def voxel_ml(self) -> float | None:
@@ -165,7 +166,8 @@ class Canonical:
     @property
     def oriented_shape(self) -> tuple[int, int, int]:
         """Spatial shape after permutation, before resampling."""
-        return tuple(self.shape[axis] for axis in self.axes)
+        first, second, third = self.axes
+        return self.shape[first], self.shape[second], self.shape[third]
 
     @property
     def resampled(self) -> bool:
@@ -214,7 +216,8 @@ def plan_canonical(image: Image, model) -> Canonical:
     else:
         size = oriented
     new_spacing = tuple(s * n / m for s, n, m in zip(spacing, oriented, size, strict=True))
-    return Canonical(image.shape, axes, flips, tuple(int(n) for n in size), new_spacing)
+    x, y, z = (int(n) for n in size)
+    return Canonical(image.shape, axes, flips, (x, y, z), new_spacing)
 
 
 def resampled_size(count: int, spacing: float, wanted: float) -> int:
@@ -235,7 +238,8 @@ def closest_orientation(matrix, orientation: str) -> tuple[tuple[int, int, int],
         cosines[n] = sign * directions[world]
     agreement = np.round(np.abs(cosines), 5)  # equal at 45 degrees for every reader; then the first permutation wins
     axes = max(itertools.permutations(range(3)), key=lambda p: sum(agreement[n, p[n]] for n in range(3)))
-    return axes, tuple(bool(cosines[n, axes[n]] < 0) for n in range(3))
+    a, b, c = axes
+    return (a, b, c), (bool(cosines[0, a] < 0), bool(cosines[1, b] < 0), bool(cosines[2, c] < 0))
 
 
 # --- several images --------------------------------------------------------------------------------------------------

@@ -32,9 +32,13 @@ def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
         present.append(np.stack([np.bincount(plane.ravel(order="K"), minlength=count + 1) for plane in planes]))
     totals = present[0].sum(axis=0)
     return [
-        Extent(int(totals[value]), tuple(span(table[:, value] > 0) for table in present) if totals[value] else None)
-        for value in range(1, count + 1)
+        Extent(int(totals[value]), _box_of(present, value) if totals[value] else None) for value in range(1, count + 1)
     ]
+
+
+def _box_of(present: list[np.ndarray], value: int) -> Box:
+    """The smallest box of a label that is there."""
+    return tuple(found for table in present if (found := span(table[:, value] > 0)))
 
 
 def segment_volumes(extents: list[Extent], voxel_ml: float | None) -> list[dict]:

@@ -125,7 +125,7 @@ def parse_header(start: bytes, name: str) -> NiftiHeader | None:
     if version is None or len(start) < (348 if version == 1 else 540):
         return None
     for order in "<>":
-        fields = {key: _unpack(start, order, *layout[2 * version - 2 :][:2]) for key, layout in FIELDS.items()}
+        fields = {key: _unpack(start, order, version, layout) for key, layout in FIELDS.items()}
         dimensions, *sizes = fields["sizes"]
         if 1 <= dimensions <= 7:
             break
@@ -160,7 +160,8 @@ def parse_header(start: bytes, name: str) -> NiftiHeader | None:
     )
 
 
-def _unpack(start: bytes, order: str, kind: str, place: int) -> tuple:
+def _unpack(start: bytes, order: str, version: int, layout: tuple) -> tuple:
+    kind, place = layout[2 * version - 2 :][:2]
     return struct.unpack_from(order + kind, start, place)
 
 
@@ -178,22 +179,20 @@ def place_voxels(geometry: NiftiGeometry, sizes, name: str) -> tuple[np.ndarray,
     notices = [NOT_MM.format(name=name, unit=unit)] if unit else []
     sform = _thick(geometry.sform, geometry, sizes) if geometry.sform_code > 0 else None
     qform = _thick(geometry.qform, geometry, sizes) if geometry.qform_code > 0 else None
-    if sform is None and qform is None:
+    first = qform if sform is None else sform
+    if first is None:
         matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.diag([*_thick_spacing(geometry), 1.0])
         notices.append(NO_ORIENTATION.format(name=name))
-    elif sform is None:
-        matrix = _refuse_unusable(qform, name)
-    elif fault := fault_of(sform):
-        if qform is None or fault_of(qform):
-            _refuse_unusable(sform, name)
+    elif sform is not None and qform is not None and (fault := fault_of(sform)) and not fault_of(qform):
         matrix = qform
         apart = (
             f"; places differ by up to {factor * farthest(sform, qform, sizes):.4g} mm" if "sheared" in fault else ""
         )
         notices.append(BAD_SFORM.format(name=name, why=fault, apart=apart))
     else:
-        matrix = sform
-        notices += _disagreements(geometry, sform, qform, sizes, name, factor)
+        matrix = _refuse_unusable(first, name)
+        if sform is not None:
+            notices += _disagreements(geometry, sform, qform, sizes, name, factor)
     return np.diag([factor, factor, factor, 1.0]) @ matrix, tuple(notices)
 
 

@@ -7,10 +7,10 @@ import gzip
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
-from .axes import as_kji
 from .geometry import Image, ImageError
 from .nifti_header import FIELDS, FIRST_VOXEL, NiftiGeometry, fault_of, place_voxels
 
@@ -32,12 +32,13 @@ def write_nifti(path: Path, labels: np.ndarray, image: Image) -> None:
             "Choose .nrrd or .mha.",
         )
     datatype, kind = TYPES[labels.dtype.name]
-    voxels = np.ascontiguousarray(as_kji(labels), dtype=kind)
+    voxels = np.ascontiguousarray(labels.T, dtype=kind)
     header = label_header(labels.shape, datatype, voxels.itemsize, label_geometry(image))
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(path.open("wb"))
+        file: IO[bytes] = stack.enter_context(path.open("wb"))
         if path.name.lower().endswith(".gz"):
-            file = stack.enter_context(gzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0))
+            packed = gzip.GzipFile("", "wb", compresslevel=2, fileobj=file, mtime=0)
+            file = cast("IO[bytes]", stack.enter_context(packed))
         file.write(header)
         file.write(voxels.data)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .axes import channels_first
 from .dicom.files import is_dicom
 from .dicom.reading import read_dicom
 from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
@@ -38,7 +37,7 @@ def read_image(
     paths = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     if not paths:
         raise ImageError("No image was given.", "Give at least one file.")
-    chosen = list(series) if isinstance(series, (list, tuple)) else [series]
+    chosen: list = list(series) if isinstance(series, (list, tuple)) else [series]
     if len(paths) == 1:
         paths *= len(chosen)
     elif len(chosen) == 1:
@@ -143,7 +142,7 @@ def to_image(picture) -> Image:
         array = array[0]
     if dimension == 2:
         array = array[None]
-    array = channels_first(array)
+    array = array.transpose(3, 2, 1, 0)
     axes = min(dimension, 3)
     matrix = np.eye(4)
     direction = np.array(picture.GetDirection()).reshape(dimension, dimension)[:axes, :axes]

@@ -73,11 +73,12 @@ def _resample_axis(array: np.ndarray, axis: int, n_out: int, window: slice) -> n
     array, axis = array.transpose(in_memory), in_memory.index(axis)
     along = [1] * array.ndim
     along[axis] = taps.shape[1]
-    result = None
+    result: np.ndarray | None = None
     for index, weight in zip(taps, weights.weight[window].T, strict=True):
         part = np.take(array, index, axis=axis).astype(np.float32, copy=False)
         part *= weight.reshape(along)
         result = part if result is None else np.add(result, part, out=result)
+    assert result is not None, "each sample has at least one tap"
     return result.transpose(np.argsort(in_memory))
 
 

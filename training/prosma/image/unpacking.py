@@ -80,7 +80,7 @@ def has_bytes(path: Path, size: int) -> bool:
 
 def _fill(file, data: np.ndarray) -> int:
     """Read into `data` until it is full or the file ends; how many bytes came."""
-    view, count = memoryview(data), 0
+    view, count = data.data, 0
     while count < len(data) and (step := file.readinto(view[count : count + (1 << 26)])):
         count += step
     return count

@@ -107,7 +107,7 @@ def named(keyword: str) -> str:
     """An attribute with its tag: RescaleSlope (0028,1053)."""
     from pydicom.datadict import tag_for_keyword
 
-    tag = tag_for_keyword(keyword)
+    tag = tag_for_keyword(keyword) or 0
     return f"{keyword} ({tag >> 16:04x},{tag & 0xFFFF:04x})"
 
 
@@ -140,6 +140,18 @@ class Frame:
     def is_placed(self) -> bool:
         """Whether the file says where it lies."""
         return self.position is not None
+
+    @property
+    def origin(self) -> np.ndarray:
+        """`position`, of an image that is placed."""
+        assert self.position is not None
+        return self.position
+
+    @property
+    def directions(self) -> np.ndarray:
+        """`axes`, of an image that is placed."""
+        assert self.axes is not None
+        return self.axes
 
     @property
     def is_slice(self) -> bool:
@@ -183,8 +195,8 @@ def frames_of(file: Path, header) -> list[Frame]:
     for index in range(count):
         attributes = Attributes(file, header, groups[index] if groups else None, shared)
         position, axes, notices = place_of(attributes) if one_place else (None, None, ())
-        if position is not None and offsets is not None:
-            position = position + offsets[index] * (UPWARDS if absolute else np.cross(*axes))
+        if position is not None and axes is not None and offsets is not None:
+            position = position + offsets[index] * (UPWARDS if absolute else np.cross(axes[0], axes[1]))
         pixel, more = pixel_size(attributes)
         slope, intercept = scaling(attributes)
         thickness = attributes.number("SliceThickness", "PixelMeasuresSequence")
@@ -200,7 +212,7 @@ def frames_of(file: Path, header) -> list[Frame]:
 
 def place_of(attributes: Attributes) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
     """Position, axes (right angles, length 1) and notices; None where either is missing."""
-    notices = ()
+    notices: tuple[str, ...] = ()
     position = attributes.numbers("ImagePositionPatient", "PlanePositionSequence", 3)
     axes = attributes.numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6)
     detector = first_item(attributes.header, "DetectorInformationSequence", attributes.file)
@@ -276,7 +288,8 @@ def scaling(attributes: Attributes) -> tuple[float, float]:
 
 def pixel_size(attributes: Attributes) -> tuple[tuple[float, float], tuple[str, ...]]:
     """Mm between columns and between rows, and what is assumed."""
-    spacing, notices = attributes.numbers("PixelSpacing", "PixelMeasuresSequence", 2), ()
+    notices: tuple[str, ...] = ()
+    spacing = attributes.numbers("PixelSpacing", "PixelMeasuresSequence", 2)
     if spacing is None:
         spacing = ultrasound_pixel(attributes)
         notices = (OF_REGION,) if spacing is not None else ()
@@ -303,8 +316,8 @@ def ultrasound_pixel(attributes: Attributes) -> np.ndarray | None:
         if facts.number("RegionSpatialFormat") != TWO_DIMENSIONAL:
             continue
         units = facts.number("PhysicalUnitsXDirection"), facts.number("PhysicalUnitsYDirection")
-        delta = facts.number("PhysicalDeltaY"), facts.number("PhysicalDeltaX")
-        if units != (CENTIMETRES, CENTIMETRES) or None in delta:
+        down, across = facts.number("PhysicalDeltaY"), facts.number("PhysicalDeltaX")
+        if units != (CENTIMETRES, CENTIMETRES) or down is None or across is None:
             return None
-        sizes.add(tuple(round(abs(value) * 10, 9) for value in delta))
+        sizes.add((round(abs(down) * 10, 9), round(abs(across) * 10, 9)))
     return np.array(sizes.pop()) if len(sizes) == 1 else None

@@ -39,9 +39,9 @@ def grid_of(frames: tuple[Frame, ...], name: str) -> Grid:
     """The grid of images of one size and nearly one direction. ImageError where there is none."""
     if not frames[0].is_placed:
         return guessed_grid(frames, name)
-    axes = frames[len(frames) // 2].axes
+    axes = frames[len(frames) // 2].directions
     normal = np.cross(*axes)
-    along = np.array([frame.position @ normal for frame in frames])
+    along = np.array([frame.origin @ normal for frame in frames])
     order = np.argsort(along, kind="stable")
     frames, along = tuple(frames[n] for n in order), along[order]
     if len(frames) == 1:
@@ -50,7 +50,8 @@ def grid_of(frames: tuple[Frame, ...], name: str) -> Grid:
     refuse_shear(frames, axes, along, name)
     step = float(steps.mean())
     even = along[0] + step * np.arange(len(frames))
-    places, slices, notices = None, len(frames), ()
+    places, slices = None, len(frames)
+    notices: tuple[str, ...] = ()
     if np.abs(along - even).max() > TENTH * step:
         step = smallest_step(steps)
         refuse_gaps(frames, steps, step, name)
@@ -70,13 +71,14 @@ def matrix_of(first: Frame, axes: np.ndarray, step: np.ndarray) -> np.ndarray:
     matrix = np.eye(4)
     matrix[:3, 0], matrix[:3, 1] = axes[0] * first.pixel[0], axes[1] * first.pixel[1]
     matrix[:3, 2] = step
-    matrix[:3, 3] = first.position
+    matrix[:3, 3] = first.origin
     return matrix
 
 
 def single_grid(frame: Frame, name: str) -> Grid:
     """One slice: its thickness is the size along K."""
-    axes, notices = frame.axes, ()
+    axes = frame.directions
+    notices: tuple[str, ...] = ()
     if frame.thickness is None and frame.is_placed:
         notices = (f"{name} is one slice and tells no thickness; it is counted as 1 mm.",)
     matrix = matrix_of(frame, axes, np.cross(*axes) * (frame.thickness or 1.0))
@@ -89,15 +91,16 @@ def guessed_grid(frames: tuple[Frame, ...], name: str) -> Grid:
     if len(frames) == 1:
         matrix = np.diag([*frames[0].pixel, frames[0].thickness or 1.0, 1.0])
         return Grid(frames, matrix, 1)
-    locations = [frame.attributes.number("SliceLocation") for frame in frames]
+    told = [frame.attributes.number("SliceLocation") for frame in frames]
+    locations = [location for location in told if location is not None]
     distances = np.array([np.nan])
     by = "numbers (InstanceNumber)"
-    if None not in locations:
+    if len(locations) == len(frames):
         order = np.argsort(locations, kind="stable")
         frames, distances = tuple(frames[n] for n in order), np.diff(np.sort(locations))
         by = "SliceLocation"
-    usual = float(np.median(distances))
-    if not usual > 0 or np.abs(distances - usual).max() > TENTH * usual:
+    usual: float | None = float(np.median(distances))
+    if not usual or not usual > 0 or np.abs(distances - usual).max() > TENTH * usual:
         usual, by = (
             frames[0].attributes.number("SpacingBetweenSlices") or frames[0].thickness,
             "numbers (InstanceNumber)",
@@ -120,7 +123,7 @@ def guessed_grid(frames: tuple[Frame, ...], name: str) -> Grid:
 
 def refuse_shear(frames: tuple[Frame, ...], axes: np.ndarray, along: np.ndarray, name: str) -> None:
     """ImageError where images lie beside the line of the others, one of them or all, as with a tilted CT gantry."""
-    aside = np.array([axes @ (frame.position - frames[0].position) for frame in frames])  # mm along rows and columns
+    aside = np.array([axes @ (frame.origin - frames[0].origin) for frame in frames])  # mm along rows and columns
     limit = max(TENTH * float(np.median(np.diff(along))), TENTH * max(frames[0].pixel), ROUNDING)
     middle = np.median(aside, axis=0)
     off = np.linalg.norm(aside - middle, axis=1)
@@ -178,7 +181,7 @@ def check_corners(frames: tuple[Frame, ...], matrix: np.ndarray, along, name: st
     errors = np.empty(len(frames))
     for k, frame in enumerate(frames):
         shift = k if along is None else (along[k] - along[0]) / np.linalg.norm(step)
-        own = frame.position + (corners * frame.pixel) @ frame.axes
+        own = frame.origin + (corners * frame.pixel) @ frame.directions
         errors[k] = np.linalg.norm(own - (matrix[:3, 3] + corners @ matrix[:3, :2].T + shift * step), axis=1).max()
     worst = int(np.argmax(errors))
     limit = max(TENTH * float(np.linalg.norm(step)), TENTH * max(first.pixel), ROUNDING)

@@ -123,13 +123,13 @@ def _unused(path: Path, volume: Volume, found: Collected, others: list[tuple[Pat
         kinds = ", ".join(f"{count} {why}" for why, count in within.items())
         notices.append(f"Images of {path.resolve().name} that were not used: {kinds}.")
     if reasons:
-        kinds = []
+        groups = []
         for why, count in Counter(reasons.values()).items():
             names = sorted(file.name for file, reason in reasons.items() if reason == why)
             shown = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-            kinds.append(f"{count} {why} ({shown})")
+            groups.append(f"{count} {why} ({shown})")
         total = len(reasons) + len(used)
-        notices.append(f"{len(reasons)} of {total} files in {path.resolve().name} were not used: {'; '.join(kinds)}.")
+        notices.append(f"{len(reasons)} of {total} files in {path.resolve().name} were not used: {'; '.join(groups)}.")
     elif path.is_file() and len(volume.frames) == 1 and volume.frames[0].is_slice and volume.frames[0].frames == 1:
         notices.append(f"{path.name} is one slice; give its folder to segment the whole series.")
     return tuple(notices)

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..axes import channels_first
 from ..geometry import ImageError
 from .files import EXPORT_AGAIN, read_whole
 from .frames import Frame, named
@@ -27,8 +26,10 @@ COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 IN_UNITS = ("CT", "PT")  # whose values are Hounsfield units or activities, whatever they look like
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-TO_GDCM = ("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit")
-TO_GDCM += ("PixelRepresentation",)
+TO_GDCM = (
+    *("Rows", "Columns", "SamplesPerPixel", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit"),
+    "PixelRepresentation",
+)
 PADDING = "Voxels of {name} outside what was scanned hold the padding value, which is brighter than all others there."
 INVERTED = (
     "{name} is stored with black and white exchanged (MONOCHROME1); its grey values were inverted, as Slicer does."
@@ -112,7 +113,7 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     notices += (PADDING.format(name=name),) if bright_padding else ()
     if grid.places is not None:
         result = resampled(result, grid)
-    return channels_first(result), notices
+    return result.transpose(3, 2, 1, 0), notices
 
 
 def refuse_or_tell_inverted(frames, formats, name: str) -> tuple[str, ...]:
@@ -206,12 +207,12 @@ def decoded_by_gdcm(dataset, indices: list[int], path: Path) -> np.ndarray:
     import SimpleITK as sitk
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.encaps import encapsulate, generate_frames
-    from pydicom.uid import generate_uid
+    from pydicom.uid import UID, generate_uid
 
     small = Dataset()
     small.file_meta = FileMetaDataset()
     small.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
-    small.SOPClassUID = small.file_meta.MediaStorageSOPClassUID = SECONDARY_CAPTURE
+    small.SOPClassUID = small.file_meta.MediaStorageSOPClassUID = UID(SECONDARY_CAPTURE)
     small.SOPInstanceUID = small.file_meta.MediaStorageSOPInstanceUID = generate_uid()
     for keyword in TO_GDCM:
         if keyword in dataset:
@@ -259,10 +260,11 @@ def has_bright_padding(pixels: np.ndarray, frame: Frame) -> bool:
 
 def resampled(values: np.ndarray, grid: Grid) -> np.ndarray:
     """Slices (K, J, I, C) at `grid.places` on the grid's even slices, linear in between."""
+    places = np.arange(len(values)) if grid.places is None else grid.places
     result = np.empty((grid.slices, *values.shape[1:]), values.dtype)
     for slice_ in range(grid.slices):
-        upper = int(np.clip(np.searchsorted(grid.places, slice_ - 1e-6), 1, len(values) - 1))
-        below, above = grid.places[upper - 1], grid.places[upper]
+        upper = int(np.clip(np.searchsorted(places, slice_ - 1e-6), 1, len(values) - 1))
+        below, above = places[upper - 1], places[upper]
         share = float(np.clip((slice_ - below) / (above - below), 0, 1))
         mixed = (1 - share) * values[upper - 1].astype(np.float64) + share * values[upper]
         result[slice_] = np.rint(mixed) if values.dtype.kind in "iu" else mixed

@@ -135,7 +135,8 @@ def is_beside(stack: list[Frame], main: list[Frame]) -> bool:
 def without_same_objects(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
     """The images, each object once, and the files' second copies."""
     seen: dict[tuple, Path] = {}
-    once, copies = [], []
+    once: list[Frame] = []
+    copies: list[Frame] = []
     for frame in frames:
         uid = frame.attributes.text("SOPInstanceUID")
         first = seen.setdefault((uid, frame.index), frame.file) if uid else frame.file
@@ -161,14 +162,14 @@ def goes_with(frame: Frame, other: Frame) -> bool:
         return False
     if not np.allclose(frame.pixel, other.pixel, rtol=1e-3, atol=0):
         return False
-    return not frame.is_placed or float(np.abs(frame.axes - other.axes).max()) < DIRECTIONS
+    return not frame.is_placed or float(np.abs(frame.directions - other.directions).max()) < DIRECTIONS
 
 
 def direction(frame: Frame) -> str:
     """The closest anatomical plane of an image, for a person."""
     if not frame.is_placed:
         return "without places"
-    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(np.cross(*frame.axes))))]
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(np.cross(*frame.directions))))]
 
 
 def split_stack(frames: list[Frame]) -> list[Volume]:
@@ -198,7 +199,8 @@ def without_equal_images(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]
     """
     seen: dict[int, list[bytes]] = {}
     first: dict[int, Frame] = {}
-    once, copies = [], []
+    once: list[Frame] = []
+    copies: list[Frame] = []
     differ = False
     for place, frame in zip(place_numbers(frames), frames, strict=True):
         if place in first and not differ and frame.frames == 1:
