@@ -34,6 +34,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Logic/ParameterNode.py
   ProSMASegmentationLib/Logic/SegmentationLogic.py
   ProSMASegmentationLib/Logic/__init__.py
+  ProSMASegmentationLib/Models/GridSentences.py
   ProSMASegmentationLib/Models/ModelFit.py
   ProSMASegmentationLib/Models/ModelLibrary.py
   ProSMASegmentationLib/Models/__init__.py

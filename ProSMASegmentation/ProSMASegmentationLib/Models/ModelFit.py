@@ -1,11 +1,8 @@
-import slicer
 from slicer.i18n import tr as _
 
 from prosma.image.box import shape_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-
-WARN_SPACING_RATIO = 3.0
-WARN_FIELD_RATIO = 1.1
+from ProSMASegmentationLib.Models.GridSentences import GridSentences
 
 
 class ModelFit:
@@ -30,9 +27,7 @@ class ModelFit:
             self._checkDimension()
             self._checkSameParents()
         if not self.errors and readers:
-            if package.dimension == 3:
-                self._checkSpacing()
-                self._checkFieldOfView(hasRoi=box is not None)
+            self._checkGrid(box)
             self._checkIntensity()
 
     def check(self):
@@ -86,42 +81,13 @@ class ModelFit:
                 + _("Put all of them under the same transform, or harden the transforms.")
             )
 
-    def _checkSpacing(self):
-        wanted = self._package.model.get("spacing")
-        if wanted is None:
-            return
-        spacing = self._alongModelAxes(self._readers[0].spacing)
-        ratio = max(max(have / want, want / have) for have, want in zip(spacing, wanted, strict=True))
-        if ratio > WARN_SPACING_RATIO:
-            self.warnings.append(
-                _(
-                    "The voxels measure {have} mm; the model was trained with {want} mm, so expect a poorer result."
-                ).format(have=_sizes(self._readers[0].spacing), want=_sizes(wanted))
-                + " "
-                + _("Use a scan with finer slices, or another model.")
-            )
+    def _checkGrid(self, box):
+        """Voxel size and extent, by the engine's own rules: what it would refuse is an error here."""
+        from prosma.image.grid_fit import misfits_of_grid
 
-    def _checkFieldOfView(self, hasRoi):
-        field = self._package.model.get("field_of_view") or {}
-        extent = [size * space for size, space in zip(self._sizes, self._readers[0].spacing, strict=True)]
-        along = self._alongModelAxes(extent)
-        largest, smallest = field.get("max_mm"), field.get("min_mm")
-        if largest and any(have > WARN_FIELD_RATIO * limit for have, limit in zip(along, largest, strict=True)):
-            self.warnings.append(
-                _("The region measures {have} mm; the model knows regions of up to {limit} mm.").format(
-                    have=_sizes(along), limit=_sizes(largest)
-                )
-                + " "
-                + (_("Make the ROI smaller.") if hasRoi else _("Place an ROI around the structure."))
-            )
-        elif smallest and any(have * WARN_FIELD_RATIO < limit for have, limit in zip(along, smallest, strict=True)):
-            self.warnings.append(
-                _("The region measures {have} mm; the model expects at least {limit} mm around the structure.").format(
-                    have=_sizes(along), limit=_sizes(smallest)
-                )
-                + " "
-                + (_("Make the ROI larger.") if hasRoi else _("Use a scan that shows more."))
-            )
+        found = misfits_of_grid(self._package.model, self._sizes, self._readers[0].geometry(), box is not None)
+        for misfit in found:
+            (self.errors if misfit.is_refused else self.warnings).append(GridSentences.told(misfit))
 
     def _checkIntensity(self):
         if self._package.model["intensity"]["rule"] != "ct":
@@ -136,18 +102,3 @@ class ModelFit:
                 + " "
                 + _("Choose a CT, or check its rescaling.")
             )
-
-    def _alongModelAxes(self, alongVolumeAxes):
-        """Values given for I, J, K in the order of the model's orientation letters."""
-        from prosma.image.geometry import closest_orientation
-
-        letters = self._package.model.get("orientation")
-        if not letters:
-            return list(alongVolumeAxes)
-        matrix = slicer.util.arrayFromVTKMatrix(self._readers[0].ijkToRas)
-        axes, _flips = closest_orientation(matrix, letters)
-        return [alongVolumeAxes[axis] for axis in axes]
-
-
-def _sizes(values):
-    return " x ".join(f"{value:.3g}" for value in values)

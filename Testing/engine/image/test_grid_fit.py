@@ -64,7 +64,7 @@ def test_force_runs_it_and_says_so(tmp_path, package, capsys):
     path = save(tmp_path / "a.nii.gz", 1e-3)
     assert main(command(package, path, tmp_path / "a.nrrd", "--force", "--json")) == 0
     (case,) = json.loads(capsys.readouterr().out)["cases"]
-    assert any("metres seem to be taken" in notice for notice in case["notices"])
+    assert any("metres were taken for mm" in notice for notice in case["notices"])
     assert read_labels(tmp_path / "a.nrrd").shape == VOXELS.shape
 
 
@@ -114,7 +114,7 @@ def test_python_and_the_worker_refuse_alike(tmp_path, package):
     [
         ((30, 30, 30), 1.0, None, None),
         ((30, 28, 26), (1.0, 1.0, 3.5), None, "expect a poorer result. Use a scan with smaller voxels"),
-        ((90, 90, 90), 0.3, None, "what is finer than that is not seen"),
+        ((90, 90, 90), 0.3, None, "sees nothing finer"),
         ((60, 30, 30), 1.0, None, "regions of up to 40 x 40 x 40 mm. Place an ROI"),
         ((60, 50, 50), 1.0, ((0, 50), (0, 30), (0, 30)), "Make the ROI smaller"),
         ((12, 30, 30), 1.0, None, "at least 20 x 20 x 20 mm around the structure. Use a scan that shows more"),

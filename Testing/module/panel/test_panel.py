@@ -242,3 +242,25 @@ def test_leaving_the_module_lets_a_job_finish(panel):
     panel.enter()
     assert panel.ui.outputSelector.currentNode() is job.segmentationNode
     scenes.segmented(panel, volume)
+
+
+def test_a_grid_that_the_engine_would_refuse_disables_the_button_in_the_engines_words(panel):
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+
+    scenes.choose(panel, "tiny")
+    volume = scenes.add_volume(scenes.texture((24, 24, 24)), ijk_to_ras=np.diag([1e-3, 1e-3, 1e-3, 1]))
+    scenes.select(panel, volume)
+    assert not panel.ui.segmentButton.enabled
+    assert "metres were taken for mm" in panel.ui.segmentButton.toolTip
+    with pytest.raises(ProSMAError, match="Correct the image's voxel size") as refused:
+        panel.logic.segment(volume, model="tiny")
+    assert refused.value.code == "does_not_fit"
+    volume.SetSpacing(1, 1, 1)  # what the remedy says, as the Volumes module does it
+    processEvents(until=lambda: panel.ui.segmentButton.enabled)
+
+
+def test_the_panel_knows_every_sentence_of_the_engine_about_grids():
+    from prosma.image.grid_fit import SENTENCES
+    from ProSMASegmentationLib.Models.GridSentences import GridSentences
+
+    assert GridSentences.translations() == SENTENCES

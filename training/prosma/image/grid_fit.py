@@ -22,11 +22,11 @@ MOST_GROWTH = 64  # times as many voxels on the model's grid as the image has
 # What a kind of misfit is called: why, what to do, and what to do instead where the work is limited to an ROI.
 SENTENCES = {
     "tiny": (
-        "The voxels measure {have} mm, the model was trained with {want} mm: metres seem to be taken for millimetres.",
+        "The voxels measure {have} mm, the model was trained with {want} mm: metres were taken for mm, it seems.",
         "Correct the image's voxel size.",
     ),
     "huge": (
-        "The voxels measure {have} mm, the model was trained with {want} mm: microns seem to be taken for millimetres.",
+        "The voxels measure {have} mm, the model was trained with {want} mm: microns were taken for mm, it seems.",
         "Correct the image's voxel size.",
     ),
     "merged": (
@@ -35,7 +35,7 @@ SENTENCES = {
         "Make the ROI larger.",
     ),
     "multiplied": (
-        "The model works with voxels of {want} mm, of which the image has {size}: {times} times as many as its own.",
+        "The model works with voxels of {want} mm; of these the image has {size}, {times} times its own number.",
         "Choose a model for larger voxels, or a finer scan.",
     ),
     "coarse": (
@@ -43,7 +43,7 @@ SENTENCES = {
         "Use a scan with smaller voxels, or another model.",
     ),
     "fine": (
-        "The voxels measure {have} mm; the model works with {want} mm, so what is finer than that is not seen.",
+        "The voxels measure {have} mm; the model works with {want} mm and sees nothing finer.",
         "Use a model for smaller voxels where that matters.",
     ),
     "large": (
