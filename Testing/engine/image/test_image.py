@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.image.geometry import Image, ImageError, checked_image, plan_canonical, to_canonical
+from prosma.image import geometry
+from prosma.image.geometry import Image, ImageError, checked_image, plan_canonical, stack_channels, to_canonical
 from prosma.image.intensity import normalise
 from prosma.image.reading import read_image, read_labels
 from prosma.image.resampling import UNIT, argmax_labels, resample, resample_nearest
@@ -219,6 +220,15 @@ def test_stray_nan_and_infinities_are_replaced_with_a_notice():
     assert np.isnan(array[0, 0, 0, 0]), "the caller's array is left alone"
     with pytest.raises(ImageError, match="no finite"):
         checked_image(Image(np.stack([array[0], np.full((4, 4, 4), np.nan)]), np.eye(4)))
+
+
+def test_an_image_is_checked_once_and_its_parts_with_it(monkeypatch):
+    image = checked_image(Image(np.full((2, 4, 4, 4), 3.0), np.eye(4)))
+    other = Image(np.full((1, 4, 4, 4), np.nan), np.eye(4))
+    monkeypatch.setattr(geometry, "check_matrix", None)  # would fail if it were called
+    part = image.cropped(((1, 3), (0, 4), (0, 4)))
+    assert checked_image(part).shape == (2, 4, 4)
+    assert stack_channels([image, image]).checked and not stack_channels([image, other]).checked
 
 
 # --- geometry -------------------------------------------------------------------------------------------------------

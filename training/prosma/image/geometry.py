@@ -37,7 +37,8 @@ class Image:
     """A volume: `array` (C, I, J, K), `ijk_to_ras` 4 x 4 float64 in mm, `notices` about what was changed on reading.
 
     `spacing_known` is false for pictures, which have pixels and no size in mm. `nifti` is what the header of a NIfTI file
-    says about its place, for results that are to lie on it in every program.
+    says about its place, for results that are to lie on it in every program. `checked` tells that `checked_image` has
+    passed it, so that the doors check an image once, whichever it comes through.
     """
 
     array: np.ndarray
@@ -45,6 +46,7 @@ class Image:
     notices: tuple[str, ...] = ()
     spacing_known: bool = True
     nifti: NiftiGeometry | None = None
+    checked: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,11 +102,13 @@ def is_sheared(matrix) -> bool:
 
 def checked_image(image: Image) -> Image:
     """`image` fit for work: ImageError for what no model can use; stray NaN and infinities replaced with a notice."""
-    return finite_image(usable_image(image))
+    return replace(finite_image(usable_image(image)), checked=True)
 
 
 def usable_image(image: Image) -> Image:
     """`image` with a checked matrix; ImageError for dimensions, sizes, types and geometry that no model can use."""
+    if image.checked:
+        return image
     array = image.array
     if array.ndim != 4:
         raise ImageError(
@@ -127,7 +131,7 @@ def finite_image(image: Image) -> Image:
 
     ImageError for a channel without any finite number.
     """
-    if image.array.dtype.kind != "f":
+    if image.checked or image.array.dtype.kind != "f":
         return image
     limit = np.finfo(np.float32).max
     usable = [np.abs(channel) <= limit for channel in image.array]  # False for NaN, infinities and beyond float32
@@ -287,4 +291,4 @@ def stack_channels(images: list[Image]) -> Image:
             arrays.append(resample_to_grid(image, first))
             notices.append(f"Volume {number} lies on another grid and was resampled to the grid of the first.")
     array = first.array if len(arrays) == 1 else np.concatenate(arrays)
-    return replace(first, array=array, notices=tuple(notices))
+    return replace(first, array=array, notices=tuple(notices), checked=all(image.checked for image in images))
