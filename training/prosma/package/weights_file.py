@@ -37,10 +37,11 @@ class Tensor(NamedTuple):
 def check_weights(folder: Path, model: Any) -> None:
     """The weights in a package's folder are what its description says. Raises PackageError."""
     path = folder / model.weights.file
-    if not path.is_file():
-        raise PackageError(f"The package has no '{path.name}'.", "Export or download it again.")
-    with opened_regular(path) as file:
-        tensors, digest, not_finite = read_tensors(file, path)
+    try:
+        with opened_regular(path) as file:
+            tensors, digest, not_finite = read_tensors(file, path)
+    except FileNotFoundError:
+        raise PackageError(f"The package has no '{path.name}'.", "Export or download it again.") from None
     if digest != model.weights.sha256:
         raise PackageError(
             f"The weights '{path.name}' are not those the package was made with (their sha256 differs): the file was "
