@@ -4,6 +4,7 @@ host.py segment MODEL_ID   click Segment on a small volume, print what came of i
 host.py linger MODEL_ID    segment a small volume, click Segment on one that takes long, print the engine's process id, stay
 host.py look MODEL_ID      print what lies in Slicer's temporary folder, once the module is loaded
 host.py screen MODEL_ID    print what a person sees of the panel before the first click
+host.py list MODEL_ID      print the rows of the list of models, and the details of each model as a click on it shows them
 
 The folder Testing must be on PYTHONPATH. SLICER_TEMPORARY names the temporary folder, which Slicers of one user share.
 """
@@ -24,6 +25,15 @@ def main():
     panel = headless_slicer.loadModule(scenes.MODULE).panel
     if what == "look":
         say(files=sorted(os.listdir(app.temporaryPath)))
+        headless_slicer.close()
+        return
+    if what == "list":
+        rows = panel.ui.modelList
+        ids = [rows.item(row).data(headless_slicer.qt.Qt.UserRole) for row in range(rows.count)]
+        say(
+            rows=[[id, rows.item(row).text()] for row, id in enumerate(ids)],
+            details=[details(panel, id) for id in ids if id],
+        )
         headless_slicer.close()
         return
     engine = panel.logic.engine
@@ -79,6 +89,11 @@ def is_red(label):
     label.ensurePolished()
     color = label.palette.color(label.foregroundRole())
     return bool(label.text) and color.red() > 2 * color.green() and color.red() > 2 * color.blue()
+
+
+def details(panel, model):
+    scenes.choose(panel, model)
+    return panel.ui.modelDetails.plainText
 
 
 def say(**facts):

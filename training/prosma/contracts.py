@@ -127,6 +127,16 @@ class Plain(Rule):
         return self._schema
 
 
+class Writing(Plain):
+    """A text; one that is too long is told so."""
+
+    def check(self, value: Any, path: str) -> Any:
+        longest = self.schema()["maxLength"]
+        if isinstance(value, str) and len(value) > longest:
+            raise Mismatch(path, f"{self.words} of at most {longest} characters", value)
+        return super().check(value, path)
+
+
 class Choice(Plain):
     """One of the values of a Literal; True is no 1 here."""
 
@@ -288,7 +298,7 @@ def plain_rule(kind: Any, notes: Sequence[Any]) -> Rule:
     if kind is str:
         text = next((note for note in notes if isinstance(note, Text)), Text())
         schema = {"type": "string", "maxLength": text.longest, "pattern": text.pattern}
-        return Plain(f"{text.words} of at most {text.longest} characters", functools.partial(is_text, text), schema)
+        return Writing(text.words, functools.partial(is_text, text), schema)
     if kind in (int, float):
         limits = next((note for note in notes if isinstance(note, Numbers)), Numbers())
         name, words = ("integer", "a whole number") if kind is int else ("number", "a number")

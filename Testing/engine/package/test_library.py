@@ -15,8 +15,10 @@ from prosma.package import (
     BrokenPackage,
     ModelPackage,
     PackageError,
+    bundled_models_folder,
     find_packages,
     import_package,
+    model_folders,
     resolve,
 )
 from tiny_model import make_tiny_package
