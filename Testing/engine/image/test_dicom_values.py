@@ -239,7 +239,16 @@ def test_grey_slices_among_coloured_ones_are_refused(tmp_path):
     write_series(tmp_path / "a", noise((4, 8, 10)))
     coloured = place(data_set(COLOURS, "MR"), (-30, 12, 15))
     write(tmp_path / "a" / "c.dcm", coloured)
-    with pytest.raises(ImageError, match=r"c.dcm is 'RGB' and other slices of a are 'MONOCHROME2'"):
+    with pytest.raises(ImageError, match=r"c.dcm is 'RGB' of 8 bits and other slices of a are 'MONOCHROME2' of 16"):
+        read_image(tmp_path / "a")
+
+
+def test_colours_of_eight_and_sixteen_bits_are_not_mixed(tmp_path):
+    write_series(tmp_path / "a", np.stack([COLOURS] * 3), (1, 1, 5), modality="MR")
+    write(
+        tmp_path / "a" / "z.dcm", place(data_set(COLOURS.astype(np.uint16) * 257, "MR"), (-30, 12, 20), spacing=(1, 1))
+    )
+    with pytest.raises(ImageError, match=r"z.dcm is 'RGB' of 16 bits"):
         read_image(tmp_path / "a")
 
 

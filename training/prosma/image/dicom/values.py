@@ -77,6 +77,11 @@ class Format:
         return 0, (1 << self.stored) - 1
 
     @property
+    def colour_bits(self) -> int:
+        """Bits of a colour, 8 for those from a palette; 0 for greys."""
+        return 0 if self.channels == 1 else 8 if self.samples == 1 else self.allocated
+
+    @property
     def channels(self) -> int:
         """Components of a voxel: 3 for colours."""
         return 1 if self.photometric in GREY else 3
@@ -89,21 +94,17 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """
     frames = grid.frames
     formats = [Format.of(frame) for frame in frames]
-    for frame, form in zip(frames, formats, strict=True):
-        if form.channels != formats[0].channels:
-            raise ImageError(
-                f"{frame.file.name} is '{form.photometric}' and other slices of {name} are "
-                f"'{formats[0].photometric}' ({named('PhotometricInterpretation')}).",
-                "Give the files of one kind in a folder of their own.",
-            )
+    refuse_mixture(frames, formats, name)
     notices = refuse_or_tell_inverted(frames, formats, name)
     result = np.empty(
         (len(frames), frames[0].rows, frames[0].columns, formats[0].channels), result_type(frames, formats)
     )
     bright_padding = False
     with tempfile.TemporaryDirectory(prefix="prosma-dicom-") as folder:
-        for file in dict.fromkeys(frame.file for frame in frames):
-            wanted = {frame.index: k for k, frame in enumerate(frames) if frame.file == file}
+        numbers: dict[Path, dict[int, int]] = {}  # for each file: index of a frame in it -> its slice
+        for k, frame in enumerate(frames):
+            numbers.setdefault(frame.file, {})[frame.index] = k
+        for file, wanted in numbers.items():
             dataset = read_whole(file)
             form = formats[next(iter(wanted.values()))]
             for index, pixels in stored_images(dataset, file, form, sorted(wanted), Path(folder)):
@@ -114,6 +115,18 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     if grid.places is not None:
         result = resampled(result, grid)
     return result.transpose(3, 2, 1, 0), notices
+
+
+def refuse_mixture(frames, formats, name: str) -> None:
+    """ImageError where some slices are grey and some coloured, or colours have 8 and 16 bits."""
+    first = formats[0]
+    for frame, form in zip(frames, formats, strict=True):
+        if form.channels != first.channels or form.colour_bits != first.colour_bits:
+            raise ImageError(
+                f"{frame.file.name} is '{form.photometric}' of {form.stored} bits and other slices of {name} are "
+                f"'{first.photometric}' of {first.stored} ({named('PhotometricInterpretation')}).",
+                "Give the files of one kind in a folder of their own.",
+            )
 
 
 def refuse_or_tell_inverted(frames, formats, name: str) -> tuple[str, ...]:
@@ -136,7 +149,7 @@ def result_type(frames, formats) -> np.dtype:
     low, high = 0.0, 0.0
     for frame, form in zip(frames, formats, strict=True):
         if form.channels == 3:
-            return np.dtype(np.uint8 if form.allocated == 8 or form.samples == 1 else f"u{form.allocated // 8}")
+            return np.dtype(f"u{form.colour_bits // 8}")
         if form.floats or frame.slope != int(frame.slope) or frame.intercept != int(frame.intercept):
             return np.dtype(np.float32)
         scaled = np.array(form.limits, float) * frame.slope + frame.intercept
@@ -248,6 +261,8 @@ def real_values(pixels: np.ndarray, frame: Frame, form: Format, dataset) -> np.n
         return apply_modality_lut(pixels, dataset)
     if frame.slope == 1 and frame.intercept == 0:
         return pixels
+    if frame.slope == 1 and frame.intercept == int(frame.intercept) and pixels.dtype.itemsize < 4:
+        return np.add(pixels, int(frame.intercept), dtype=np.int64 if abs(frame.intercept) > LUT_END else np.int32)
     return pixels * frame.slope + frame.intercept
 
 
