@@ -49,18 +49,21 @@ REMEDIES = {
 }
 
 
-def no_image(header) -> str:
-    """What a DICOM object is that holds no image to segment, such as "a structured report (SR)"; "" for an image."""
-    uid = str(header.get("SOPClassUID") or getattr(header, "file_meta", {}).get("MediaStorageSOPClassUID") or "")
+def no_image(attributes, meta) -> str:
+    """What a DICOM object is that holds no image to segment, such as "a structured report (SR)"; "" for an image.
+
+    `attributes` and `meta`: the `Attributes` of the file and of its first group. ImageError where they are damaged.
+    """
+    uid = str(attributes.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
     own = uid.removeprefix(STORAGE)
     family = next((start for start in NO_IMAGES if start.endswith(".") and own.startswith(start)), "")
-    what = NO_IMAGES.get(own) or NO_IMAGES.get(family) or MODALITIES.get(str(header.get("Modality") or "").strip())
+    what = NO_IMAGES.get(own) or NO_IMAGES.get(family) or MODALITIES.get(attributes.text("Modality"))
     if what:
         return what
     from pydicom.uid import UID
 
     name = UID(uid).name
-    if (header.get("Rows") and header.get("Columns")) or name.endswith("Image Storage"):
+    if (attributes.get("Rows") and attributes.get("Columns")) or name.endswith("Image Storage"):
         return ""
     return f"a DICOM object without an image ({name})" if uid and name != uid else "a DICOM object without an image"
 

@@ -73,17 +73,26 @@ def _volumes_at(path: Path) -> tuple[list[Volume], Collected, list[tuple[Path, s
     frames: list[Frame] = []
     others = []
     for file, header in found.headers:
-        what = no_image(header)
-        if what:
-            others.append((file, what))
-            continue
+        attributes, meta = Attributes(file, header), Attributes(file, getattr(header, "file_meta", {}))
         try:
-            frames += frames_of(file, header)
+            what = no_image(attributes, meta)
+            if what:
+                others.append((file, what))
+            else:
+                frames += frames_of(file, header)
         except ImageError as error:
-            found.damaged.append((file, error, Attributes(file, header).text("SeriesInstanceUID")))
+            found.damaged.append((file, error, _series_of(attributes)))
     if not frames:
         raise _nothing_to_read(path, found, others)
     return volumes_of(frames), found, others
+
+
+def _series_of(attributes: Attributes) -> str:
+    """The UID of a damaged file's series, as far as it can be read."""
+    try:
+        return attributes.text("SeriesInstanceUID")
+    except ImageError:
+        return ""
 
 
 def _refuse_damaged(found: Collected, volume: Volume) -> None:
