@@ -475,6 +475,29 @@ def test_pictures_without_places_are_no_volume(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "a", series=2).array[0, ..., 0], noise((9, 8), 1).T)
 
 
+def test_a_choice_among_no_series_is_refused(tmp_path):
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk.GetImageFromArray(noise()), str(tmp_path / "a.nrrd"))
+    with pytest.raises(ImageError, match="none of the images is DICOM"):
+        read_image(tmp_path / "a.nrrd", series=1)
+
+
+def test_a_link_to_a_file_that_is_not_there_is_a_missing_slice(tmp_path):
+    files = write_series(tmp_path / "a", noise())
+    files[-1].unlink()
+    files[-1].symlink_to(tmp_path / "not fetched")
+    with pytest.raises(ImageError, match=r"im011.dcm could not be read \(No such file"):
+        read_image(tmp_path / "a")
+
+
+def test_a_slice_without_a_place_is_left_out_and_told(tmp_path):
+    files = write_series(tmp_path / "a", noise(), edit=lambda ds, k: without_place(ds, k) if k == 11 else None)
+    image = read_image(tmp_path / "a")
+    assert_true(image, files[:11])
+    assert "1 that tells no place (im011.dcm)" in image.notices[0]
+
+
 def test_an_empty_folder_says_so(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.txt").write_text("x")

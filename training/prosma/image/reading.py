@@ -46,8 +46,14 @@ def read_image(
         raise ImageError(
             f"{len(chosen)} series were chosen for {len(paths)} images.", "Choose one for all, or one for each."
         )
+    if series is not None and not any(_is_dicom_path(Path(path)) for path in paths):
+        raise ImageError("A series was chosen, but none of the images is DICOM.", "Leave out the choice of a series.")
     pairs = zip(paths, chosen, strict=True)
     return stack_channels([checked_image(_read_one(Path(path), which)) for path, which in pairs])
+
+
+def _is_dicom_path(path: Path) -> bool:
+    return path.is_dir() or (path.is_file() and is_dicom(path))
 
 
 def read_labels(path: str | PathLike) -> Image:
@@ -74,7 +80,7 @@ def _read_one(path: Path, series: str | int | None = None) -> Image:
         raise ImageError(f"{path} does not exist.", "Check its name.")
     if path.is_file() and path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
-    if path.is_dir() or is_dicom(path):
+    if _is_dicom_path(path):
         return read_dicom(path, series)
     if is_nifti(path):
         return read_nifti(path)

@@ -96,12 +96,12 @@ def collect(path: Path) -> Collected:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All plain files in a folder and its subfolders, in the order of their names."""
+    """All files in a folder and its subfolders in the order of their names, links to files that are not there too."""
     files: list[Path] = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(place, name) for name in sorted(names) if not name.startswith(".") and name.upper() != "DICOMDIR")
-        files += [path for path in paths if path.is_file()]
+        files += [path for path in paths if path.is_file() or (path.is_symlink() and not path.exists())]
         if len(files) > MOST_FILES:
             raise ImageError(
                 f"{folder} holds more than {MOST_FILES} files.", "Give the folder of one series or one study."

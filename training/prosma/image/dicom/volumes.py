@@ -22,6 +22,7 @@ LISTED = 20
 ASIDE = "of another size or direction, such as a localizer"
 COPIES = "there twice"
 LOCALIZERS = "a localizer"
+WITHOUT_PLACE = "that tells no place"
 OTHER_PART = "of another part of the series"
 OTHER_SERIES = "of other series"
 CHOOSE = "Choose one with --series (its number here, its description or its UID; series=... in Python)"
@@ -88,18 +89,19 @@ class Volume:
 
 def volumes_of(frames: list[Frame]) -> list[Volume]:
     """All volumes among the images, series by series in the order of their numbers."""
-    volumes = []
-    for _, images in groupby(sorted(frames, key=series_key), key=series_key):
-        volumes += split_series(sorted(images, key=instance_key))
-    return volumes
+    series: dict[tuple[str, str], list[Frame]] = {}
+    for frame in sorted(frames, key=instance_key):
+        uids = frame.attributes.text("StudyInstanceUID"), frame.attributes.text("SeriesInstanceUID")
+        series.setdefault(uids, []).append(frame)
+    ordered = sorted(series.items(), key=lambda entry: series_key(*entry))
+    return [volume for _, images in ordered for volume in split_series(images)]
 
 
-def series_key(frame: Frame) -> tuple:
-    """What orders and tells apart series."""
-    get = frame.attributes
-    number = get.number("SeriesNumber")
-    uids = get.text("StudyInstanceUID"), get.text("SeriesInstanceUID")
-    return (get.text("StudyDate"), uids[0], number if number is not None else np.inf, uids[1])
+def series_key(uids: tuple[str, str], images: list[Frame]) -> tuple:
+    """What orders series: date, study, number."""
+    first = images[0].attributes
+    number = first.number("SeriesNumber")
+    return (first.text("StudyDate"), uids[0], number if number is not None else np.inf, uids[1])
 
 
 def instance_key(frame: Frame) -> tuple:
@@ -116,13 +118,20 @@ def split_series(frames: list[Frame]) -> list[Volume]:
     aside = [stack for stack in stacks if stack is not main and is_beside(stack, main)]
     stacks = [stack for stack in stacks if not any(stack is other for other in aside)]
     left_out = [(frame, COPIES) for frame in copies]
-    left_out += [(frame, LOCALIZERS if frame.is_localizer else ASIDE) for stack in aside for frame in stack]
+    left_out += [(frame, why_aside(frame, main[0])) for stack in aside for frame in stack]
     volumes = []
     for stack in stacks:
         parts = split_stack(stack)
         where = direction(stack[0]) if len(stacks) > 1 else ""
         volumes += [replace(part, part=", ".join(filter(None, [where, part.part]))) for part in parts]
     return [replace(volume, aside=(*volume.aside, *left_out)) for volume in volumes]
+
+
+def why_aside(frame: Frame, main: Frame) -> str:
+    """Why an image is no part of the volume that `main` belongs to."""
+    if frame.is_localizer:
+        return LOCALIZERS
+    return ASIDE if frame.is_placed or not main.is_placed else WITHOUT_PLACE
 
 
 def is_beside(stack: list[Frame], main: list[Frame]) -> bool:
@@ -147,12 +156,16 @@ def without_same_objects(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]
 def stacks_of(frames: list[Frame]) -> list[list[Frame]]:
     """Images of one size, pixel size and direction each; without places, those of each kind."""
     stacks: list[list[Frame]] = []
+    known: dict[tuple, list[Frame]] = {}  # most images of a volume have the very same numbers
     for frame in frames:
-        stack = next((stack for stack in stacks if goes_with(frame, stack[0])), None)
-        if stack is None:
-            stacks.append([frame])
-        else:
-            stack.append(frame)
+        axes = frame.axes.tobytes() if frame.is_placed else b""
+        key = (frame.rows, frame.columns, frame.pixel, axes)
+        if key not in known:
+            stack = next((stack for stack in stacks if goes_with(frame, stack[0])), None)
+            if stack is None:
+                stacks.append(stack := [])
+            known[key] = stack
+        known[key].append(frame)
     return stacks
 
 
