@@ -77,6 +77,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Results/SegmentStatus.py
   ProSMASegmentationLib/Results/SegmentationFollower.py
   ProSMASegmentationLib/Results/ShownSurfaces.py
+  ProSMASegmentationLib/Results/Terminology.py
   ProSMASegmentationLib/Results/__init__.py
   ProSMASegmentationLib/Volumes/NiftiFile.py
   ProSMASegmentationLib/Volumes/RegionOfInterest.py
@@ -118,6 +119,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/prostate-t2/model.json
   Resources/Models/prostate-t2/preview.png
   Resources/Models/prostate-t2/weights.safetensors
+  Resources/Terminologies/ProSMA.json
   Resources/UI/ProSMASegmentation.ui
   )
 

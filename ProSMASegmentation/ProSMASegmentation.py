@@ -15,6 +15,7 @@ from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Logic.ParameterNode import ParameterNode, mendParameters
 from ProSMASegmentationLib.Logic.SegmentationLogic import SegmentationLogic
 from ProSMASegmentationLib.Panel.Panel import Panel
+from ProSMASegmentationLib.Results.Terminology import Terminology
 from ProSMASegmentationLib.Volumes.SampleVolumes import SampleVolumes
 
 
@@ -25,7 +26,7 @@ class ProSMASegmentation(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         self.parent.title = _("ProSMA Segmentation")
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        self.parent.dependencies = ["Segmentations", "Volumes", "Markups", "Sequences"]
+        self.parent.dependencies = ["Segmentations", "Terminologies", "Volumes", "Markups", "Sequences"]
         self.parent.contributors = ["The ProSMA contributors"]
         self.parent.helpText = _(
             "Segments a volume with one click, by a ProSMA-UNet that runs on this computer. Choose a volume and a model, "
@@ -37,15 +38,16 @@ class ProSMASegmentation(ScriptedLoadableModule):
             "ProSMA-UNet passes on through its skip connections only those features that the decoder calls for, by a "
             "proximal, sparse gate. Each model's card names the data that it was trained on and how to cite them."
         )
-        slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerAtStartup)
 
 
-def registerSampleData():
-    """Add the bundled volumes to the Sample Data module."""
+def registerAtStartup():
+    """Add the bundled volumes to the Sample Data module, and the labels' terms to those that Slicer can choose from."""
     try:
         SampleVolumes.register()
+        Terminology.register()
     except Exception:
-        logging.exception("ProSMA: the sample volumes could not be registered")
+        logging.exception("ProSMA: the sample volumes or the terms could not be registered")
 
 
 class ProSMASegmentationWidget(ScriptedLoadableModuleWidget):

@@ -12,7 +12,11 @@ from .box import Box, span
 
 BYTES_PER_SLAB = 1 << 22
 TOLERANCE_MM = 0.02  # between two places that count as the same: file formats round the geometry
-TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+# Lists of terms in Slicer, in which its selector looks terms up: of the two that Slicer brings the longer one, and ours
+# (ProSMASegmentation/Resources/Terminologies) for (type, modifier) that the other lacks.
+TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
+OWN_CONTEXT = "Segmentation category and type - ProSMA"
+OWN_TERMS = {("5366008", "255549009"), ("5366008", "255551008"), ("134358001", ""), ("41329004", "")}
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 
 
@@ -123,5 +127,6 @@ def terminology_entry(terminology: dict | None) -> str:
     """Slicer's text for a label's terminology ({"category", "type", "modifier"}: [scheme, code, meaning]), or ""."""
     if not terminology:
         return ""
-    codes = ["^".join(terminology.get(part) or ("", "", "")) for part in ("category", "type", "modifier")]
-    return "~".join([TERMINOLOGY_CONTEXT, *codes, ANATOMIC_CONTEXT, "^^", "^^"])
+    codes = [terminology.get(part) or ("", "", "") for part in ("category", "type", "modifier")]
+    context = OWN_CONTEXT if (codes[1][1], codes[2][1]) in OWN_TERMS else TERMINOLOGY_CONTEXT
+    return "~".join([context, *map("^".join, codes), ANATOMIC_CONTEXT, "^^", "^^"])
