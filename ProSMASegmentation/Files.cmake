@@ -144,6 +144,8 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/cases.py
   batch/claims.py
   batch/loop.py
+  batch/pool.py
+  batch/pool_child.py
   batch/reader_child.py
   batch/reading_process.py
   batch/records.py

@@ -26,7 +26,7 @@ if "prosma.batch.reader_child" in sys.orig_argv:
     sys.path.insert(0, os.environ["PROSMA_TEST_CODE"])
     from prosma.image import reading
     original = reading.read_image
-    def read_image(paths):
+    def read_image(paths, series=None):
         name = os.path.basename(str(paths[0]))
         if name.startswith("aborts"):
             os.abort()
@@ -34,7 +34,7 @@ if "prosma.batch.reader_child" in sys.orig_argv:
             os.kill(os.getpid(), 9)
         if name.startswith("hangs"):
             time.sleep(1000)
-        return original(paths)
+        return original(paths, series)
     reading.read_image = read_image
 """
 

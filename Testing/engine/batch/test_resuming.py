@@ -104,12 +104,12 @@ def test_an_edited_result_of_an_old_input_is_named_and_stays(images, tiny, tmp_p
 def test_again_makes_results_once_more_that_are_there(images, tiny, tmp_path, capsys):
     out = tmp_path / "out"
     resume(capsys, images, tiny, out)
-    before, lines = states(out), len((out / RECORDS).read_text().splitlines())
+    before = states(out)
     assert run("segment", images, "-m", tiny.folder, "-o", out, "--again") == SOME_FAILED
     after = states(out)
     assert {name: state[0] for name, state in after.items()} == {name: state[0] for name, state in before.items()}
     assert all(after[name][1] > before[name][1] for name in after), "written once more"
-    assert len((out / RECORDS).read_text().splitlines()) == lines + 3
+    assert (out / RECORDS).read_text().count('"origin"') == 2 * len(after)
 
 
 def test_a_single_result_is_protected_as_those_of_a_batch(images, tiny, tmp_path, capsys):
@@ -148,6 +148,7 @@ def test_parts_of_lines_and_of_files_that_a_killed_run_left_do_not_matter(images
     out = tmp_path / "out"
     resume(capsys, images, tiny, out)
     lines = (out / RECORDS).read_text().splitlines()
+    lines = [line for line in lines if "sha256" in line]
     (out / RECORDS).write_text(lines[0] + "\n" + lines[1][:40])
     (out / "b.seg.nrrd").unlink()
     (out / ".b.seg.nrrd.123.seg.nrrd").write_bytes(b"half")

@@ -36,6 +36,15 @@ class Case:
         label_suffix(output)
         return Case(stem(named(images[0])), list(images), output, series=series)
 
+    def as_json(self) -> dict:
+        """For another process; `from_json` is the way back."""
+        paths = {"images": [str(path.absolute()) for path in self.images], "output": str(self.output.absolute())}
+        return {"name": self.name, **paths, "problem": self.problem, "series": self.series}
+
+    @staticmethod
+    def from_json(content: dict) -> Case:
+        return Case(**{**content, "images": list(map(Path, content["images"])), "output": Path(content["output"])})
+
     def facts(self) -> dict:
         """What every report on the case begins with."""
         chosen = {"series": self.series} if self.series else {}

@@ -78,7 +78,7 @@ class CaseWorker:
         self.reader.start()
         self.claims = Claims(folder).__enter__()
         self._segmenter: Segmenter | None = None
-        self._looked, self._reads = threading.Event(), False  # at the first case; whether an image has to be read
+        self.looked, self._reads = threading.Event(), False  # at the first case; whether an image has to be read
 
     def __enter__(self) -> CaseWorker:
         return self
@@ -102,7 +102,7 @@ class CaseWorker:
 
     def load_meanwhile(self) -> None:
         """While the first image is read, load the model; not before it is clear that one is needed."""
-        self._looked.wait()
+        self.looked.wait()
         if self._reads:
             _ = self.segmenter
 
@@ -113,7 +113,7 @@ class CaseWorker:
         except Exception as error:
             return Prepared(case, outcome=self._failed(case, error))
         finally:
-            self._looked.set()
+            self.looked.set()
 
     def complete(self, prepared: Prepared, show: Show, cancelled: Callable[[], bool] | None = None) -> dict:
         """The outcome of a case: what `run_case.complete` tells of it, or `skipped`, or `error`."""
@@ -165,7 +165,7 @@ class CaseWorker:
 
     def _read(self, images: list[Path], series: list[str] | None) -> Image:
         self._reads = True
-        self._looked.set()
+        self.looked.set()
         return self.reader.read(images, series)
 
     def _failed(self, case: Case, error: Exception) -> dict:
@@ -181,28 +181,37 @@ class CaseWorker:
 
 def run_cases(worker: CaseWorker, cases: Iterable[Case], show: Show) -> Iterator[dict]:
     """The outcomes of all cases, each as soon as the case has ended."""
+    later, rounds = [], 0
+    for case, outcome in each_once(worker, cases, show):
+        if outcome is None:
+            later.append(case)
+        else:
+            yield outcome
+    while later:
+        show(later[0].name, "Waiting for another process", 0.0, None)
+        time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
+        remaining, later, rounds = later, [], rounds + 1
+        for case in remaining:
+            prepared = worker.prepare(case)
+            if prepared.elsewhere:
+                later.append(case)
+            else:
+                yield worker.complete(prepared, show)
+
+
+def each_once(worker: CaseWorker, cases: Iterable[Case], show: Show) -> Iterator[tuple[Case, dict | None]]:
+    """Each case with its outcome; None for one that another process works on."""
 
     def waiting() -> None:
         show("", "Reading", 0.0, None)
         worker.load_meanwhile()
 
-    later = []
-    for prepared in ahead(map(worker.prepare, cases), waiting):
-        if prepared.elsewhere:
-            later.append(prepared.case)
-        else:
-            yield worker.complete(prepared, show)
-    rounds = 0
-    while later:
-        show(later[0].name, "Waiting for another process", 0.0, None)
-        time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
-        rounds += 1
-        remaining, later = later, []
-        for prepared in map(worker.prepare, remaining):
-            if prepared.elsewhere:
-                later.append(prepared.case)
-            else:
-                yield worker.complete(prepared, show)
+    def all_prepared() -> Iterator[Prepared]:
+        yield from map(worker.prepare, cases)
+        worker.looked.set()  # also where there was no case
+
+    for prepared in ahead(all_prepared(), waiting):
+        yield prepared.case, None if prepared.elsewhere else worker.complete(prepared, show)
 
 
 def ahead(items: Iterable, while_waiting: Callable[[], None] = lambda: None) -> Iterator:

@@ -110,6 +110,10 @@ class Records:
         """Append a line about a case that failed; `report` has its `error`."""
         self.append({"output": name, "error": report["error"], "report": report, "written": now()})
 
+    def begin(self, cases: int, part: tuple[int, int] | None = None) -> None:
+        """Append a line about the start of a batch of so many cases, all parts together."""
+        self.append({"batch": {"cases": cases, "part": part}, "written": now()})
+
     def append(self, line: dict) -> None:
         """One line, whole, whoever else writes at the same time. The folder must exist."""
         data = (json.dumps(line) + "\n").encode()

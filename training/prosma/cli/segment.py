@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
@@ -62,6 +65,15 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
 def add_batch_options(segment: argparse.ArgumentParser) -> None:
     """How a batch goes on and what it tells."""
     group = segment.add_argument_group("many cases")
+    group.add_argument(
+        "--workers", type=int, default=1, metavar="N", help="processes on this computer, which share its cores"
+    )
+    group.add_argument(
+        "--part",
+        type=part,
+        metavar="K/N",
+        help="only every N-th case, from the K-th; for N calls on one or many computers",
+    )
     again = group.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on where an earlier call stopped (as always)")
     again.add_argument("--again", action="store_true", help="make results once more that are there and were not edited")
@@ -111,26 +123,40 @@ def check_output(folder: Path, cases: list) -> None:
     check_writable(folder)
 
 
+def part(text: str) -> tuple[int, int]:
+    """K and N of the text K/N."""
+    number, _, parts = text.partition("/")
+    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise EngineError("bad_input", f"'{text}' names no part.", "Say K/N, such as 1/4 to 4/4 for four parts.")
+    return int(number), int(parts)
+
+
 def segment(options: argparse.Namespace, package, cases: list, folder: Path, batch: bool) -> int:
     """Do the cases; the exit code."""
-    from ..batch.loop import CaseWorker, Settings, run_cases
+    from ..batch.loop import Settings
     from ..batch.records import records_of
     from .telling import Teller
 
     roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
+    records = records_of(folder.absolute())
     settings = Settings(
-        folder=str(folder),
-        model=str(package.folder),
+        folder=str(folder.absolute()),
+        model=str(package.folder.absolute()),
         device=options.device,
         run={"overlap": options.overlap, "mirror": options.mirror, "roi": roi},
-        since=records_of(folder.absolute()).count() if options.again else 0,
+        since=records.count() if options.again else 0,
         force=options.force,
         note_failures=batch,
         read_limit=options.read_limit,
     )
-    with Teller(package, len(cases), batch, options.json, options.log) as teller:
-        with CaseWorker(settings, package) as worker:
-            for outcome in run_cases(worker, cases, teller.show):
+    if batch:
+        records.begin(len(cases), options.part)
+    if options.part:
+        number, parts = options.part
+        cases = cases[number - 1 :: parts]
+    with Teller(package, len(cases), batch, options.json, options.log) as teller, ends_by_signal():
+        with outcomes_of(settings, package, cases, options.workers, teller.show) as outcomes:
+            for outcome in outcomes:
                 if outcome.get("error", {}).get("code") == "does_not_fit":
                     outcome["error"]["message"] += " If its grid is right, --force runs it all the same."
                 if not batch and "error" in outcome:
@@ -139,3 +165,37 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
                 if options.max_failures and len(teller.failures) >= options.max_failures:
                     break
         return teller.finish()
+
+
+@contextlib.contextmanager
+def outcomes_of(settings, package, cases: list, workers: int, show) -> Iterator[Iterator[dict]]:
+    """Gives the outcomes of the cases, in this process or in several."""
+    from ..batch.loop import CaseWorker, run_cases
+
+    if workers > 1:
+        from ..batch.pool import Pool
+        from ..inference.devices import core_count
+
+        with Pool(settings, min(workers, len(cases)), core_count()) as pool:
+            yield pool.run(cases, show)
+    else:
+        with CaseWorker(settings, package) as worker:
+            yield run_cases(worker, cases, show)
+
+
+@contextlib.contextmanager
+def ends_by_signal() -> Iterator[None]:
+    """The end that a cluster asks for is as Ctrl+C: cases that were begun are given up for others."""
+
+    def stop(*_signal) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread of a program that has us as a part
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
