@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError, bad_request
-from ..image.axes import as_ijk, as_kji
+from ..image.axes import as_ijk, as_kji, channels_first
 from ..image.box import slices, start_of, union
 from ..image.geometry import Image, ImageError, checked_image, stack_channels
 from ..image.labels import label_extents, segment_volumes
@@ -141,7 +141,7 @@ class Job:
             matrix = np.array(channel["ijk_to_ras"], dtype=np.float64)
         except (KeyError, TypeError, ValueError):
             raise bad_request("A channel has a 4 x 4 matrix ijk_to_ras.") from None
-        return Image(array.T, matrix)
+        return Image(channels_first(array), matrix)
 
     def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
         """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""

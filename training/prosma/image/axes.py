@@ -23,6 +23,11 @@ def as_ijk(array: np.ndarray) -> np.ndarray:
     return array.swapaxes(-1, -3)
 
 
+def channels_first(array: np.ndarray) -> np.ndarray:
+    """(K, J, I, C), as SimpleITK and Slicer give several components, seen as (C, I, J, K), a view; other ranks likewise."""
+    return array.T
+
+
 def zeros(shape, dtype, components: int | None = None) -> np.ndarray:
     """Zeros (I, J, K), or (components, I, J, K), that lie in memory as Slicer has one component."""
     lead = () if components is None else (components,)

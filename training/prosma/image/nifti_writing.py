@@ -11,6 +11,7 @@ from typing import IO, cast
 
 import numpy as np
 
+from .axes import as_kji
 from .geometry import Image, ImageError
 from .nifti_header import FIELDS, FIRST_VOXEL, NiftiGeometry, fault_of, place_voxels
 
@@ -32,7 +33,7 @@ def write_nifti(path: Path, labels: np.ndarray, image: Image) -> None:
             "Choose .nrrd or .mha.",
         )
     datatype, kind = TYPES[labels.dtype.name]
-    voxels = np.ascontiguousarray(labels.T, dtype=kind)
+    voxels = np.ascontiguousarray(as_kji(labels), dtype=kind)
     header = label_header(labels.shape, datatype, voxels.itemsize, label_geometry(image))
     with contextlib.ExitStack() as stack:
         file: IO[bytes] = stack.enter_context(path.open("wb"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .axes import channels_first
 from .dicom.files import is_dicom
 from .dicom.reading import read_dicom
 from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
@@ -148,7 +149,7 @@ def to_image(picture) -> Image:
         array = array[0]
     if dimension == 2:
         array = array[None]
-    array = array.transpose(3, 2, 1, 0)
+    array = channels_first(array)
     axes = min(dimension, 3)
     matrix = np.eye(4)
     direction = np.array(picture.GetDirection()).reshape(dimension, dimension)[:axes, :axes]

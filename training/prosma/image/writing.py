@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import replaced_when_whole
+from .axes import as_kji
 from .geometry import Image, ImageError
 from .labels import Extent, fingerprints, label_extents, terminology_entry
 from .nifti_writing import write_nifti
@@ -81,7 +82,7 @@ def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> byte
         f"space origin: {_vector(matrix[:3, 3])}",
         *(f"{key}:={_escaped(value)}" for key, value in fields.items()),
     ]
-    voxels = np.ascontiguousarray(labels.T, dtype=labels.dtype.newbyteorder("<"))
+    voxels = np.ascontiguousarray(as_kji(labels), dtype=labels.dtype.newbyteorder("<"))
     return "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels.data, compresslevel=2, mtime=0)
 
 
@@ -141,7 +142,7 @@ def _escaped(value: str) -> str:
 def _write_with_itk(path: Path, labels: np.ndarray, image: Image) -> None:
     import SimpleITK as sitk
 
-    picture = sitk.GetImageFromArray(np.ascontiguousarray(labels.T))
+    picture = sitk.GetImageFromArray(np.ascontiguousarray(as_kji(labels)))
     matrix = LPS_TO_RAS @ image.ijk_to_ras
     spacing = np.linalg.norm(matrix[:3, :3], axis=0)
     picture.SetSpacing(spacing.tolist())
@@ -150,7 +151,7 @@ def _write_with_itk(path: Path, labels: np.ndarray, image: Image) -> None:
     try:
         sitk.WriteImage(picture, str(path), useCompression=True)
         written = sitk.ReadImage(str(path))  # kept by name: its view does not keep it alive
-        whole = np.array_equal(sitk.GetArrayViewFromImage(written), labels.T)
+        whole = np.array_equal(sitk.GetArrayViewFromImage(written), as_kji(labels))
     except RuntimeError as error:
         raise OSError(f"it could not be written ({str(error).strip().splitlines()[-1]})") from error
     if not whole:  # ITK does not notice a full disk in every format

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..axes import channels_first
 from ..geometry import ImageError
 from .files import EXPORT_AGAIN, read_whole
 from .frames import Frame, named
@@ -114,7 +115,7 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     notices += (PADDING.format(name=name),) if bright_padding else ()
     if grid.places is not None:
         result = resampled(result, grid)
-    return result.transpose(3, 2, 1, 0), notices
+    return channels_first(result), notices
 
 
 def refuse_mixture(frames, formats, name: str) -> None:
