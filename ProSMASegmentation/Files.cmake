@@ -144,13 +144,16 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/cases.py
   batch/claims.py
   batch/loop.py
+  batch/measures.py
   batch/pool.py
   batch/pool_child.py
   batch/reader_child.py
   batch/reading_process.py
   batch/records.py
+  batch/report.py
   batch/result_file.py
   batch/run_case.py
+  batch/tables.py
   benchmarking/__init__.py
   benchmarking/click.py
   benchmarking/forward.py
@@ -172,6 +175,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/finetune.py
   cli/models.py
   cli/plan.py
+  cli/report.py
   cli/results.py
   cli/segment.py
   cli/telling.py

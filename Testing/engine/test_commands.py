@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_every_command_has_an_example_that_it_understands_and_tells_its_defaults
     examples = [line.strip() for line in text.partition("example")[2].splitlines() if "prosma " in line]
     assert examples
     for example in examples:
-        words = example.replace("source <(", "").split(">")[0].rstrip(")").split()
+        words = shlex.split(example.replace("source <(", "").split(">")[0].rstrip(")"))
         assert words[:2] == ["prosma", command]
         make_parser().parse_args(words[1:])  # ends the test with SystemExit where the example is wrong
     for action in parser._actions:

@@ -51,7 +51,10 @@ OUTSIDE = {
     "learning": ENGINE_NEEDS | {"lightning", "monai", "scipy", "PIL", "matplotlib", "yaml", "filelock"},
     "benchmarking": ENGINE_NEEDS | {"monai", "dynamic_network_architectures", "nnunetv2"},  # each if it is there
 }
-OUTSIDE_EXCEPTIONS = {"prosma.package.weights": {"torch", "safetensors"}}
+OUTSIDE_EXCEPTIONS = {
+    "prosma.package.weights": {"torch", "safetensors"},
+    "prosma.batch.tables": {"pyarrow"},  # if it is there
+}
 
 # The rooms of training: each may import those before it. `recipe` lies on the floor below them.
 LEARNING = ("data", "judge", "packing", "fit", "compare", "report")

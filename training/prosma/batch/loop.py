@@ -21,7 +21,7 @@ from .claims import Claims
 from .reading_process import READ_LIMIT_S, ReadingProcess
 from .records import records_of
 from .result_file import ResultFile
-from .run_case import complete, failed, prepare, skipped
+from .run_case import complete, failed, measured, prepare, skipped
 
 if TYPE_CHECKING:
     from ..image.geometry import Image
@@ -41,7 +41,7 @@ class Settings:
     `folder`: of the results. `model`: the package's folder. `run`: the options of the run that a result depends on (overlap,
     mirror, roi). `since`: results that the records' lines before this one tell of are made again; 0 keeps all that are
     there. `force`: do images whose grid does not suit the model. `note_failures`: add a line to the records for a case
-    that failed. `read_limit`: seconds to read one image in.
+    that failed. `in_full`: measure segments, see measures.py. `read_limit`: seconds to read one image in.
     """
 
     folder: str
@@ -51,6 +51,7 @@ class Settings:
     since: int = 0
     force: bool = False
     note_failures: bool = True
+    in_full: bool = False
     read_limit: float = READ_LIMIT_S
 
 
@@ -78,6 +79,7 @@ class CaseWorker:
         self.reader.start()
         self.claims = Claims(folder).__enter__()
         self._segmenter: Segmenter | None = None
+        self._closed = False
         self.looked, self._reads = threading.Event(), False  # at the first case; whether an image has to be read
 
     def __enter__(self) -> CaseWorker:
@@ -88,6 +90,7 @@ class CaseWorker:
 
     def close(self) -> None:
         """End the reading process and give up all claims."""
+        self._closed = True
         self.reader.close()
         self.claims.__exit__()
 
@@ -111,6 +114,8 @@ class CaseWorker:
         try:
             return self._prepare(case)
         except Exception as error:
+            if self._closed:  # not the image's fault
+                return Prepared(case, elsewhere=True)
             return Prepared(case, outcome=self._failed(case, error))
         finally:
             self.looked.set()
@@ -135,6 +140,7 @@ class CaseWorker:
                 cancelled,
                 lambda: self.claims.is_mine(name),
                 self.settings.force,
+                self.settings.in_full,
             )
         except Cancelled:
             raise
@@ -152,7 +158,7 @@ class CaseWorker:
         file = ResultFile.from_files(case.output, self.package, run, images, since, case.series)
         if file.is_finished:
             self.claims.tidy(name)
-            return Prepared(case, outcome=skipped(file))
+            return Prepared(case, outcome=self._skipped(file, case))
         if not self.claims.take(name):
             return Prepared(case, elsewhere=True)
         file.look()
@@ -161,7 +167,13 @@ class CaseWorker:
         if image is not None:
             return Prepared(case, file, image)
         self.claims.release(name)
-        return Prepared(case, outcome={"error": error} if error else skipped(file))
+        return Prepared(case, outcome={"error": error} if error else self._skipped(file, case))
+
+    def _skipped(self, file: ResultFile, case: Case) -> dict:
+        if not self.settings.in_full:
+            return skipped(file)
+        read = self.reader.read
+        return measured(file, lambda: read(case.images, case.series), lambda: read([case.output]))
 
     def _read(self, images: list[Path], series: list[str] | None) -> Image:
         self._reads = True

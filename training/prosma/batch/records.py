@@ -47,7 +47,8 @@ class Records:
     """The lines about the results in one folder, which need not exist yet. Other processes may add lines at any time.
 
     A line about a result has `output`, `sha256`, `origin`, `files`, `written`, and `report`: what is known about the case.
-    A line about a case that failed has `output`, `error` and `written` instead; one about the start of a batch `batch`.
+    A line about a case that failed has `output`, `error` and `written` instead; one about measures of a result `output`,
+    `measured` (the result's digest) and `segments`; one about the start of a batch `batch`.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -81,6 +82,15 @@ class Records:
         """The error in the last line about the case whose result would be `name`, if it failed after `mark` lines."""
         line = next((line for line in reversed(self.lines()[mark:]) if line.get("output") == name), {})
         return line.get("error")
+
+    def measures_of(self, name: str, sha256: str) -> list[dict] | None:
+        """The segments of a result with this digest, where they were measured in full; else None."""
+        for line in reversed(self.lines()):
+            if line.get("output") == name and sha256 in (line.get("sha256"), line.get("measured")):
+                segments = line.get("segments") or line.get("report", {}).get("segments") or [{}]
+                if all("box" in segment for segment in segments):
+                    return segments
+        return None
 
     def state(self, name: str, made_from: dict, since: int = 0) -> Generator[None, None, str]:
         """Steps that return what the file `name` is: one of the words above. `made_from`: see `origin`.

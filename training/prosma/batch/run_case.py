@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import EngineError, explained
-from ..image.geometry import Image
-from ..image.labels import label_extents, segment_volumes
+from ..image.geometry import Image, ImageError
+from ..steps import finish
 from .claims import Claims
+from .measures import describe_segments
+from .records import file_digest, now
 from .result_file import ResultFile
 
 
@@ -69,21 +71,21 @@ def complete(
     cancelled: Callable[[], bool] | None = None,
     still_mine: Callable[[], bool] = lambda: True,
     force: bool = False,
+    in_full: bool = False,
 ) -> dict:
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
-    `output`, `segments` (value, name, voxels, ml), `removed_share`, `statistics`, `seconds`, `device`, `notices`.
+    `output`, `segments` (see `describe_segments`, as for `in_full`), `removed_share`, `statistics`, `seconds`, `device`,
+    `notices`.
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
     result = segmenter.segment(image, **file.options, force=force, progress=progress, cancelled=cancelled)
     if progress is not None:
         progress("Writing", 1.0, None)
-    labels = segmenter.package.labels
-    volumes = segment_volumes(label_extents(result.labels, len(labels)), image.voxel_ml)
     report = {
         **(facts or {}),
         "output": str(file.output),
-        "segments": [{**volume, "name": label["name"]} for volume, label in zip(volumes, labels, strict=True)],
+        "segments": describe_segments(result.labels, image, segmenter.package.labels, in_full),
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
         "seconds": result.seconds,
@@ -97,6 +99,26 @@ def complete(
 def skipped(file: ResultFile) -> dict:
     """What there is to tell about a case whose result is there already: `skipped` is finished, or edited since."""
     return {"output": str(file.output), "skipped": file.state}
+
+
+def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], Image]) -> dict:
+    """`skipped`, with the measures of what lies there, corrected by a person or not; noted in the records.
+
+    `image` and `result` read the two files; a result whose measures are known is not read again. Raises ImageError where
+    they do not fit together any more.
+    """
+    name = file.output.name
+    digest = finish(file_digest([file.output]))
+    segments = file.records.measures_of(name, digest)
+    if segments is None:
+        given, found = image(), result()
+        if found.array.shape != (1, *given.shape):
+            raise ImageError(
+                f"{name} does not lie on the grid of its image.", "Export it as one label map on that grid."
+            )
+        segments = describe_segments(found.array[0], given, file.package.labels, in_full=True)
+        file.records.append({"output": name, "measured": digest, "segments": segments, "written": now()})
+    return {**skipped(file), "segments": segments}
 
 
 def failed(error: Exception) -> dict:

@@ -23,13 +23,14 @@ from . import (
     finetune,
     models,
     plan,
+    report,
     results,
     segment,
     train,
 )
 from .common import HelpFormatter, Parser, complain
 
-COMMANDS = (models, segment, plan, train, evaluate, export, finetune, compare, results, benchmark, completion)
+COMMANDS = (models, segment, report, plan, train, evaluate, export, finetune, compare, results, benchmark, completion)
 
 
 def main(arguments: list[str] | None = None) -> int:

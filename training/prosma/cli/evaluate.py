@@ -10,6 +10,7 @@ from .common import (
     SEVERAL_HELP,
     add_command,
     add_device,
+    add_licence,
     check_data,
     insist_on_device,
     print_case,
@@ -24,6 +25,7 @@ def add_parser(commands) -> None:
     evaluate.add_argument("--split", default="test", help="train, val, test or all")
     evaluate.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
     add_device(evaluate)
+    add_licence(evaluate)
     evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice, in mm")
     evaluate.add_argument(
         "-o", "--output", "--json", dest="json", metavar="FILE", help="write the full report here (JSON)"
@@ -34,8 +36,10 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..package import resolve
+    from ..package.licence import check_licence
 
     package = resolve(options.model)
+    check_licence(package, options.accept_licence)
     check_data(options.data, options.fold)
     insist_on_device(options.device)
     from ..files import write_json

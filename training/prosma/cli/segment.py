@@ -82,6 +82,11 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
         "--read-limit", type=float, default=600.0, metavar="SECONDS", help="give an image up that takes longer to read"
     )
     group.add_argument(
+        "--statistics",
+        action="store_true",
+        help="also surface, centroid, bounding box, mean and deviation of the image in each segment; see `prosma report`",
+    )
+    group.add_argument(
         "--json", action="store_true", help="print a JSON object a case as it ends, and a report as the last"
     )
     group.add_argument("--log", type=Path, metavar="FILE", help="add the same lines to this file")
@@ -147,6 +152,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         since=records.count() if options.again else 0,
         force=options.force,
         note_failures=batch,
+        in_full=options.statistics,
         read_limit=options.read_limit,
     )
     if batch:

@@ -1,0 +1,107 @@
+"""What has become of a batch, from the records of its folder: also of one that was killed, or that is still at work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..errors import EngineError
+from ..steps import finish
+from .records import RECORDS, Records, file_digest
+
+DONE, EDITED, MISSING, FAILED = "done", "edited", "missing", "failed"
+
+
+def report_on(folder: Path) -> dict:
+    """{"folder", "cases": [...], "not_tried"} of a folder of results. EngineError bad_input where it has no records.
+
+    Each case has `case`, `output`, `state` (done, edited since, missing: done but gone since, failed), `written`, and what
+    is known: `inputs`, `segments`, `seconds`, `device`, `notices`, `error`, `model`, `options`, `input` and `sha256` (the
+    digests of the image and of the result). Of an edited result the segments are those that were measured since, if any.
+    """
+    records = Records(folder)
+    lines = records.lines()
+    if not lines:
+        raise EngineError("bad_input", f"There is no {RECORDS} in {folder}.", "Give the folder that segment -o named.")
+    by_output: dict[str, list[dict]] = {}
+    for line in lines:
+        if "output" in line:
+            by_output.setdefault(line["output"], []).append(line)
+    cases = [case_of(folder, name, own) for name, own in sorted(by_output.items())]
+    counts = [line["batch"]["cases"] for line in lines if "batch" in line]
+    return {"folder": str(folder), "cases": cases, "not_tried": max(0, counts[-1] - len(cases)) if counts else 0}
+
+
+def case_of(folder: Path, name: str, lines: list[dict]) -> dict:
+    """One case, by its lines, oldest first."""
+    results = [line for line in lines if "sha256" in line]
+    last = lines[-1]
+    file = folder / name
+    case = {"case": name, "written": last["written"]}
+    if not results:
+        return {**case, **last.get("report", {}), "output": str(file), "state": FAILED, "error": last.get("error")}
+    digest = finish(file_digest([file])) if file.exists() else None
+    ours = next((line for line in reversed(results) if line["sha256"] == digest), None)
+    made = ours or results[-1]
+    origin = made["origin"]
+    case |= {**made.get("report", {}), "output": str(file), "written": made["written"], "sha256": digest}
+    case |= {"model": origin["model"], "options": origin["options"], "input": origin["input"]}
+    case["state"] = DONE if ours else MISSING if digest is None else EDITED
+    measured = [line["segments"] for line in lines if digest is not None and line.get("measured") == digest]
+    if measured:
+        case["segments"] = measured[-1]
+    elif case["state"] == EDITED:
+        case["segments"] = []
+    if "error" in last:  # what was there before stays, but the last attempt failed
+        case["error"] = last["error"]
+    return case
+
+
+def rows_of(report: dict) -> list[dict]:
+    """A flat row for each segment of each case, for tables; one for a case without segments. All have the same columns."""
+    rows = []
+    for case in report["cases"]:
+        facts = facts_of(case)
+        for segment in case.get("segments") or [{}]:
+            rows.append({**{key: facts[key] for key in ("case", "state")}, **numbers_of(segment), **facts})
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def facts_of(case: dict) -> dict:
+    """What all rows of a case share."""
+    model = case.get("model") or {}
+    return {
+        "case": case["case"],
+        "state": case["state"],
+        "error": (case.get("error") or {}).get("message"),
+        "notices": " ".join(case.get("notices", [])) or None,
+        "seconds": (case.get("seconds") or {}).get("total"),
+        "device": case.get("device"),
+        "model": model.get("id"),
+        "version": model.get("version"),
+        "model_sha256": model.get("sha256"),
+        "input_sha256": case.get("input"),
+        "result_sha256": case.get("sha256"),
+        "written": case["written"],
+        "output": case["output"],
+        "inputs": " ".join(case.get("inputs", [])) or None,
+    }
+
+
+def numbers_of(segment: dict) -> dict:
+    """The measures of one segment in columns of plain numbers."""
+    row = {"segment": segment.get("name"), "label": segment.get("value"), "voxels": segment.get("voxels")}
+    row["ml"] = segment.get("ml")
+    for key in ("surface_mm2", "boundary_mm", "boundary_pixels"):
+        if key in segment:
+            row[key] = segment[key]
+    for key, letters in (("centroid_ras", "ras"), ("centroid_ij", "ij")):
+        if key in segment:
+            row |= {f"centroid_{letter}": n for letter, n in zip(letters, segment[key] or [None] * 3, strict=False)}
+    if "box" in segment:
+        for axis, (low, high) in zip("ijk", segment["box"] or [(None, None)] * 3, strict=True):
+            row |= {f"{axis}_low": low, f"{axis}_high": high}
+    for key in ("mean", "deviation"):
+        values = segment.get(key) or []
+        row |= {key if len(values) == 1 else f"{key}_{number}": value for number, value in enumerate(values, start=1)}
+    return row

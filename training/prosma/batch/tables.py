@@ -1,0 +1,127 @@
+"""The table of a cohort as CSV, Parquet and a page: a row for each segment of each case."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import EngineError
+from ..files import replaced_when_whole, write_text
+from .report import FAILED, rows_of
+
+TEXTS = {"case", "state", "segment", "error", "notices", "device", "model", "version", "written", "output", "inputs"}
+WHOLE = {"label", "voxels"}
+STYLE = """
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 2em } th, td { padding: .2em .7em; text-align: left }
+th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd } td.n { text-align: right }
+tr.failed td { background: #fdecea } tr.edited td { background: #fff6dd } tr.missing td { background: #eee }
+"""
+
+
+def write_csv(path: Path, report: dict) -> None:
+    """UTF-8, a header, empty cells for what is not known; whole or not at all."""
+    rows, text = rows_of(report), io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["case"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def write_parquet(path: Path, report: dict) -> None:
+    """With the types text, whole number and number. EngineError where pyarrow is not there."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        why = "Parquet files need the package pyarrow, which is not installed."
+        raise EngineError("bad_output", why, "Install it with: pip install pyarrow. Or write --csv.") from error
+    rows = rows_of(report)
+    columns = list(rows[0]) if rows else ["case"]
+    schema = pyarrow.schema([(column, _type_of(pyarrow, column)) for column in columns])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(path) as temporary:
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
+
+
+def _type_of(pyarrow, column: str):
+    if column in TEXTS or column.endswith("_sha256"):
+        return pyarrow.string()
+    return pyarrow.int64() if column in WHOLE or column.endswith(("_low", "_high")) else pyarrow.float64()
+
+
+def write_html(path: Path, report: dict) -> None:
+    """One page that needs nothing else: a summary, the spread of each segment over the cases, and all rows."""
+    rows = rows_of(report)
+    parts = [
+        f"<h1>{html.escape(report['folder'])}</h1>",
+        f"<p>{html.escape(summary(report))}</p>",
+        *_table("Segments", spread(rows)),
+        *_table("Failed", [failure_row(case) for case in report["cases"] if "error" in case]),
+        *_table("Cases", rows, lambda row: row["state"]),
+    ]
+    head = f'<meta charset="utf-8"><title>{html.escape(report["folder"])}</title><style>{STYLE}</style>'
+    write_text(path, f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n")
+
+
+def failure_row(case: dict) -> dict:
+    return {"case": case["case"], "why": case["error"]["message"]}
+
+
+def summary(report: dict) -> str:
+    """One sentence on how far the batch has come."""
+    cases = report["cases"]
+    states = [case["state"] for case in cases]
+    failed = states.count(FAILED)
+    parts = [f"{len(cases) - failed} of {len(cases) + report['not_tried']} cases are done"]
+    for count, what in (
+        (states.count("edited"), "edited since"),
+        (states.count("missing"), "gone since"),
+    ):
+        if count:
+            parts[0] += f" ({count} {what})"
+    if failed:
+        parts.append(f"{failed} failed")
+    if report["not_tried"]:
+        parts.append(f"{report['not_tried']} have not been tried or are at work")
+    return ", ".join(parts) + "."
+
+
+def spread(rows: list[dict]) -> list[dict]:
+    """For each segment how many cases have it, and mean, deviation (sample), least and most of its size over those."""
+    found: dict[tuple, list[float]] = {}
+    for row in rows:
+        if row["voxels"]:
+            unit = "voxels" if row["ml"] is None else "ml"
+            found.setdefault((row["model"], row["segment"], unit), []).append(row[unit])
+    return [
+        {
+            "model": model,
+            "segment": segment,
+            "in": unit,
+            "cases": len(sizes),
+            "mean": round(statistics.fmean(sizes), 4),
+            "deviation": round(statistics.stdev(sizes), 4) if len(sizes) > 1 else None,
+            "least": min(sizes),
+            "most": max(sizes),
+        }
+        for (model, segment, unit), sizes in found.items()
+    ]
+
+
+def _table(title: str, rows: list[dict], kind: Callable[[dict], str] = lambda row: "") -> list[str]:
+    if not rows:
+        return []
+    head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in rows[0])
+    body = [f'<tr class="{kind(row)}">{"".join(map(_cell, row.values()))}</tr>' for row in rows]
+    return [f"<h2>{title}</h2>", f"<table><tr>{head}</tr>", *body, "</table>"]
+
+
+def _cell(value) -> str:
+    if isinstance(value, (int, float)):
+        return f'<td class="n">{value:.6g}</td>' if isinstance(value, float) else f'<td class="n">{value}</td>'
+    return f"<td>{html.escape('' if value is None else str(value))}</td>"
