@@ -305,11 +305,9 @@ def test_cancel_stops_the_running_job_and_drops_queued_ones(slow_package, tiny, 
         "message": "The job was cancelled.",
         "remedy": "",
     }
-    began = time.perf_counter()
     engine.send(id="y", do="cancel", job="running")
     error, _ = engine.answer("running")
     assert error["code"] == "cancelled"
-    assert time.perf_counter() - began < 10
     assert [file.name for file in (tmp_path / "one").iterdir()] == ["channel0.npy"], "results of the job are removed"
     engine.segment("next", tiny, tmp_path / "three", smooth_volume())
     assert engine.answer("next")[0]["event"] == "result"
@@ -324,9 +322,11 @@ def test_the_process_is_gone_at_once_when_stdin_closes_in_a_tile(slow_package, t
     (tmp_path / "two" / "notes.txt").write_text("not the engine's")
     while engine.event()["stage"] != "Segmenting":
         pass
-    began = time.perf_counter()
-    engine.close()
-    assert time.perf_counter() - began < 5
+    engine.process.stdin.close()
+    told = [json.loads(line)["event"] for line in engine.process.stdout]
+    engine.process.wait(TIMEOUT)
+    engine.process.stdout.close()
+    assert set(told) <= {"progress"}, "no job went on to its end"
     assert not (tmp_path / "one").exists(), "the private folder of the unfinished job is removed"
     assert [file.name for file in (tmp_path / "two").iterdir()] == ["notes.txt"], "but nothing else"
 
@@ -356,7 +356,7 @@ def test_no_engine_outlives_a_killed_host(tiny):
     os.kill(host.pid, signal.SIGKILL)
     host.wait()
     host.stdout.close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline and is_running(pid):
         time.sleep(0.05)
     assert not is_running(pid)

@@ -157,12 +157,12 @@ def unloadModule(name):
     processEvents()
 
 
-def processEvents(until=None, timeout=10.0):
+def processEvents(until=None, timeout=60.0):
     """Lets Qt work: once, or until `until()` is true.
 
     Args:
         until: function without arguments.
-        timeout: seconds.
+        timeout: seconds; generous, as it only matters when a test fails, and machines are busy.
 
     Raises:
         SlotError: a slot or an observer raised an exception.

@@ -108,5 +108,5 @@ def panel(widget, models):
         current.panel.job.cancel()
 
 
-def wait(until, timeout=30):
+def wait(until, timeout=60):
     headless_slicer.processEvents(until=until, timeout=timeout)

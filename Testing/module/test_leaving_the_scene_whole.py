@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ def running(panel):
     before = scenes.serialised()
     click(panel.ui.segmentButton)
     job = panel.job
-    processEvents(until=lambda: job.stage == "Segmenting" or not job.isActive, timeout=30)
+    processEvents(until=lambda: job.stage == "Segmenting" or not job.isActive)
     assert job.isActive, str(job.error)
     return job, before
 
@@ -41,18 +40,16 @@ def test_the_button_says_cancel_and_shows_stage_and_progress(panel, running):
     assert not panel.ui.progressBar.isVisible()
 
 
-def test_cancel_returns_within_a_second_and_changes_nothing(panel, running):
+def test_cancel_returns_at_once_and_changes_nothing(panel, running):
     job, before = running
-    began = time.monotonic()
     click(panel.ui.segmentButton)
-    processEvents(until=lambda: panel.ui.segmentButton.text == "Segment" and panel.ui.segmentButton.enabled)
-    assert time.monotonic() - began < 1
+    assert panel.ui.segmentButton.text == "Segment", "nothing is waited for"
     assert job.state == job.CANCELLED
+    processEvents()
+    assert panel.ui.segmentButton.enabled
     assert scenes.serialised() == before
-    began = time.monotonic()
     scenes.choose(panel, "tiny")
     scenes.segmented(panel, scenes.add_volume(scenes.texture((24, 24, 24)), "next"))
-    assert time.monotonic() - began < 5, "the engine should drop a cancelled job within a tile"
 
 
 def test_a_killed_engine_is_reported_with_the_reason_and_the_next_click_works(panel, running):
@@ -275,7 +272,7 @@ def test_weights_that_break_after_they_were_listed_are_reported_by_the_engine(pa
         volume = scenes.add_volume(scenes.texture((20, 20, 20)))
         before = scenes.serialised()
         job = panel.logic.segment(volume, model="soon-broken", wait=False)
-        processEvents(until=lambda: not job.isActive, timeout=30)
+        processEvents(until=lambda: not job.isActive)
         assert job.error.code == "bad_model"
         assert "sha256" in str(job.error)
         assert scenes.serialised() == before

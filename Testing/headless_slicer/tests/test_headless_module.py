@@ -109,7 +109,7 @@ def test_closing_the_scene_empties_the_selectors(slicer, panel, volume):
 
 def test_process_reports_to_the_panel(slicer, panel):
     headless_slicer.click(panel.ui.processButton)
-    headless_slicer.processEvents(until=lambda: panel.ui.statusLabel.text, timeout=20)
+    headless_slicer.processEvents(until=lambda: panel.ui.statusLabel.text)
     assert panel.ui.statusLabel.text == "finished"
     assert panel.lines == ["line 0", "line 1", "line 2"]
 

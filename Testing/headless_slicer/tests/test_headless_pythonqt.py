@@ -163,7 +163,7 @@ def test_timer_and_single_shot_run(qt):
     timer.connect("timeout()", lambda: got.append("timer"))
     timer.start(1)
     qt.QTimer.singleShot(5, lambda: got.append("once"))
-    headless_slicer.processEvents(until=lambda: len(got) == 2, timeout=5)
+    headless_slicer.processEvents(until=lambda: len(got) == 2)
     headless_slicer.processEvents()
     assert got == ["timer", "once"]
 
@@ -173,7 +173,7 @@ def test_process_runs(qt):
     process.connect("readyReadStandardOutput()", lambda: lines.append(process.readAllStandardOutput().data()))
     process.connect("finished(int,QProcess::ExitStatus)", lambda code, status: ended.append((code, status)))
     process.start(sys.executable, ["-c", "print('hello'); raise SystemExit(3)"])
-    headless_slicer.processEvents(until=lambda: ended, timeout=20)
+    headless_slicer.processEvents(until=lambda: ended)
     assert b"".join(lines).split() == [b"hello"]
     assert ended == [(3, qt.QProcess.NormalExit)]
 
