@@ -32,6 +32,8 @@ from .common import HelpFormatter, Parser, complain
 
 COMMANDS = (models, segment, report, plan, train, evaluate, export, finetune, compare, results, benchmark, completion)
 
+FOR_TRAINING = {"monai", "lightning", "filelock", "yaml", "tensorboard", "PIL", "matplotlib", "scipy"}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; the exit code."""
@@ -57,6 +59,11 @@ def sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.filename or 'A file'} could not be read or written: {error.strerror or error}."
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in FOR_TRAINING:
+        return (
+            f"This needs the Python package {error.name}, which is not installed. Install what training needs, in a "
+            "checkout of ProSMA: pip install './training[train]'."
+        )
     return f"{fault_of_ours(error)} Run it again as `prosma --debug ...` and report what that shows: {ISSUES}"
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from ..package import BrokenPackage, find_packages, model_folders
+from ..package.folders import NO_MODELS
 from .common import add_command, complain
 
 
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     for package in packages:
         print_package(package)
     if not packages:
-        print("There is no model yet. Give `prosma segment` the path of a package.")
+        print(NO_MODELS)
     for package in broken:
         complain(f"{package.folder} cannot be used: {package.reason}")
     return 0

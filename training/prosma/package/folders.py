@@ -10,12 +10,17 @@ from ..files import recover, sweep, user_folder
 WRITING = ".prosma-package-"  # begins the name of the folder that a package is written in
 IMPORTING = ".prosma-import-"  # ... of the one that it is copied to
 EARLIER = ".import-"  # as IMPORTING, of ProSMA 1.0
+NO_MODELS = (
+    "This installation holds no models: get a checkout of https://github.com/ProSMA/SlicerProSMA and install its folder "
+    "training, or give the path of a package."
+)
 
 
 def bundled_models_folder() -> Path | None:
-    """Where the models that come with ProSMA lie: beside the installed module, or in the source tree."""
+    """Where the models that come with ProSMA lie: in the installed package, beside the module, or in the source tree."""
     here = Path(__file__).resolve().parents[1]
     for folder in (
+        here / "bundled_models",
         here.parent / "Resources" / "Models",
         here.parents[1] / "ProSMASegmentation" / "Resources" / "Models",
     ):

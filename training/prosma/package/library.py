@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserFacingError, fault_of_ours
-from .folders import model_folders, tidy
+from .folders import NO_MODELS, model_folders, tidy
 from .model_package import ModelPackage, why
 from .schema import DESCRIPTION, PackageError
 
@@ -86,5 +86,6 @@ def resolve(name: str | os.PathLike[str]) -> ModelPackage:
     for package in packages:
         if isinstance(package, BrokenPackage) and package.folder.name == str(name):
             raise PackageError(package.reason)
-    known = ", ".join(package.id for package in packages if isinstance(package, ModelPackage)) or "none"
-    raise PackageError(f"There is no model '{name}'.", f"Give a package's path or one of these: {known}.")
+    known = ", ".join(package.id for package in packages if isinstance(package, ModelPackage))
+    remedy = f"Give a package's path or one of these: {known}." if known else NO_MODELS
+    raise PackageError(f"There is no model '{name}'.", remedy)
