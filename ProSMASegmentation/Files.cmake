@@ -214,20 +214,25 @@ set(ENGINE_PYTHON_SCRIPTS
   image/dicom/reading.py
   image/dicom/values.py
   image/dicom/volumes.py
+  image/formats/__init__.py
+  image/formats/gipl.py
+  image/formats/lengths.py
+  image/formats/metaimage.py
+  image/formats/mgh.py
+  image/formats/nifti.py
+  image/formats/nifti_header.py
+  image/formats/nifti_writing.py
+  image/formats/nrrd.py
+  image/formats/others.py
+  image/formats/pictures.py
+  image/formats/unpacking.py
   image/geometry.py
   image/grid_fit.py
-  image/header_faults.py
   image/intensity.py
   image/labels.py
-  image/mgh.py
-  image/nifti.py
-  image/nifti_header.py
-  image/nifti_writing.py
-  image/pictures.py
   image/reading.py
   image/resampling.py
   image/tags.py
-  image/unpacking.py
   image/writing.py
   inference/__init__.py
   inference/back_to_image.py

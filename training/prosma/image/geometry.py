@@ -21,8 +21,9 @@ from .constants import MM3_PER_ML
 from .resampling import resample, resample_nearest
 
 if TYPE_CHECKING:
-    from .nifti_header import NiftiGeometry
+    from .formats.nifti_header import NiftiGeometry
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 FUNCTIONAL_REMEDY = "Choose one time point or one volume of it and save that as a 3D volume."
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes above which a grid counts as sheared (0.06 degrees)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -13,17 +13,28 @@ import numpy as np
 from .axes import channels_first
 from .dicom.files import is_dicom
 from .dicom.reading import read_dicom
-from .geometry import FUNCTIONAL_REMEDY, Image, ImageError, checked_image, stack_channels
-from .header_faults import refuse_what_itk_overlooks
-from .mgh import is_mgh, read_mgh
-from .nifti import is_nifti, read_nifti
-from .pictures import PHOTOGRAPHS, is_picture, read_picture, refuse_other_pictures
+from .formats import gipl, metaimage, mgh, nifti, nrrd
+from .formats.others import refuse_other_formats
+from .formats.pictures import PHOTOGRAPHS, read_picture
+from .geometry import FUNCTIONAL_REMEDY, LPS_TO_RAS, Image, ImageError, checked_image, stack_channels
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 IMAGE_SUFFIXES = (
     *(".nrrd", ".nhdr", ".nii.gz", ".nii", ".hdr", ".mgz", ".mgh", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm"),
     *PHOTOGRAPHS,
 )
+
+
+Reader = Callable[[Path], Image]
+READERS: dict[
+    tuple[str, ...], Callable[[Path, Reader], Image]
+] = {  # by endings; each gets the path, and what reads by ITK
+    nifti.SUFFIXES: nifti.read_nifti,
+    mgh.SUFFIXES: mgh.read_mgh,
+    metaimage.SUFFIXES: metaimage.read_metaimage,
+    nrrd.SUFFIXES: nrrd.read_nrrd,
+    gipl.SUFFIXES: gipl.read_gipl,
+    PHOTOGRAPHS: read_picture,
+}
 
 
 def read_image(
@@ -83,15 +94,10 @@ def _read_one(path: Path, series: str | int | None = None) -> Image:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
     if _is_dicom_path(path):
         return read_dicom(path, series)
-    if is_nifti(path):
-        return read_nifti(path)
-    if is_mgh(path):
-        return read_mgh(path)
-    refuse_other_pictures(path)
-    if is_picture(path):
-        return read_picture(path, read_with_itk)
-    refuse_what_itk_overlooks(path)
-    return read_with_itk(path)
+    refuse_other_formats(path)
+    name = path.name.lower()
+    read = next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
+    return read(path, read_with_itk) if read else read_with_itk(path)
 
 
 def read_with_itk(path: Path) -> Image:

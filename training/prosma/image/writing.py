@@ -15,10 +15,9 @@ import numpy as np
 
 from ..files import replaced_when_whole
 from .axes import as_kji
-from .geometry import Image, ImageError
+from .formats.nifti_writing import write_nifti
+from .geometry import LPS_TO_RAS, Image, ImageError
 from .labels import Extent, fingerprints, label_extents, terminology_entry
-from .nifti_writing import write_nifti
-from .reading import LPS_TO_RAS
 from .tags import EMPTY, FINGERPRINT, LABEL
 
 LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")

@@ -9,9 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ..geometry import Image, ImageError
+from ..geometry import LPS_TO_RAS, Image, ImageError
 from .files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
 from .frames import UNSIZED, Attributes, Frame, frames_of
 from .grid import grid_of
@@ -19,7 +17,6 @@ from .kinds import no_image, remedy_for
 from .values import voxels_of
 from .volumes import Volume, choose, volumes_of
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 STRANGER = "no DICOM file"
 NAMED = 3  # files that a notice names
 

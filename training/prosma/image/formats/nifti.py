@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .geometry import FUNCTIONAL_REMEDY, Image, ImageError
+from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
 from .nifti_header import FIRST_VOXEL, HEADER_BYTES, NiftiHeader, parse_header, place_voxels
 from .unpacking import COPY_AGAIN, read_bytes, read_start
 
@@ -22,12 +22,7 @@ COLOURS = {128: 3, 2304: 4}  # bytes of each voxel
 COMPLEX = (32, 1792, 2048)
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether a file is NIfTI by its name."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def read_nifti(path: Path) -> Image:
+def read_nifti(path: Path, _read=None) -> Image:
     """The image in a NIfTI file; vectors and colours become channels. ImageError for what is none or cannot be used."""
     path, voxels = header_and_voxels(path)
     header = parse_header(read_start(path, HEADER_BYTES), path.name)

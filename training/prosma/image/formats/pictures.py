@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .geometry import Image, ImageError
+from ..geometry import Image, ImageError
 from .unpacking import COPY_AGAIN, CUT_OFF
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2")
-OTHER_PICTURES = (".webp", ".gif", ".heic", ".heif", ".avif", ".svg")
 AS_PNG = "Save it as PNG, in colour or grey, with any program for pictures."
 MOST_PAGES = 10_000
 BMP_HEADER = 54
@@ -39,17 +38,6 @@ class Facts:
     orientation: int = UPRIGHT
     frames: int = 1
     transparent: bool = False
-
-
-def is_picture(path: Path) -> bool:
-    """Whether a file is a picture by its name, of a kind that can be read."""
-    return path.name.lower().endswith(PHOTOGRAPHS)
-
-
-def refuse_other_pictures(path: Path) -> None:
-    """ImageError for pictures of kinds that cannot be read."""
-    if path.name.lower().endswith(OTHER_PICTURES):
-        raise ImageError(f"{path.name} is a picture of a kind that is not read here.", AS_PNG)
 
 
 def read_picture(path: Path, read) -> Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .geometry import FUNCTIONAL_REMEDY, Image, ImageError
+from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
 from .unpacking import COPY_AGAIN, read_bytes, read_start
 
 SUFFIXES = (".mgh", ".mgz")
@@ -35,12 +35,7 @@ NO_ORIENTATION = (
 )
 
 
-def is_mgh(path: Path) -> bool:
-    """Whether a file is FreeSurfer's by its name."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def read_mgh(path: Path) -> Image:
+def read_mgh(path: Path, _read=None) -> Image:
     """The image in a FreeSurfer file. ImageError for what is none or cannot be used."""
     start, name = read_start(path, HEADER.size), path.name
     if len(start) < HEADER.size or struct.unpack_from(">i", start)[0] != 1:

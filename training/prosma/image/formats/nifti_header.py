@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .geometry import ImageError, is_sheared
+from ..geometry import ImageError, is_sheared
 
 HEADER_BYTES = 544
 MAGIC = {1: (344, (b"n+1\0", b"ni1\0")), 2: (4, (b"n+2\0", b"ni2\0"))}  # by version: place, texts

@@ -9,13 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from .geometry import ImageError
+from ..geometry import ImageError
 
 CUT_OFF = "is cut off: a part of its voxels is missing."
 DAMAGED = "is damaged: its packed voxels cannot be unpacked."
 COPY_AGAIN = "Copy, download or export it again."
 LARGEST_GAIN = 1032  # deflate makes at most so many bytes of one
 NOT_ANOTHER_MEMBER = "Not a gzipped file"  # what the gzip module says of bytes that follow the last member
+
+
+def missing_part(path: Path, other: str) -> ImageError:
+    """The error for a header whose voxels are in another file that is not there."""
+    why = f"The voxels of {path.name} are in another file, {other}, which is not there."
+    return ImageError(why, f"Put {other} into the same folder.")
 
 
 def is_gzip(path: Path) -> bool:

@@ -11,8 +11,8 @@ from typing import IO, cast
 
 import numpy as np
 
-from .axes import as_kji
-from .geometry import Image, ImageError
+from ..axes import as_kji
+from ..geometry import Image, ImageError
 from .nifti_header import FIELDS, FIRST_VOXEL, NiftiGeometry, fault_of, place_voxels
 
 LARGEST_SIZE = 32767  # of an axis in NIfTI-1

@@ -1,0 +1,74 @@
+"""Headers of NRRD files (`.nrrd`, `.nhdr`): what ITK, which reads the files, leaves out of account without a word.
+
+Layout: "Definition of NRRD File Format", teem.sourceforge.net/nrrd/format.html.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..geometry import Image, ImageError
+from .lengths import mm_per_unit
+from .unpacking import missing_part
+
+SUFFIXES = (".nrrd", ".nhdr")
+LONGEST_HEADER = 1 << 20
+PATIENT = ("posterior", "anterior", "lps", "ras", "las")  # in the names of spaces that are a patient's
+NO_ORIENTATION = (
+    "The header of {name} does not say how the image is oriented in the patient. It was assumed, as Slicer does, that its "
+    "space runs to the patient's left, back and head."
+)
+NO_SPACING = "The header of {name} gives no voxel size; 1 mm was assumed, as Slicer does."
+NO_PLACE = (
+    "The header of {name} does not say where the image lies; its first voxel was put at the origin, as Slicer does."
+)
+REPAIR = "Export it again, or correct its header, which is text."
+
+
+def read_fields(path: Path) -> dict[str, str]:
+    """The fields of the header, keys in lower case; not the key/value pairs (`key:=value`)."""
+    with path.open("rb") as file:
+        start = file.read(LONGEST_HEADER)
+    header = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("utf-8", "replace")
+    pairs = (line.partition(": ") for line in header.splitlines()[1:] if ":=" not in line and not line.startswith("#"))
+    return {key.strip().lower(): value.strip() for key, colon, value in pairs if colon}
+
+
+def read_nrrd(path: Path, read) -> Image:
+    """The image that `read(path)` gives, its lengths in mm, with notices. ImageError for numbers that are none."""
+    fields, name = read_fields(path), path.name
+    for key in ("spacings", "space directions", "space origin"):
+        if re.search(r"\b(inf|infinity)\b", fields.get(key, "").lower()) or _is_nan(key, fields):
+            raise ImageError(f"The header of {name} is damaged: its {key} is '{fields[key][:60]}'.", REPAIR)
+    data = fields.get("data file", fields.get("datafile", ""))
+    if data and not data.startswith("LIST") and "%" not in data and not (path.parent / data).is_file():
+        raise missing_part(path, data)
+    image = read(path)
+    notices = []
+    units = set(re.findall(r'"([^"]*)"', fields.get("space units", "")))
+    factor, told = mm_per_unit(units.pop(), name) if len(units) == 1 else (1.0, [])
+    if len(units) > 1:
+        raise ImageError(f"The header of {name} gives a unit of its own to each axis: {fields['space units']}.", REPAIR)
+    notices += told
+    if not any(word in fields.get("space", "").lower() for word in PATIENT):
+        notices.append(NO_ORIENTATION.format(name=name))
+    if not fields.keys() & {"spacings", "space directions"}:
+        notices.append(NO_SPACING.format(name=name))
+    if "space directions" in fields and "space origin" not in fields:
+        notices.append(NO_PLACE.format(name=name))
+    matrix = np.diag([factor, factor, factor, 1.0]) @ image.ijk_to_ras
+    return replace(image, ijk_to_ras=matrix, notices=(*image.notices, *notices))
+
+
+def _is_nan(key: str, fields: dict[str, str]) -> bool:
+    """Whether an axis of the image has a size that is no number; axes of colours and lists have none."""
+    if key == "spacings":
+        kinds = fields.get("kinds", "").split()
+        values = fields.get(key, "").lower().split()
+        spatial = [value for n, value in enumerate(values) if n >= len(kinds) or kinds[n] in ("domain", "space", "???")]
+        return "nan" in spatial
+    return "nan" in re.findall(r"\b\w+\b", fields.get(key, "").lower())
