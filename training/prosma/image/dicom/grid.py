@@ -142,7 +142,7 @@ def refuse_shear(frames: tuple[Frame, ...], axes: np.ndarray, along: np.ndarray,
     raise ImageError(
         f"{name} is sheared: its slices are shifted sideways, by {np.linalg.norm(np.ptp(aside, axis=0)):.1f} mm in all, "
         "as by a tilted CT gantry.",
-        "Convert it with dcm2niix and segment the file that it calls ..._Tilt (resampled to right angles).",
+        "Convert it with dcm2niix and segment the file that it calls ..._Tilt_1 (right to about a pixel).",
     )
 
 
