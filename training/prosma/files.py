@@ -9,17 +9,15 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-OWNER = ".owner"  # a file that the process that works in a folder keeps locked
+OWNER = ".owner"  # ends the name of a file that the process that works in a folder keeps locked
 ASIDE = ".prosma-replaced-"  # begins the name of a folder while another one takes its place
 REMOVED = ".prosma-removed-"  # begins the name of a folder of which parts may be gone already
 TRIES = 5
-UNOWNED_SECONDS = 3600  # after which a working folder without such a file is nobody's
 
 
 @contextlib.contextmanager
@@ -117,31 +115,52 @@ def read_regular(path: Path, most: int, follow: bool = True) -> bytes:
 
 @contextlib.contextmanager
 def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent`, removed at the end. If this process is killed, `sweep` finds and removes it."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    try:
-        with (folder / OWNER).open("wb") as owner:
-            lock(owner)
-            yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A new folder in `parent`, removed at the end. If this process is killed, `sweep` finds and removes it.
+
+    A file beside it, which this process keeps locked, says whose it is; it is there before the folder and after it.
+    """
+    with contextlib.ExitStack() as stack:
+        owner = stack.enter_context(_owned_file(parent, prefix))
+        folder = owner.with_name(owner.name.removesuffix(OWNER))
+        folder.mkdir()
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
+
+
+@contextlib.contextmanager
+def _owned_file(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new file that this process keeps locked."""
+    for _ in range(TRIES):
+        owner = parent / f"{prefix}{os.getpid()}-{time.monotonic_ns()}{OWNER}"
+        try:
+            with owner.open("xb") as file:
+                if not lock(file):  # `sweep` of another process may have been quicker, and then removes it
+                    time.sleep(0.1)
+                if owner.exists():
+                    yield owner
+                    return
+        finally:
+            owner.unlink(missing_ok=True)
+    raise OSError(errno.EAGAIN, "other programs tidy it up at the same time", str(parent))
 
 
 def sweep(parent: Path, prefix: str) -> None:
     """Remove the folders that a `working_folder` of a process that is gone left in `parent`."""
-    for folder in parent.glob(f"{prefix}*"):
+    for folder in {path.with_name(path.name.removesuffix(OWNER)) for path in parent.glob(f"{prefix}*")}:
+        owner = folder.with_name(folder.name + OWNER)
         with contextlib.suppress(OSError):  # another process does the same
-            if is_abandoned(folder):
+            if is_abandoned(owner):
                 shutil.rmtree(folder, ignore_errors=True)
+                owner.unlink(missing_ok=True)
 
 
-def is_abandoned(folder: Path) -> bool:
-    """Whether no process works in a folder any more."""
+def is_abandoned(owner: Path) -> bool:
+    """Whether the process that kept this file locked is gone."""
     try:
-        with (folder / OWNER).open("r+b") as owner:
-            return lock(owner)
+        with owner.open("r+b") as file:
+            return lock(file)
     except FileNotFoundError:
-        return time.time() - folder.lstat().st_mtime > UNOWNED_SECONDS
+        return True
 
 
 def lock(file: BinaryIO) -> bool:

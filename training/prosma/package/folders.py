@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import time
 from pathlib import Path
 
 from ..files import recover, sweep, user_folder
 
 WRITING = ".prosma-package-"  # begins the name of the folder that a package is written in
 IMPORTING = ".prosma-import-"  # ... of the one that it is copied to
-EARLIER = ".import-"  # as IMPORTING, of ProSMA 1.0
+EARLIER, AN_HOUR = ".import-", 3600  # as IMPORTING, of ProSMA 1.0, which does not say whose it is
 NO_MODELS = (
     "This installation holds no models: get a checkout of https://github.com/ProSMA/SlicerProSMA and install its folder "
     "training, or give the path of a package."
@@ -44,5 +46,8 @@ def tidy(folder: Path) -> None:
     """Undo or complete what killed processes left in a folder of packages."""
     with contextlib.suppress(OSError):
         recover(folder)
-        for prefix in (WRITING, IMPORTING, EARLIER):
+        for prefix in (WRITING, IMPORTING):
             sweep(folder, prefix)
+        for left in folder.glob(f"{EARLIER}*"):
+            if time.time() - left.lstat().st_mtime > AN_HOUR:
+                shutil.rmtree(left, ignore_errors=True)

@@ -12,6 +12,8 @@ from .folders import NO_MODELS, model_folders, tidy
 from .model_package import ModelPackage, why
 from .schema import DESCRIPTION, PackageError
 
+TRIES = 5
+
 
 @dataclass(frozen=True)
 class BrokenPackage:
@@ -64,7 +66,7 @@ def listed(folder: Path) -> ModelPackage | BrokenPackage | None:
     """The package in a folder, the reason why it is not usable, or None where nothing looks like a package."""
     try:
         os.lstat(folder / DESCRIPTION)
-        return ModelPackage.open(folder)
+        return opened(folder)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UserFacingError as error:
@@ -73,6 +75,18 @@ def listed(folder: Path) -> ModelPackage | BrokenPackage | None:
         return BrokenPackage(folder, f"It cannot be read ({why(error)}). Check who may read it, or remove it.")
     except Exception as error:  # one package never hides the others
         return BrokenPackage(folder, f"{fault_of_ours(error)} Remove this package to see it no more.")
+
+
+def opened(folder: Path) -> ModelPackage:
+    """The package in a folder; looked at again where another process put a new one there meanwhile."""
+    for _ in range(TRIES):
+        before = os.stat(folder).st_ino
+        try:
+            return ModelPackage.open(folder)
+        except PackageError:
+            if before == os.stat(folder).st_ino:
+                raise
+    return ModelPackage.open(folder)
 
 
 def resolve(name: str | os.PathLike[str]) -> ModelPackage:
