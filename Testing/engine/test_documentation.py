@@ -17,6 +17,11 @@ WITH_EXAMPLES = [
     for path in sorted((ENGINE / "prosma").rglob("*.py"))
     if ">>> " in path.read_text(encoding="utf-8")
 ]
+DOORS = (
+    *("prosma.read_image", "prosma.write_labels", "prosma.Segmenter", "prosma.find_packages", "prosma.ProSMAUNet"),
+    *("prosma.Image", "prosma.network.gate.ProximalSkipGate", "prosma.network.gate.soft_threshold"),
+    *("prosma.image.resampling.resample", "prosma.correct.refine.refine"),
+)
 
 
 def test_the_examples_of_the_python_page_run(monkeypatch, tmp_path):
@@ -31,6 +36,12 @@ def test_the_examples_of_docstrings_run(module, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_each_public_door_has_an_example(door):
+    module, _, name = door.rpartition(".")
+    assert ">>> " in getattr(importlib.import_module(module), name).__doc__
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -76,6 +76,14 @@ def refine(
     A stroke never changes voxels against its own meaning: "belongs" only adds, "does not belong" only removes. Only the
     part of the arrays around the strokes is read, so they may be memory-mapped. Raises StrokeError, with a sentence for
     a person, for arrays that do not fit together and where nothing was stroked.
+
+    >>> mask, image, stroke = (np.zeros((1, 60, 60), kind) for kind in (bool, np.float32, bool))
+    >>> image[0, 20:40, 20:40] = 100  # a bright square, of which the mask lacks the right half
+    >>> mask[0, 20:40, 20:30] = True
+    >>> stroke[0, 28:32, 30:38] = True
+    >>> refined = refine(mask, image, stroke, None, spacing=(1, 1, 1)).on(mask)
+    >>> bool(refined[stroke].all()), bool(refined.sum() > (mask | stroke).sum())
+    (True, True)
     """
     mask, image = np.asanyarray(mask), np.asanyarray(image)
     image = image[None] if image.ndim == mask.ndim else image

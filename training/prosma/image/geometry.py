@@ -40,6 +40,12 @@ class Image:
     `spacing_known` is false for pictures, which have pixels and no size in mm. `nifti` is what the header of a NIfTI file
     says about its place, for results that are to lie on it in every program. `checked` tells that `checked_image` has
     passed it, so that the doors check an image once, whichever it comes through.
+
+    >>> image = Image(np.zeros((1, 20, 30, 10)), np.diag([0.5, 0.5, 2.0, 1.0]))
+    >>> image.shape, image.spacing, image.voxel_ml
+    ((20, 30, 10), (0.5, 0.5, 2.0), 0.0005)
+    >>> image.cropped(((4, 8), (0, 30), (0, 10))).ijk_to_ras[:3, 3].tolist()
+    [2.0, 0.0, 0.0]
     """
 
     array: np.ndarray

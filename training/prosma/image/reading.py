@@ -45,6 +45,16 @@ def read_image(
     Colours and vectors become channels, a 2D image gets K = 1. `series` chooses among several volumes in a DICOM file
     or folder: a number as the error that lists them has it, a UID or a description; or one for each path, or several of
     one path, which become channels. ImageError says why something cannot be used.
+
+    >>> import SimpleITK
+    >>> scan = SimpleITK.Image(40, 50, 20, SimpleITK.sitkInt16)
+    >>> scan.SetSpacing([0.5, 0.5, 2.0])
+    >>> SimpleITK.WriteImage(scan, "scan.nrrd")
+    >>> image = read_image("scan.nrrd")
+    >>> image.array.shape, image.spacing  # (C, I, J, K), mm
+    ((1, 40, 50, 20), (0.5, 0.5, 2.0))
+    >>> read_image(["scan.nrrd", "scan.nrrd"]).array.shape
+    (2, 40, 50, 20)
     """
     paths = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     if not paths:

@@ -54,6 +54,9 @@ def resample(array: np.ndarray, size, window=None) -> np.ndarray:
     """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree.
 
     `window`, a slice for each of these axes, picks a part of the result; the rest is not computed.
+
+    >>> resample(np.array([[0.0, 8.0], [8.0, 16.0]]), (4, 2)).tolist()
+    [[0.0, 8.0], [2.0, 10.0], [6.0, 14.0], [8.0, 16.0]]
     """
     lead = array.ndim - len(size)
     window = window or [slice(None)] * len(size)

@@ -50,6 +50,14 @@ def write_labels(
     `descriptions` are the model's `labels` and `tags` go to each segment of a `.seg.nrrd`. An existing file is replaced
     in one step; `before_it_moves` gets the whole file before that, and an error of it keeps the old one. ImageError for
     an unknown ending, OSError where it cannot be written; then nothing has changed.
+
+    >>> image = Image(np.zeros((1, 4, 5, 6)), np.diag([0.5, 0.5, 2.0, 1.0]))
+    >>> labels = np.zeros((4, 5, 6), np.uint8)
+    >>> labels[1:3, 2, 3] = 1
+    >>> write_labels("liver.seg.nrrd", labels, image, [{"value": 1, "name": "liver", "color": [221, 130, 101]}])
+    >>> from prosma.image.reading import read_labels
+    >>> int(read_labels("liver.seg.nrrd").array.sum())
+    2
     """
     path, suffix = Path(path), label_suffix(path)
     with replaced_when_whole(path, suffix) as temporary:

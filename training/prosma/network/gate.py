@@ -41,7 +41,11 @@ AVERAGE_POOL = {2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def soft_threshold(u: Tensor, threshold: Tensor) -> Tensor:
-    """Proximal operator of ``threshold * |.|``: argmin over a of (a - u)^2 / 2 + threshold |a|. Shapes broadcast."""
+    """Proximal operator of ``threshold * |.|``: argmin over a of (a - u)^2 / 2 + threshold |a|. Shapes broadcast.
+
+    >>> soft_threshold(torch.tensor([-2.0, 0.25, 1.5]), torch.tensor(0.5)).tolist()
+    [-1.5, 0.0, 1.0]
+    """
     return u - u.clamp(-threshold, threshold)
 
 
@@ -194,6 +198,15 @@ class ProximalSkipGate(nn.Module):
         threshold_init, gain_init: initial lambda (> 0) and gamma.
 
     Shapes: x is (B, C, S); g is (B, Cg, S), or (B, Cg, coarse S) with ``field_grid="decoder"``; the result is (B, C, S).
+
+    >>> gate = ProximalSkipGate(2, skip_channels=4, gating_channels=6)
+    >>> x, g = torch.randn(1, 4, 32, 32), torch.randn(1, 6, 32, 32)
+    >>> y = gate(x, g)
+    >>> y.shape, bool((y.abs() <= x.abs()).all())
+    (torch.Size([1, 4, 32, 32]), True)
+    >>> a, c = gate.explain(x, g)
+    >>> a.shape, c.shape
+    (torch.Size([1, 4, 32, 32]), torch.Size([1, 4, 1, 1]))
     """
 
     def __init__(

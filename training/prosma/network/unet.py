@@ -83,6 +83,12 @@ class ProSMAUNet(nn.Module):
             False later, it leaves the heads unused.
 
     ``gates`` holds the skips' gates in decoder order, coarse to fine.
+
+    >>> network = ProSMAUNet(3, 1, 4, (8, 16, 32), field_grid="decoder")
+    >>> network(torch.zeros(2, 1, 20, 24, 17)).shape  # logits, of any size
+    torch.Size([2, 4, 20, 24, 17])
+    >>> len(network.gates)
+    2
     """
 
     def __init__(

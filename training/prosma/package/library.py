@@ -32,6 +32,15 @@ def find_packages(folders: Iterable[Path]) -> list[ModelPackage | BrokenPackage]
     """The packages directly inside ``folders``, by folder name; each one that cannot be used comes with the reason.
 
     Nothing that lies in these folders raises an error here. Of two packages with one id the first one counts.
+
+    >>> from prosma import model_folders
+    >>> sorted(package.id for package in find_packages(model_folders()))[:2]
+    ['breast-lesion-us', 'gland-histology']
+    >>> Path("folder/half a model").mkdir(parents=True)
+    >>> Path("folder/half a model/model.json").write_text("{}")
+    2
+    >>> [type(package).__name__ for package in find_packages([Path("folder")])]
+    ['BrokenPackage']
     """
     found: list[ModelPackage | BrokenPackage] = []
     places: dict[str, Path] = {}
