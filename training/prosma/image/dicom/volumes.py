@@ -158,7 +158,7 @@ def stacks_of(frames: list[Frame]) -> list[list[Frame]]:
     stacks: list[list[Frame]] = []
     known: dict[tuple, list[Frame]] = {}  # most images of a volume have the very same numbers
     for frame in frames:
-        axes = frame.axes.tobytes() if frame.is_placed else b""
+        axes = frame.directions.tobytes() if frame.is_placed else b""
         key = (frame.rows, frame.columns, frame.pixel, axes)
         if key not in known:
             stack = next((stack for stack in stacks if goes_with(frame, stack[0])), None)
