@@ -113,6 +113,7 @@ class ImageFolder:
             "output": str(batch.folder),
             "format": SUFFIX,
             "channels": len(batch.package.channels),
+            "colours": batch.package.takes_colours,
         }
         batch.logic.engine.request(request, onEvent)
 

@@ -94,15 +94,21 @@ def stem(path: Path) -> str:
 
 
 def find_cases(
-    images: list[Path], output: Path, suffix: str, channels: int, series: list[str] | None = None
+    images: list[Path],
+    output: Path,
+    suffix: str,
+    channels: int,
+    series: list[str] | None = None,
+    colours: bool = False,
 ) -> list[Case]:
     """The cases to segment into the folder `output`, by name. ImageError where there are none.
 
     One folder of image files: with nnU-Net names (case_0000.nii.gz, case_0001.nii.gz) files of one case are its
-    channels; else each file is a case. A folder with DICOM files is a DICOM case, and pictures in it are not; a folder
-    with subfolders: each is a DICOM case. Each series of a DICOM case is a case of its own, unless `series` chooses some
-    or the model takes several channels. Single files: one case. Earlier results in the same folder, and the folder of
-    results, are no cases.
+    channels; else each file is a case. Pictures hold all channels of a model with one channel, or with three that are
+    `colours`, so numbered ones (frame_0000.png, frame_0001.png) are cases. A folder with DICOM files is a DICOM case, and
+    pictures in it are not; a folder with subfolders: each is a DICOM case. Each series of a DICOM case is a case of its
+    own, unless `series` chooses some or the model takes several channels. Single files: one case. Earlier results in the
+    same folder, and the folder of results, are no cases.
     """
     label_suffix(f"case{suffix}")
     folder = images[0]
@@ -119,13 +125,14 @@ def find_cases(
     files = [entry for entry in entries if is_image(entry) and (entry.is_file() or is_broken_link(entry))]
     dicom = any(entry.is_file() and not is_image(entry) and is_dicom(entry) for entry in entries)
     if dicom:
-        files = [entry for entry in files if not entry.name.lower().endswith(PHOTOGRAPHS)]
-    groups, folders = group_channels(files), []
+        files = [entry for entry in files if not is_picture(entry)]
+    whole = channels == 1 or colours
+    groups, folders = group_channels(files, whole), []
     if dicom or (not files and any(entry.is_file() for entry in entries)):
         folders = [folder]
     elif not files:
         folders = [entry for entry in entries if entry.is_dir()]
-    cases = [make_case(name, paths, output / f"{name}{suffix}", channels) for name, paths in sorted(groups.items())]
+    cases = [make_case(name, groups[name], output / f"{name}{suffix}", channels, whole) for name in sorted(groups)]
     for entry in folders:
         cases += dicom_cases(entry, output, suffix, series, channels)
     if not cases:
@@ -167,23 +174,38 @@ def is_broken_link(path: Path) -> bool:
     return path.is_symlink() and not os.path.exists(path)
 
 
-def group_channels(files: list[Path]) -> dict[str, list[Path]]:
-    """Files by case: `_0000`, `_0001`, ... at the end of a name number the channels of one."""
+def group_channels(files: list[Path], whole_pictures: bool = False) -> dict[str, list[Path]]:
+    """Files by case: `_0000`, `_0001`, ... at the end of a name number the channels of one.
+
+    With `whole_pictures` a picture is a case, and named by all of its name unless `_0000` is the only number of its kind.
+    """
     groups: dict[str, list[Path]] = {}
     for file in files:
         match = CHANNEL.fullmatch(stem(file))
         groups.setdefault(match["case"] if match else stem(file), []).append(file)
-    return groups
+    if not whole_pictures:
+        return groups
+    result: dict[str, list[Path]] = {}
+    for case, members in groups.items():
+        alone = len(members) == 1 and stem(members[0]) in (case, f"{case}_0000")
+        for file in members:
+            result.setdefault(case if alone or not is_picture(file) else stem(file), []).append(file)
+    return result
 
 
-def make_case(name: str, paths: list[Path], output: Path, channels: int) -> Case:
+def is_picture(file: Path) -> bool:
+    """Whether a file is a picture by its name."""
+    return file.name.lower().endswith(PHOTOGRAPHS)
+
+
+def make_case(name: str, paths: list[Path], output: Path, channels: int, whole_pictures: bool = False) -> Case:
     """A case, with a problem where its numbered files are not exactly the model's channels."""
     numbers = [match["number"] for match in map(CHANNEL.fullmatch, map(stem, paths)) if match]
     wanted = [f"{number:04d}" for number in range(channels)]
-    if numbers and numbers != wanted:
+    if len(paths) > max(1, len(set(numbers))):
+        return Case(name, paths, output, f"Several files are called {name}; the results would overwrite each other.")
+    if numbers and numbers != wanted and not (whole_pictures and is_picture(paths[0])):
         have = ", ".join(f"_{number}" for number in numbers)
         need = ", ".join(f"_{number}" for number in wanted)
         return Case(name, paths, output, f"Case {name} has the channels {have}; the model takes {need}.")
-    if not numbers and len(paths) > 1:
-        return Case(name, paths, output, f"Several files are called {name}; the results would overwrite each other.")
     return Case(name, paths, output)

@@ -102,7 +102,14 @@ def run(options: argparse.Namespace) -> int:
     from ..batch.cases import Case, find_cases, output_is_folder
 
     if output_is_folder(options.images, options.output):
-        cases = find_cases(options.images, options.output, options.format, len(package.channels), options.series)
+        cases = find_cases(
+            options.images,
+            options.output,
+            options.format,
+            len(package.channels),
+            options.series,
+            package.takes_colours,
+        )
         folder, batch = options.output, True
     else:
         cases = [Case.single(options.images, options.output, options.series)]

@@ -111,7 +111,13 @@ class Job:
         if not folder.is_dir():
             raise EngineError("bad_input", f"There is no folder {folder}.", "Check its name.")
         try:
-            found = find_cases([folder], output, request.get("format", ".seg.nrrd"), request.get("channels", 1))
+            found = find_cases(
+                [folder],
+                output,
+                request.get("format", ".seg.nrrd"),
+                request.get("channels", 1),
+                colours=bool(request.get("colours", False)),
+            )
         except OSError as error:
             reason = f"The folder {folder} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error

@@ -87,6 +87,12 @@ class ModelPackage:
         return list(self.model["channels"])
 
     @property
+    def takes_colours(self) -> bool:
+        """Whether the channels are the colours of a picture, which one file holds together."""
+        names = [str(channel["name"]).lower() for channel in self.channels]
+        return self.dimension == 2 and names in (["red", "green", "blue"], ["r", "g", "b"])
+
+    @property
     def labels(self) -> list[dict[str, Any]]:
         return list(self.model["labels"])
 
