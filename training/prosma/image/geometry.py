@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ANATOMY = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 FUNCTIONAL_REMEDY = "Choose one time point or one volume of it and save that as a 3D volume."
+MOST_INFINITE = 0.05  # share of a channel's voxels
 SHEAR_TOLERANCE = 1e-3  # cosine between two axes above which a grid counts as sheared (0.06 degrees)
 
 
@@ -136,7 +137,7 @@ def usable_image(image: Image) -> Image:
 def finite_image(image: Image) -> Image:
     """Float images: NaN and -inf become the channel's lowest finite value, +inf its highest, with a notice.
 
-    ImageError for a channel without any finite number.
+    ImageError for a channel without any finite number, or with many that are too large; NaN often stand for no data.
     """
     if image.checked or image.array.dtype.kind != "f":
         return image
@@ -144,6 +145,13 @@ def finite_image(image: Image) -> Image:
     usable = [np.abs(channel) <= limit for channel in image.array]  # False for NaN, infinities and beyond float32
     if all(mask.all() for mask in usable):
         return image
+    for channel, mask in zip(image.array, usable, strict=True):
+        share = 1 - (mask | np.isnan(channel)).mean()
+        if mask.any() and share > MOST_INFINITE:
+            raise ImageError(
+                f"{100 * share:.3g} % of the voxels are infinite or beyond 10^38: they were scaled or computed wrongly.",
+                "Check the scaling in the file's header, or how the volume was computed.",
+            )
     array = np.array(image.array)
     for channel, mask in zip(array, usable, strict=True):
         if not mask.any():

@@ -6,10 +6,9 @@ import numpy as np
 
 from .geometry import ImageError
 
-FULL_SCALES = (
-    1,
-    *(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32)),
-)  # of pictures as fractions and as whole numbers
+# Of pictures as fractions, and as whole numbers.
+FULL_SCALES = (1, *(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32)))
+STRAY = 0.05  # percent of the voxels at either end that do not make a contrast
 LEAST_SHARE = -0.05  # of the model's range: what is lower is no rounding
 HUGE = 1e15  # squares of larger numbers do not fit into 32 bits
 SAMPLED_VOXELS = 4_000_000  # percentiles of larger channels are taken from evenly spaced voxels
@@ -91,6 +90,20 @@ def _normalise_channel(channel: np.ndarray, intensity: dict) -> None:
         np.clip(channel, 0, 1, out=channel)
     else:
         raise ValueError(f"Unknown intensity rule: {rule!r}.")
+
+
+def contrast_notices(array: np.ndarray, names: list[str]) -> list[str]:
+    """Notices about channels of an array (C, ...), normalised, in which all but stray voxels are alike."""
+    notices = []
+    for channel, name in zip(array, names, strict=True):
+        values = channel.reshape(-1)
+        low, high = np.percentile(values[:: max(1, values.size // SAMPLED_VOXELS)], (STRAY, 100 - STRAY))
+        if high - low <= 1e-5 * max(1.0, abs(high)):
+            notices.append(
+                f"After the model's intensity rule nothing can be told apart in the channel '{name}': nearly all voxels have "
+                "the same value. Check that it is the right image, and that its values are not scaled wrongly."
+            )
+    return notices
 
 
 def _clip(channel: np.ndarray, counted: np.ndarray | None, intensity: dict) -> None:

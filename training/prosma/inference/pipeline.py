@@ -13,7 +13,7 @@ from ..image.box import Box, shape_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Canonical, Image, ImageError, finite_image, plan_canonical, usable_image
 from ..image.grid_fit import misfits
-from ..image.intensity import foreground, normalise, rule_for
+from ..image.intensity import contrast_notices, foreground, normalise, rule_for
 from ..package import ModelPackage
 from .memory_ladder import physical_memory
 
@@ -60,6 +60,7 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
     grid = plan_canonical(part, package)
     refuse_what_no_memory_holds(grid.size, len(part.array))
     array = normalise(grid.bring_image(part.array), intensity, copy=False)
+    fit += contrast_notices(array, [channel["name"] for channel in package.channels])
     inside = tuple(slice(0, n) for n in array.shape[1:])
     if shortcuts and package.dimension == 3:
         inside = foreground(array, package.model["patch_size"])
