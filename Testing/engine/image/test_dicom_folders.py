@@ -139,6 +139,20 @@ def test_series_of_one_folder_become_channels(study, tmp_path):
         read_image([folder, folder], series=[1, 2, 1])
 
 
+def test_channels_of_two_frames_of_reference_are_told(tmp_path):
+    for number in (1, 2, 3):
+        facts = {
+            "SeriesInstanceUID": f"1.2.3.{number}",
+            "SeriesNumber": number,
+            "FrameOfReferenceUID": f"1.9.{number // 3}",
+        }
+        write_series(tmp_path / "a" / str(number), noise(seed=number), **facts)
+    told = [notice for notice in read_image(tmp_path / "a", [1, 2]).notices if "frame of reference" in notice]
+    assert not told
+    (told,) = [notice for notice in read_image(tmp_path / "a", [1, 2, 3]).notices if "frame of reference" in notice]
+    assert told.startswith("Volume 3 belongs to another frame of reference")
+
+
 def test_a_localizer_series_is_no_choice(tmp_path):
     files = write_series(tmp_path / "a", noise())
     kinds = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "SeriesInstanceUID": "1.2.3.5"}

@@ -85,11 +85,42 @@ def test_real_world_values_are_not_the_voxels(tmp_path):
     assert_true(image, [file])
 
 
-def test_a_gap_is_refused_with_the_frames(tmp_path):
+def test_pieces_on_both_sides_of_a_gap_are_listed_and_each_can_be_chosen(tmp_path):
     places = [place + 20 * (k > 5) for k, place in enumerate(EVEN)]
     file = write(tmp_path / "x.dcm", enhanced(UNSIGNED, places))
-    with pytest.raises(ImageError, match=r"gap of 22.5 mm between frames 6 and 7 of x.dcm"):
+    with pytest.raises(ImageError, match=r"beyond a gap of 22.5 mm after frame 6 of x.dcm, 6 images") as refusal:
         read_image(file)
+    assert "--series" in refusal.value.remedy
+    assert_true(chosen(file, 1), [file], range(6))
+    assert_true(chosen(file, 2), [file], range(6, 12))
+
+
+def test_stacks_that_the_file_names_are_volumes_of_their_own(tmp_path):
+    def stacks(frame, k):
+        frame.FrameContentSequence = item(StackID=f"{k // 6 + 1}", InStackPositionNumber=k % 6 + 1)
+
+    file = write(tmp_path / "x.dcm", enhanced(UNSIGNED, EVEN, groups=stacks))
+    with pytest.raises(ImageError, match="Stack ID 2, 6 images"):
+        read_image(file)
+    assert_true(chosen(file, 1), [file], range(6))
+    assert_true(chosen(file, 2), [file], range(6, 12))
+
+
+def test_one_frame_beside_the_others_is_a_volume_of_its_own(tmp_path):
+    ds = enhanced(UNSIGNED, EVEN)
+    ds.PerFrameFunctionalGroupsSequence[11].PlanePositionSequence[0].ImagePositionPatient[0] = 4.0
+    file = write(tmp_path / "x.dcm", ds)
+    with pytest.raises(ImageError, match=r"2: .*, frame 12 of x.dcm that lies 9.00 mm beside the others, 1 image"):
+        read_image(file)
+    assert_true(chosen(file, 1), [file], range(11))
+
+
+def test_a_file_of_many_frames_that_is_there_twice_counts_once(tmp_path):
+    file = write(tmp_path / "a" / "x.dcm", enhanced(UNSIGNED, EVEN))
+    (tmp_path / "a" / "y.dcm").write_bytes(file.read_bytes())
+    image = read_image(tmp_path / "a")
+    assert_true(image, [file])
+    assert "1 of 2 files in a were not used: 1 there twice (y.dcm)" in image.notices[0]
 
 
 def test_a_missing_frame_is_filled_and_told(tmp_path):

@@ -81,17 +81,19 @@ def test_two_stacks_are_listed_and_either_can_be_chosen(tmp_path):
         assert "of another part of the series" in image.notices[0]
 
 
-def test_one_slice_beside_the_others_is_refused_by_its_name(tmp_path):
+def test_one_slice_beside_the_others_is_named_and_can_be_left_out(tmp_path):
     def edit(ds, k):
         if k == 4:
             ds.ImagePositionPatient = [-22.0, 12.0, ds.ImagePositionPatient[2]]
 
     files = write_series(tmp_path / "a", noise(), edit=edit)
-    with pytest.raises(
-        ImageError, match=r"im004.dcm lies 8.00 mm beside .*ImagePositionPatient \(0020,0032\)"
-    ) as refusal:
+    with pytest.raises(ImageError, match=r"2: .*, im004.dcm that lies 8.00 mm beside the others, 1 image") as refusal:
         read_image(tmp_path / "a")
-    assert "Take that file out" in refusal.value.remedy
+    assert "move its files to a folder of their own" in refusal.value.remedy
+    image = read_image(tmp_path / "a", series=1)
+    assert_true(image, files[:4] + files[5:])
+    assert "resampled" in image.notices[0]
+    assert "1 of another part of the series (im004.dcm)" in image.notices[1]
     files[4].unlink()
     assert_true(read_image(tmp_path / "a"), files[:4] + files[5:])
 
@@ -151,16 +153,33 @@ def test_a_missing_slice_is_filled_and_told(tmp_path, missing):
     assert "2.50 to 5.00 mm apart" in image.notices[0]
 
 
-def test_a_wide_gap_is_refused_between_two_files_and_each_side_can_be_read(tmp_path):
+def test_pieces_on_both_sides_of_a_wide_gap_are_listed_and_each_can_be_read(tmp_path):
     files = write_series(tmp_path / "a", noise(), edit=place_along([2.5 * k + 20 * (k > 5) for k in range(12)]))
-    with pytest.raises(ImageError, match=r"gap of 22.5 mm between im005.dcm and im006.dcm") as refusal:
+    with pytest.raises(ImageError, match=r"beyond a gap of 22.5 mm after im005.dcm, 6 images") as refusal:
         read_image(tmp_path / "a")
-    assert "one side of the gap" in refusal.value.remedy
+    assert "--series" in refusal.value.remedy
+    assert "move its files to a folder of their own" in refusal.value.remedy
+    assert_true(read_image(tmp_path / "a", series=1), files[:6])
+    assert_true(read_image(tmp_path / "a", series=2), files[6:])
     (tmp_path / "b").mkdir()
     for file in files[6:]:
         file.rename(tmp_path / "b" / file.name)
     assert_true(read_image(tmp_path / "a"), files[:6])
     assert_true(read_image(tmp_path / "b"), [tmp_path / "b" / file.name for file in files[6:]])
+
+
+def test_thick_slices_with_one_missing_are_two_pieces(tmp_path):
+    write_series(tmp_path / "a", noise((9, 8, 9)), edit=place_along([8 * k + 8 * (k > 3) for k in range(9)]))
+    with pytest.raises(ImageError, match=r"beyond a gap of 16.0 mm after im003.dcm"):
+        read_image(tmp_path / "a")
+
+
+def test_slices_that_lie_almost_upon_each_other_do_not_make_a_huge_grid(tmp_path):
+    files = write_series(tmp_path / "a", noise((9, 8, 9)), edit=place_along([0, 0.1, *range(5, 40, 5)]))
+    image = read_image(tmp_path / "a")
+    assert image.shape[2] <= 8 * 9 + 1
+    assert "0.10 to 5.00 mm apart" in image.notices[0]
+    assert_true(image, files[:1])
 
 
 def test_places_off_by_less_than_a_tenth_are_read_and_told(tmp_path):
@@ -250,6 +269,27 @@ def test_files_that_are_there_twice_count_once(tmp_path, new_uid):
     (notice,) = image.notices
     assert "5 of 17 files" in notice
     assert "there twice" in notice
+
+
+def test_images_that_all_have_one_uid_are_no_copies(tmp_path):
+    def edit(ds, k):
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4.5"
+
+    files = write_series(tmp_path / "a", noise(), edit=edit)
+    image = read_image(tmp_path / "a")
+    assert not image.notices
+    assert_true(image, files)
+
+
+def test_places_of_two_frames_of_reference_are_not_mixed(tmp_path):
+    first = write_series(tmp_path / "a", noise((6, 16, 20)), FrameOfReferenceUID="1.2.3.81")
+    second = write_series(
+        tmp_path / "a", noise((6, 16, 20), 1), origin=(-30, 12, 20), prefix="z", FrameOfReferenceUID="1.2.3.82"
+    )
+    with pytest.raises(ImageError, match="frame of reference 2, 6 images"):
+        read_image(tmp_path / "a")
+    for number, files in ((1, first), (2, second)):
+        assert_true(read_image(tmp_path / "a", series=number), files)
 
 
 # --- places that are missing or wrong -------------------------------------------------------------------------------

@@ -40,7 +40,8 @@ class Image:
 
     `spacing_known` is false for pictures, which have pixels and no size in mm. `nifti` is what the header of a NIfTI file
     says about its place, for results that are to lie on it in every program. `checked` tells that `checked_image` has
-    passed it, so that the doors check an image once, whichever it comes through.
+    passed it, so that the doors check an image once, whichever it comes through. `reference` names the coordinate system
+    that its place belongs to (DICOM's FrameOfReferenceUID); "" where it is not told.
 
     >>> image = Image(np.zeros((1, 20, 30, 10)), np.diag([0.5, 0.5, 2.0, 1.0]))
     >>> image.shape, image.spacing, image.voxel_ml
@@ -55,6 +56,7 @@ class Image:
     spacing_known: bool = True
     nifti: NiftiGeometry | None = None
     checked: bool = False
+    reference: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -305,5 +307,10 @@ def stack_channels(images: list[Image]) -> Image:
         else:
             arrays.append(resample_to_grid(image, first))
             notices.append(f"Volume {number} lies on another grid and was resampled to the grid of the first.")
+        if image.reference and first.reference and image.reference != first.reference:
+            notices.append(
+                f"Volume {number} belongs to another frame of reference than the first, as scans of another session do; "
+                "that they lie upon each other is taken for granted."
+            )
     array = first.array if len(arrays) == 1 else np.concatenate(arrays)
     return replace(first, array=array, notices=tuple(notices), checked=all(image.checked for image in images))

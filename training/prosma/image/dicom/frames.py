@@ -166,6 +166,11 @@ class Frame:
         return max(1, self.attributes.whole("NumberOfFrames", 1))
 
     @property
+    def reference(self) -> str:
+        """The frame of reference that its place belongs to: places of different ones have nothing in common."""
+        return self.attributes.text("FrameOfReferenceUID") if self.is_placed else ""
+
+    @property
     def is_localizer(self) -> bool:
         """Whether the scanner made it to plan others by."""
         return "LOCALIZER" in self.attributes.words("ImageType")

@@ -13,11 +13,8 @@ import numpy as np
 from ..geometry import ImageError
 from .files import EXPORT_AGAIN
 from .frames import Frame, named
+from .pieces import ROUNDING, TENTH, sideways, smallest_step, sorted_along, tolerance, where
 
-TENTH = 0.1  # of the slice distance (or of a pixel, if that is more): how far an image may lie from the grid
-ROUNDING = 0.01  # mm: places that differ less are the same
-WIDEST = 10.5  # mm between slices that may be filled by interpolation
-THICKER = 1.5  # times the usual distance: gaps up to here are filled however wide
 MOST_SLICES = 8  # times as many slices as there are images
 
 
@@ -39,28 +36,25 @@ def grid_of(frames: tuple[Frame, ...], name: str) -> Grid:
     """The grid of images of one size and nearly one direction. ImageError where there is none."""
     if not frames[0].is_placed:
         return guessed_grid(frames, name)
-    axes = frames[len(frames) // 2].directions
-    normal = np.cross(*axes)
-    along = np.array([frame.origin @ normal for frame in frames])
-    order = np.argsort(along, kind="stable")
-    frames, along = tuple(frames[n] for n in order), along[order]
     if len(frames) == 1:
         return single_grid(frames[0], name)
+    axes = frames[len(frames) // 2].directions
+    ordered, along = sorted_along(list(frames))
+    refuse_shear(ordered, along, name)
     steps = np.diff(along)
-    refuse_shear(frames, axes, along, name)
     step = float(steps.mean())
     even = along[0] + step * np.arange(len(frames))
     places, slices = None, len(frames)
     notices: tuple[str, ...] = ()
     if np.abs(along - even).max() > TENTH * step:
-        step = smallest_step(steps)
-        refuse_gaps(frames, steps, step, name)
+        step = max(smallest_step(steps), float(along[-1] - along[0]) / (MOST_SLICES * len(frames)))
         places = (along - along[0]) / step
         slices = round(float(places[-1])) + 1
         notices = (
             f"The slices of {name} lie {steps.min():.2f} to {steps.max():.2f} mm apart; they were resampled to "
             f"{slices} slices {step:.2f} mm apart, so between distant ones there is nothing but interpolation.",
         )
+    frames, normal = tuple(ordered), np.cross(*axes)
     matrix = matrix_of(frames[0], axes, normal * step)
     notices += check_corners(frames, matrix, along if places is not None else None, name)
     return Grid(frames, matrix, slices, places, notices)
@@ -121,52 +115,15 @@ def guessed_grid(frames: tuple[Frame, ...], name: str) -> Grid:
     return Grid(frames, matrix, len(frames), None, (notice,))
 
 
-def refuse_shear(frames: tuple[Frame, ...], axes: np.ndarray, along: np.ndarray, name: str) -> None:
-    """ImageError where images lie beside the line of the others, one of them or all, as with a tilted CT gantry."""
-    aside = np.array([axes @ (frame.origin - frames[0].origin) for frame in frames])  # mm along rows and columns
-    limit = max(TENTH * float(np.median(np.diff(along))), TENTH * max(frames[0].pixel), ROUNDING)
-    middle = np.median(aside, axis=0)
-    off = np.linalg.norm(aside - middle, axis=1)
-    if off.max() <= limit:
-        return
-    drift = np.stack([along, np.ones_like(along)], axis=1)
-    rest = aside - drift @ np.linalg.lstsq(drift, aside, rcond=None)[0]
-    steady = np.linalg.norm(rest, axis=1).max() <= limit
-    if not steady and (off > limit).sum() <= max(1, len(frames) // 10):
-        worst = int(np.argmax(off))
+def refuse_shear(frames: list[Frame], along: np.ndarray, name: str) -> None:
+    """ImageError where images are shifted sideways against each other, as with a tilted CT gantry."""
+    shifts = sideways(frames)
+    off = np.linalg.norm(shifts - np.median(shifts, axis=0), axis=1)
+    if off.max() > tolerance(frames[0], float(np.median(np.diff(along)))):
         raise ImageError(
-            f"{frames[worst].file.name} lies {off[worst]:.2f} mm beside the other {len(frames) - 1} slices of {name} "
-            f"({named('ImagePositionPatient')}).",
-            "Take that file out of the folder if it is no part of the volume.",
-        )
-    raise ImageError(
-        f"{name} is sheared: its slices are shifted sideways, by {np.linalg.norm(np.ptp(aside, axis=0)):.1f} mm in all, "
-        "as by a tilted CT gantry.",
-        "Convert it with dcm2niix and segment the file that it calls ..._Tilt_1 (right to about a pixel).",
-    )
-
-
-def smallest_step(steps: np.ndarray) -> float:
-    """The smallest of several distances, as the mean of those that are that distance but for rounding."""
-    return float(steps[steps <= steps.min() * (1 + TENTH)].mean())
-
-
-def refuse_gaps(frames: tuple[Frame, ...], steps: np.ndarray, step: float, name: str) -> None:
-    """ImageError where slices are too far apart to be filled in."""
-    wide = int(np.argmax(steps))
-    if steps[wide] > WIDEST and steps[wide] > THICKER * step:
-        one, two = frames[wide], frames[wide + 1]
-        where = f"{one.file.name} and {two.file.name}"
-        if one.file == two.file:
-            where = f"frames {one.index + 1} and {two.index + 1} of {one.file.name}"
-        raise ImageError(
-            f"{name} has a gap of {steps[wide]:.1f} mm between {where}; most of its slices are {step:.2f} mm apart.",
-            "Add the slices that are missing, or give the files of one side of the gap in a folder of their own.",
-        )
-    if steps.sum() / step > MOST_SLICES * len(frames):
-        raise ImageError(
-            f"The slices of {name} are {steps.min():.3f} to {steps.max():.2f} mm apart: too uneven for one volume.",
-            "Give the evenly spaced part of it in a folder of its own.",
+            f"{name} is sheared: its slices are shifted sideways, by {np.linalg.norm(np.ptp(shifts, axis=0)):.1f} mm in "
+            "all, as by a tilted CT gantry.",
+            "Convert it with dcm2niix and segment the file that it calls ..._Tilt_1 (right to about a pixel).",
         )
 
 
@@ -184,10 +141,9 @@ def check_corners(frames: tuple[Frame, ...], matrix: np.ndarray, along, name: st
         own = frame.origin + (corners * frame.pixel) @ frame.directions
         errors[k] = np.linalg.norm(own - (matrix[:3, 3] + corners @ matrix[:3, :2].T + shift * step), axis=1).max()
     worst = int(np.argmax(errors))
-    limit = max(TENTH * float(np.linalg.norm(step)), TENTH * max(first.pixel), ROUNDING)
-    if errors[worst] > 2 * limit:
+    if errors[worst] > 2 * tolerance(first, float(np.linalg.norm(step))):
         raise ImageError(
-            f"{frames[worst].file.name} lies up to {errors[worst]:.2f} mm from its place among the slices of {name} "
+            f"{where(frames[worst])} lies up to {errors[worst]:.2f} mm from its place among the slices of {name} "
             f"({named('ImageOrientationPatient')}, {named('PixelSpacing')}).",
             "Take that file out of the folder if it is no part of the volume; else " + EXPORT_AGAIN.lower(),
         )

@@ -61,7 +61,13 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
     told = dict.fromkeys(notice.format(name=name) for frame in grid.frames for notice in frame.notices)
     unused = _unused(path, volume, found, others)
     sized = not any(notice in UNSIZED for frame in grid.frames for notice in frame.notices)
-    return Image(array, LPS_TO_RAS @ grid.ijk_to_lps, (*grid.notices, *told, *notices, *unused), spacing_known=sized)
+    return Image(
+        array,
+        LPS_TO_RAS @ grid.ijk_to_lps,
+        (*grid.notices, *told, *notices, *unused),
+        spacing_known=sized,
+        reference=volume.frames[0].reference,
+    )
 
 
 def _volumes_at(path: Path) -> tuple[list[Volume], Collected, list[tuple[Path, str]]]:

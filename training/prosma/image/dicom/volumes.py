@@ -13,6 +13,7 @@ import numpy as np
 from ..geometry import ImageError
 from .files import read_whole
 from .frames import Frame
+from .pieces import pieces_of
 
 DIRECTIONS = 2e-3  # by which directions of rows and columns may differ within a volume; its grid is checked in mm
 SAME_PLACE = 0.01  # of a pixel
@@ -28,7 +29,6 @@ OTHER_SERIES = "of other series"
 CHOOSE = "Choose one with --series (its number here, its description or its UID; series=... in Python)"
 
 TELLING = (  # what may tell apart images at one place, and the functional group that holds it
-    ("StackID", "FrameContentSequence"),
     ("TemporalPositionIndex", "FrameContentSequence"),
     ("TemporalPositionIdentifier", ""),
     ("ImageType", ""),
@@ -120,11 +120,25 @@ def split_series(frames: list[Frame]) -> list[Volume]:
     left_out = [(frame, COPIES) for frame in copies]
     left_out += [(frame, why_aside(frame, main[0])) for stack in aside for frame in stack]
     volumes = []
+    references = list(dict.fromkeys(stack[0].reference for stack in stacks))
     for stack in stacks:
-        parts = split_stack(stack)
-        where = direction(stack[0]) if len(stacks) > 1 else ""
-        volumes += [replace(part, part=", ".join(filter(None, [where, part.part]))) for part in parts]
+        words = [direction(stack[0])] if len(stacks) > 1 else []
+        if len(references) > 1:
+            words.append(f"frame of reference {references.index(stack[0].reference) + 1}")
+        for stack_id, own in by_stack_id(stack):
+            for part in split_stack(own):
+                volumes.append(replace(part, part=", ".join(filter(None, [*words, stack_id, part.part]))))
     return [replace(volume, aside=(*volume.aside, *left_out)) for volume in volumes]
+
+
+def by_stack_id(stack: list[Frame]) -> list[tuple[str, list[Frame]]]:
+    """The stacks that a multi-frame file names, where they are stacks and no single slices, with a label each."""
+    groups: dict[str, list[Frame]] = {}
+    for frame in stack:
+        groups.setdefault(str(frame.attributes.get("StackID", "FrameContentSequence") or ""), []).append(frame)
+    if len(groups) == 1 or min(map(len, groups.values())) == 1:
+        return [("", stack)]
+    return [(f"Stack ID {stack_id}", group) for stack_id, group in groups.items()]
 
 
 def why_aside(frame: Frame, main: Frame) -> str:
@@ -142,24 +156,33 @@ def is_beside(stack: list[Frame], main: list[Frame]) -> bool:
 
 
 def without_same_objects(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """The images, each object once, and the files' second copies."""
-    seen: dict[tuple, Path] = {}
-    once: list[Frame] = []
-    copies: list[Frame] = []
+    """The images, each object once, and the files' second copies.
+
+    Files of one UID count as copies only where they hold the same: some programs that take names out give all images one.
+    """
+    files: dict[tuple[str, int, int], list[Path]] = {}
     for frame in frames:
-        uid = frame.attributes.text("SOPInstanceUID")
-        first = seen.setdefault((uid, frame.index), frame.file) if uid else frame.file
-        (once if first == frame.file else copies).append(frame)
-    return once, copies
+        if frame.index == 0:
+            uid = frame.attributes.text("SOPInstanceUID")
+            files.setdefault((uid, frame.file.stat().st_size, frame.frames), []).append(frame.file)
+    seen: set[tuple] = set()
+    second: set[Path] = set()
+    for key, same in files.items():
+        for file in same if len(same) > 1 and key[0] else ():
+            digest = (key, hashlib.sha256(file.read_bytes()).digest())
+            if digest in seen:
+                second.add(file)
+            seen.add(digest)
+    return [f for f in frames if f.file not in second], [f for f in frames if f.file in second]
 
 
 def stacks_of(frames: list[Frame]) -> list[list[Frame]]:
-    """Images of one size, pixel size and direction each; without places, those of each kind."""
+    """Images of one size, pixel size, direction and frame of reference each; without places, those of each kind."""
     stacks: list[list[Frame]] = []
     known: dict[tuple, list[Frame]] = {}  # most images of a volume have the very same numbers
     for frame in frames:
         axes = frame.directions.tobytes() if frame.is_placed else b""
-        key = (frame.rows, frame.columns, frame.pixel, axes)
+        key = (frame.rows, frame.columns, frame.pixel, axes, frame.reference)
         if key not in known:
             stack = next((stack for stack in stacks if goes_with(frame, stack[0])), None)
             if stack is None:
@@ -171,7 +194,8 @@ def stacks_of(frames: list[Frame]) -> list[list[Frame]]:
 
 def goes_with(frame: Frame, other: Frame) -> bool:
     """Whether two images can be slices of one volume."""
-    if (frame.rows, frame.columns, frame.is_placed) != (other.rows, other.columns, other.is_placed):
+    own, others = ((f.rows, f.columns, f.is_placed, f.reference) for f in (frame, other))
+    if own != others:
         return False
     if not np.allclose(frame.pixel, other.pixel, rtol=1e-3, atol=0):
         return False
@@ -193,16 +217,25 @@ def split_stack(frames: list[Frame]) -> list[Volume]:
         return [Volume((frame,), f"frame {frame.index + 1}" if frame.frames > 1 else "") for frame in frames]
     frames, copies = without_equal_images(frames)
     aside = tuple((frame, COPIES) for frame in copies)
+    volumes = []
+    for label, group in groups_by_label(frames).items():
+        for text, piece in pieces_of(group):
+            part = ", ".join(filter(None, [*(words for _, words in label), text]))
+            volumes.append(Volume(tuple(piece), part, aside))
+    return volumes
+
+
+def groups_by_label(frames: list[Frame]) -> dict[tuple, list[Frame]]:
+    """Images whose places differ in each group, with the label that tells it from the others."""
     places = place_numbers(frames)
     most = max(Counter(places).values())
     if most == 1:
-        return [Volume(tuple(frames), "", aside)]
+        return {(): frames}
     labels = labels_that_tell(frames, places, most) or labels_by_number(places, most)
-    groups = {
-        label: [frame for frame, own in zip(frames, labels, strict=True) if own == label]
-        for label in sorted(set(labels))
-    }
-    return [Volume(tuple(group), ", ".join(text for *_, text in label), aside) for label, group in groups.items()]
+    groups: dict[tuple, list[Frame]] = {label: [] for label in sorted(set(labels))}
+    for frame, label in zip(frames, labels, strict=True):
+        groups[label].append(frame)
+    return groups
 
 
 def without_equal_images(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
@@ -347,9 +380,8 @@ def several(volumes: list[Volume], found: list[int], name: str) -> str:
     if any(not volume.frames[0].is_slice for volume in listed) and len({volume.uid for volume in listed}) == 1:
         return f"{name} holds {len(found)} pictures that are no slices of one volume, such as those of a film: {text}"
     if len({volume.uid for volume in listed}) == 1:
-        return (
-            f"{name} holds {len(found)} volumes in one series, such as time points or echoes at the same place: {text}"
-        )
+        kinds = "such as time points at the same place or pieces that lie apart"
+        return f"{name} holds {len(found)} volumes in one series, {kinds}: {text}"
     return f"{name} holds {len(found)} DICOM volumes: {text}"
 
 
