@@ -211,6 +211,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/dicom/frames.py
   image/dicom/grid.py
   image/dicom/kinds.py
+  image/dicom/pieces.py
   image/dicom/reading.py
   image/dicom/values.py
   image/dicom/volumes.py
