@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ def locked(file: BinaryIO) -> Iterator[None]:
 def _lock_of(file: BinaryIO) -> Callable[[], None] | None:
     """Lock an open file; the function that unlocks it, or None where that is not possible."""
     with contextlib.suppress(OSError):
-        if os.name == "nt":
+        if sys.platform == "win32":
             import msvcrt
 
             file.seek(0)
@@ -165,15 +166,15 @@ def is_abandoned(owner: Path) -> bool:
 
 def lock(file: BinaryIO) -> bool:
     """Lock an open file until it is closed; False where another process or thread has it, or where nobody can."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
+    if sys.platform == "win32":
         import msvcrt
 
         with contextlib.suppress(OSError):
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
             return True
         return False
+    import fcntl
+
     with contextlib.suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return True

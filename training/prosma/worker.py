@@ -1,7 +1,6 @@
 """`python -m prosma.worker`: the engine as a child process; the room behind this door is `prosma.door`."""
 
 import os
-import sys
 
 os.environ.pop("ITK_AUTOLOAD_PATH", None)  # Slicer's image plug-ins, which would crash SimpleITK here
 
@@ -10,4 +9,4 @@ from .door.worker import main
 __all__ = ["main"]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

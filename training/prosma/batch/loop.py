@@ -125,6 +125,7 @@ class CaseWorker:
         case, name = prepared.case, prepared.case.output.name
         if prepared.outcome is not None:
             return {**case.facts(), **prepared.outcome}
+        assert prepared.file is not None and prepared.image is not None, "it is to be segmented"
         segmenter = self.segmenter
 
         def progress(stage: str, fraction: float, left: float | None) -> None:

@@ -48,6 +48,8 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         threading.Thread(target=self._pass_on, args=(events,), daemon=True).start()
         self._send({"settings": asdict(settings)})
 
@@ -60,7 +62,7 @@ class Child:
         if not kill:
             self._send({"end": True})
         with contextlib.suppress(OSError):
-            self._process.stdin.close()
+            self._requests.close()
         try:
             self._process.wait(GRACE_S if kill else None)
         except subprocess.TimeoutExpired:
@@ -75,11 +77,11 @@ class Child:
 
     def _send(self, message: dict) -> None:
         with contextlib.suppress(OSError):  # it died: its end is on its way among the events
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
+            self._requests.write(json.dumps(message).encode() + b"\n")
+            self._requests.flush()
 
     def _pass_on(self, events: queue.SimpleQueue) -> None:
-        with self._process.stdout as stream:
+        with self._answers as stream:
             for line in stream:
                 events.put((self, json.loads(line)))
         events.put((self, {"event": "gone"}))

@@ -96,6 +96,8 @@ class ReadingProcess:
         self.start()
         if self._folder is None:
             self._folder = Path(self._answer(STARTING_LIMIT_S)["folder"])
+        if self._process is None or self._process.stdin is None:
+            raise EOFError
         self._process.stdin.write(json.dumps(request).encode() + b"\n")
         self._process.stdin.flush()
 
@@ -127,7 +129,8 @@ class ReadingProcess:
         folder, self._folder = self._folder, None
         if process is not None:
             with contextlib.suppress(OSError):
-                process.stdin.close()
+                if process.stdin is not None:
+                    process.stdin.close()
             try:
                 process.wait(GRACE_S)
             except subprocess.TimeoutExpired:

@@ -57,7 +57,8 @@ class Records:
         self._forget()
 
     def _forget(self) -> None:
-        self._file, self._bytes = None, 0  # which file has been read, and how much of it
+        self._file: int | None = None  # which file has been read
+        self._bytes = 0  # and how much of it
         self._all: list[dict] = []
         self._results: dict[str, list[tuple[int, dict]]] = {}  # by file, with the numbers of the lines
 
@@ -80,8 +81,8 @@ class Records:
 
     def failure_since(self, name: str, mark: int) -> dict | None:
         """The error in the last line about the case whose result would be `name`, if it failed after `mark` lines."""
-        line = next((line for line in reversed(self.lines()[mark:]) if line.get("output") == name), {})
-        return line.get("error")
+        about = (line for line in reversed(self.lines()[mark:]) if line.get("output") == name)
+        return next(about, {"error": None}).get("error")
 
     def measures_of(self, name: str, sha256: str) -> list[dict] | None:
         """The segments of a result with this digest, where they were measured in full; else None."""

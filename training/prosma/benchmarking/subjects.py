@@ -46,6 +46,7 @@ class Sampled:
         self.seconds: list[tuple[float, float]] = []  # of the processor, of the wall clock
         self.calls = 0
         self._forward = network.forward
+        self._shape: tuple[int, ...] = ()
         network.forward = self._measured
 
     def _measured(self, x):
@@ -148,7 +149,9 @@ def monai(volume: np.ndarray, task: dict):
 
     def run():
         with torch.inference_mode():
-            inferer(x, network).argmax(dim=1).to(torch.uint8)
+            logits = inferer(x, network)
+            assert isinstance(logits, torch.Tensor)
+            logits.argmax(dim=1).to(torch.uint8)
 
     return network, run
 

@@ -32,8 +32,8 @@ def run(options: argparse.Namespace) -> int:
         print_package(package)
     if not packages:
         print(NO_MODELS)
-    for package in broken:
-        complain(f"{package.folder} cannot be used: {package.reason}")
+    for unusable in broken:
+        complain(f"{unusable.folder} cannot be used: {unusable.reason}")
     return 0
 
 

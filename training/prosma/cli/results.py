@@ -24,6 +24,9 @@ def run(options: argparse.Namespace) -> int:
     for folder in filter(None, (options.folder, options.models)):
         if not Path(folder).is_dir():
             raise EngineError("bad_input", f"There is no folder {folder}.", "Check its name.")
-    write_page(options.folder, options.models or bundled_models_folder(), options.output)
+    models = options.models or bundled_models_folder()
+    if models is None:
+        raise EngineError("bad_input", "There are no bundled models here.", "Name a folder of models with --models.")
+    write_page(options.folder, models, options.output)
     print(f"Wrote {options.output}")
     return 0

@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
 
 
-def is_plain_name(name) -> bool:
+def is_plain_name(name) -> TypeGuard[str]:
     """Whether `name` names a file directly inside a folder."""
     return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
 
@@ -35,8 +36,15 @@ class Job:
         self.folder = Path(folder) if isinstance(folder, str) and folder and "\0" not in folder else None
         channels = channels if isinstance(channels, list) and self.folder is not None else []
         names = [channel.get("file") for channel in channels if isinstance(channel, dict)]
-        self.given = [self.folder / name for name in names if is_plain_name(name)]
+        self.given = [self.place / name for name in names if is_plain_name(name)]
         self.made: list[Path] = []
+
+    @property
+    def place(self) -> Path:
+        """`folder`, of a request that has one."""
+        if self.folder is None:
+            raise bad_request("A request like this has a folder.")
+        return self.folder
 
     def remove_made(self) -> None:
         """Remove the results of a job that failed."""
@@ -153,7 +161,7 @@ class Job:
         """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""
         if name not in VOLUMES:
             return allocate_array(name, shape, components, dtype)
-        path = self.folder / f"{name}.npy"
+        path = self.place / f"{name}.npy"
         self.made.append(path)
         lead = () if components is None else (components,)
         return as_ijk(new_mapped_array(path, (*lead, *shape[::-1]), dtype))
@@ -163,7 +171,7 @@ class Job:
         extents = label_extents(result.labels, labels)
         box = union(extent.box for extent in extents)
         if box is not None:
-            path = self.folder / "labels.npy"
+            path = self.place / "labels.npy"
             self.made.append(path)
             cropped = as_kji(result.labels[slices(box)])
             new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
@@ -189,11 +197,11 @@ class Job:
 
         `result` has no probabilities then: Windows removes no file that is still mapped.
         """
-        whole, box, offset = self.folder / "probabilities.npy", union(result.reach), [0, 0, 0]
+        whole, box, offset = self.place / "probabilities.npy", union(result.reach), [0, 0, 0]
         if box is not None:
             offset = list(start_of(box))
             part = (slice(None), *slices(box, start_of(result.box)))
-            path = self.folder / "reached.npy"
+            path = self.place / "reached.npy"
             self.made.append(path)
             copy_planes(as_kji(result.probabilities[part]), path)
         result.probabilities = None

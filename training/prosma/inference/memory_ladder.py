@@ -122,6 +122,6 @@ def physical_memory() -> int:
         return 0
 
 
-def means_out_of_memory(error: Exception) -> bool:
+def means_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the memory of the computer or of a card did not suffice."""
     return isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in MEMORY_SIGNS)

@@ -15,7 +15,7 @@ NICENESS = 5  # whoever waits for the result is at work on the same computer
 Progress = Callable[[str, float, "float | None"], None]  # stage, finished share 0 to 1, seconds left or None
 
 
-def reporter(form: str) -> Progress:
+def reporter(form: str) -> Callable[..., None]:
     """``text``: lines on stderr. ``json``: an object a line on stdout, and a lower priority of this process."""
     if form == "text":
         return TextProgress()
