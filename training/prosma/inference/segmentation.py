@@ -20,7 +20,8 @@ class Segmentation:
     averaged over levels), (I, J, K), are uint8 0 ... 255 on the part of the grid in `box`, or None where not asked for.
     `reach`, with the probabilities: for each label the smallest box of the whole grid where its probability is above 0 in
     8 bits, None where nowhere. `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total,
-    preparing, network. `device_notices` are those of the `notices` that say why the device is not the one wished for.
+    preparing, network. `described` are the model's labels that this result may hold: where a finder named sides, those of the
+    regions found. `device_notices` are those of the `notices` that say why the device is not the one wished for.
     """
 
     labels: np.ndarray
@@ -34,6 +35,7 @@ class Segmentation:
     uncertainty: np.ndarray | None = None
     gate_map: np.ndarray | None = None
     reach: list[Box | None] | None = None
+    described: list[dict] = field(default_factory=list)
 
 
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:

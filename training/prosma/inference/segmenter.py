@@ -18,13 +18,14 @@ import numpy as np
 from ..errors import Cancelled, EngineError
 from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
 from ..image.box import moved, start_of
-from ..image.geometry import Image
+from ..image.geometry import Image, usable_image
 from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
+from .finder import find_regions, is_inside, merged, nothing_found, region_box, shows_more
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
-from .options import Options
-from .pipeline import Prepared, prepare
+from .options import VOLUMES, Options
+from .pipeline import Prepared, prepare, roi_box
 from .run_log import Progress, RunLog
 from .segmentation import Segmentation, on_whole_grid
 from .sliding_window import TilePlan, sliding_window_inference
@@ -74,6 +75,7 @@ class Segmenter:
                 "out_of_memory", "The computer's memory did not suffice to load the model.", "Close other programs."
             ) from error
         self.classes = len(self.package.labels) + 1
+        self._finder: Segmenter | None = None
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
 
     def _move_to(self, device: str) -> None:
@@ -117,14 +119,50 @@ class Segmenter:
         run.progress, run.cancelled = progress or run.progress, cancelled or run.cancelled
         try:
             with run.timed("total"):
-                result = self._run(
-                    image, roi, Options(tuple(outputs), overlap, mirror, shortcuts, force), run, allocate
-                )
+                options = Options(tuple(outputs), overlap, mirror, shortcuts, force)
+                result = self._run_regions(image, roi, options, run, allocate)
+                if result is None:
+                    result = self._run(image, roi, options, run, allocate)
         finally:
             release_freed_memory()
         result.seconds = {name: round(value, 4) for name, value in run.seconds.items()}
         run.progress("Done", 1.0, 0.0)
         return result
+
+    def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation | None:
+        """`_run` in each region that the finder marks, and their results as one.
+
+        None where the model has no finder, or the volume shows no more than what it learnt from, or the person's box is
+        small and holds no region.
+        """
+        image = usable_image(image)
+        if not self.package.has_finder or not shows_more(image, self.package):
+            return None
+        run.progress("Looking for the region", 0.0, None)
+        with run.timed("preparing"):
+            regions = find_regions(self._load_finder(), image, run.cancelled)
+        box = roi_box(roi, image.shape)
+        size, orientation = self.package.model["finder"]["region_mm"], self.package.model["orientation"]
+        wanted = [region for region in regions if is_inside(region, image, box)]
+        boxes = [region_box(image, region, size, orientation) for region in wanted]
+        if not wanted:
+            if roi is not None and not shows_more(image.cropped(box), self.package):
+                run.notices.append("The finder marks nothing inside the region of interest; it was used as it is.")
+                return None
+            raise nothing_found(self.package, outside=bool(regions))
+        parts = [
+            (region, self._run(image, part, options, run, allocate_array))
+            for region, part in zip(wanted, boxes, strict=True)
+        ]
+        result = merged(parts, self.package, allocate)
+        result.notices, result.device_notices = list(dict.fromkeys(run.notices)), list(self.device_notices)
+        return result
+
+    def _load_finder(self) -> Segmenter:
+        """The finder's own Segmenter, loaded when it is first needed."""
+        if self._finder is None:
+            self._finder = Segmenter(self.package.open_finder(), self.device)
+        return self._finder
 
     def _run(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
         """`segment`: check, prepare, predict, and place the result on the image's whole grid."""
@@ -151,6 +189,7 @@ class Segmenter:
             result = with_fallbacks(attempt, Effort(self.device), lighter, take_up)
         result.labels = on_whole_grid(result.labels, prepared.shape, prepared.box)
         result.notices, result.device_notices = run.notices, list(self.device_notices)
+        result.described = self.package.labels
         return result
 
     def _predict(self, prepared: Prepared, options: Options, effort: Effort, run: RunLog, allocate) -> Segmentation:

@@ -17,11 +17,13 @@ from typing import Any
 
 from ..files import opened_regular, read_regular, recover, replace_folder, sweep, working_folder
 from .folders import WRITING
+from .regions import result_labels
 from .schema import DESCRIPTION, Model, PackageError, check_description
 from .weights_file import check_weights
 
 WEIGHTS = "weights.safetensors"
 README, PREVIEW = "README.md", "preview.png"
+FINDER, FINDER_WEIGHTS = "finder.json", "finder.safetensors"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 LARGEST_DESCRIPTION = 1 << 20
 LARGEST_SIDE = 2048  # of the picture
@@ -55,11 +57,14 @@ class ModelPackage:
                 )
             content, model = read_description(path)
             check_weights(path, model)
+            package = cls(path, content)
+            if package.has_finder:
+                package.open_finder()
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
             raise PackageError(
                 f"'{path}' cannot be read ({why(error)}).", "Export or download the package again."
             ) from error
-        return cls(path, content)
+        return package
 
     @property
     def id(self) -> str:
@@ -97,6 +102,28 @@ class ModelPackage:
         return list(self.model["labels"])
 
     @property
+    def result_labels(self) -> list[dict[str, Any]]:
+        """All labels that a result may hold: the model's own, and those of each region that its finder names."""
+        return result_labels(self.model)
+
+    @property
+    def has_finder(self) -> bool:
+        """Whether a second network says where the structures lie in a larger volume, see `open_finder`."""
+        return bool(self.model.get("finder"))
+
+    def open_finder(self) -> ModelPackage:
+        """The finder as a package of its own, checked like one. Raises PackageError."""
+        content, model = read_description(self.folder, FINDER)
+        check_weights(self.folder, model)
+        if len(model.labels) != len(self.model["finder"]["regions"]) or len(model.channels) != 1:
+            raise PackageError(
+                f"{FINDER} of model '{self.id}' has {len(model.labels)} labels and {len(model.channels)} channels; it should "
+                f"have {len(self.model['finder']['regions'])} labels, one for each region, and one channel.",
+                "Export or download the package again.",
+            )
+        return ModelPackage(self.folder, content)
+
+    @property
     def sha256(self) -> str:
         return str(self.model["weights"]["sha256"])
 
@@ -111,19 +138,19 @@ class ModelPackage:
         return path if is_small_picture(path) else None
 
 
-def read_description(folder: Path) -> tuple[dict[str, Any], Model]:
+def read_description(folder: Path, name: str = DESCRIPTION) -> tuple[dict[str, Any], Model]:
     """The checked content of ``folder``/model.json, plain and typed. Raises PackageError and OSError."""
     try:
-        text = read_regular(folder / DESCRIPTION, LARGEST_DESCRIPTION)
+        text = read_regular(folder / name, LARGEST_DESCRIPTION)
     except FileNotFoundError:
         raise PackageError(
-            f"'{folder}' is not a model package: it has no {DESCRIPTION}.", "Choose its folder."
+            f"'{folder}' is not a whole model package: it has no {name}.", "Choose its folder."
         ) from None
     try:
         content = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise PackageError(
-            f"'{folder / DESCRIPTION}' is not valid JSON ({why(error)}).", "Export or download the package again."
+            f"'{folder / name}' is not valid JSON ({why(error)}).", "Export or download the package again."
         ) from error
     return content, check_description(content)
 
@@ -150,7 +177,7 @@ def is_small_picture(path: Path) -> bool:
 
 def package_files(weights: str) -> tuple[str, ...]:
     """The names of all files that a package may have."""
-    return (DESCRIPTION, weights, README, PREVIEW, *LICENCES)
+    return (DESCRIPTION, weights, README, PREVIEW, FINDER, FINDER_WEIGHTS, *LICENCES)
 
 
 def write_package(

@@ -343,6 +343,25 @@ class Model2D(Model):
     field_of_view: FieldOfView | None = None
 
 
+@dataclass(frozen=True)
+class Region:
+    """What the finder's label of this number stands for."""
+
+    name: Annotated[Line, "Goes before the names of the labels: left."]
+    modifier: Code | None = None
+    shade: Annotated[float, Numbers(0, 1, above=True), "Makes the labels' colours darker."] = 1.0
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Where the structures lie in a larger volume says a second network, in finder.json and finder.safetensors."""
+
+    region_mm: Annotated[
+        list[Annotated[float, Numbers(1, 2000)]], Triple, "Size of the box around each, along the axes."
+    ]
+    regions: Annotated[list[Region], Items(1, 16), "One for each label of the finder, in its order."]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model3D(Model):
     """A model that takes volumes."""
@@ -355,6 +374,7 @@ class Model3D(Model):
     orientation: Orientation
     mirror_axes: Annotated[list[Literal[0, 1, 2]], Items(0, 3, True), "Trained with flips along these."] | None = None
     field_of_view: FieldOfView | None = None
+    finder: Finder = LEFT_OUT
 
 
 AnyModel = Annotated[Model2D | Model3D, "A ProSMA model package's model.json."]
