@@ -127,7 +127,10 @@ class SegmentationJob(Job):
         imageToWorld = ijkToRasOf(self._readers[0].node)
         labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
         node = yield from self._writer.write(
-            labels, found["offset"], lambda stage: self._announce(stage, 1 - WRITING_SHARE)
+            labels,
+            found["offset"],
+            lambda stage: self._announce(stage, 1 - WRITING_SHARE),
+            [segment["value"] for segment in self.result["segments"]],
         )
         return node, imageToWorld
 

@@ -71,7 +71,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         """
         package, readers, box = self.prepared(volumeNode, model, roi)
         size = shape_of(box) if box else readers[0].dimensions
-        keep = KeptProbabilities.canKeep(math.prod(size), len(package.labels) + 1)
+        keep = KeptProbabilities.canKeep(math.prod(size), len(package.result_labels) + 1)
         outputs = ["probabilities"] if keep else []
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}
         options = {key: request[key] for key in ("device", "roi", "overlap")}

@@ -54,7 +54,7 @@ class ResultWriter:
                 )
             )
 
-    def write(self, labels, offset, say=None):
+    def write(self, labels, offset, say=None, values=None):
         """Steps (for EventLoopTask) that write the result and return the segmentation node.
 
         Only the last step touches the scene. Where the output is shown in 3D it also brings the new surfaces, which are
@@ -62,11 +62,15 @@ class ResultWriter:
 
         :param labels: (K, J, I) array of label values, cropped to the box of the labels; None if nothing was found.
         :param offset: i, j, k of its first voxel in the volume.
+        :param values: of the labels that the result may hold; the model's own if it is None.
         :param say: called with a text for a person when another part of the work begins.
         """
         self.check()
         imageToWorld = ijkToRasOf(self._volume)
-        values = [label["value"] for label in self._package.labels]
+        described = self._package.labels
+        if values is not None:
+            described = [label for label in self._package.result_labels if label["value"] in values]
+        self._values = values = [label["value"] for label in described]
         if labels is None:
             image, fingerprints = None, dict.fromkeys(values, tags.EMPTY)
         else:
@@ -76,7 +80,7 @@ class ResultWriter:
                 yield
             found = yield from fingerprintsOfLabels(array, offset, imageToWorld)
             fingerprints = {value: found.get(value, tags.EMPTY) for value in values}
-        segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in self._package.labels}
+        segments = {label["value"]: self._newSegment(label, image, fingerprints) for label in described}
         untouched = yield from self._untouchedSegments()
         if self._output is None:
             return self._newNode(segments)
@@ -136,7 +140,7 @@ class ResultWriter:
         for segmentId in segmentation.GetSegmentIDs() if segmentation is not None else ():
             segment = segmentation.GetSegment(segmentId)
             value = self._ownLabel(segment)
-            if value is None or value in untouched or value > len(self._package.labels):
+            if value is None or value in untouched or value not in self._values:
                 continue
             image, changed = SegmentLabelmap.of(segment), _changeTime(segment)
             found = next((fingerprints for layer, fingerprints in layers if layer is image), None)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..image.box import slices, start_of
 from ..image.geometry import Image
-from ..image.labels import Extent, label_extents, segment_volumes
+from ..image.labels import Extent, extents_of, label_extents, segment_volumes
 
 
 def describe_segments(labels: np.ndarray, image: Image, descriptions: list[dict], in_full: bool = False) -> list[dict]:
@@ -14,13 +14,13 @@ def describe_segments(labels: np.ndarray, image: Image, descriptions: list[dict]
 
     Args:
         labels: (I, J, K), on the grid of the image.
-        descriptions: the model's `labels`, numbered 1, 2, 3, ...
+        descriptions: of the labels that it may hold.
     """
-    extents = label_extents(labels, len(descriptions))
-    entries = segment_volumes(extents, image.voxel_ml)
+    extents = label_extents(labels, max(label["value"] for label in descriptions))
+    entries = segment_volumes(extents, image.voxel_ml, descriptions)
     return [
         {**entry, "name": label["name"], **(measure(labels, image, label["value"], extent) if in_full else {})}
-        for entry, extent, label in zip(entries, extents, descriptions, strict=True)
+        for entry, extent, label in zip(entries, extents_of(extents, descriptions), descriptions, strict=True)
     ]
 
 

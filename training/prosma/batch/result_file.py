@@ -87,10 +87,11 @@ class ResultFile:
         image: Image,
         report: dict | None = None,
         still_mine: Callable[[], bool] = lambda: True,
+        described: Sequence[dict] | None = None,
     ) -> None:
         """Write the label map (I, J, K) and its record, with `report`: both, or none. EngineError bad_output.
 
-        `still_mine` is asked at the last moment; False leaves everything as it is.
+        `described` are the labels that it may hold, the model's own if it is None. `still_mine` is asked at the last moment; False leaves everything as it is.
         """
         tags = provenance(self.package, self.options)
 
@@ -110,7 +111,7 @@ class ResultFile:
         try:
             self.make_folder()
             self._remove_leftovers()
-            write_labels(self.output, labels, image, self.package.labels, tags, record)
+            write_labels(self.output, labels, image, described or self.package.labels, tags, record)
         except OSError as error:
             raise not_writable(self.output, error) from error
         self.state = FINISHED

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ..errors import EngineError, explained
 from ..image.geometry import Image, ImageError
 from ..steps import finish
+from ..package.regions import labels_in
 from .claims import Claims
 from .measures import describe_segments
 from .records import file_digest, now
@@ -85,14 +86,14 @@ def complete(
     report = {
         **(facts or {}),
         "output": str(file.output),
-        "segments": describe_segments(result.labels, image, segmenter.package.labels, in_full),
+        "segments": describe_segments(result.labels, image, result.described, in_full),
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
         "seconds": result.seconds,
         "device": result.device,
         "notices": result.notices,
     }
-    file.write(result.labels, image, report, still_mine)
+    file.write(result.labels, image, report, still_mine, result.described)
     return report
 
 
@@ -116,7 +117,7 @@ def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], 
             raise ImageError(
                 f"{name} does not lie on the grid of its image.", "Export it as one label map on that grid."
             )
-        segments = describe_segments(found.array[0], given, file.package.labels, in_full=True)
+        segments = describe_segments(found.array[0], given, labels_in(file.package.model, found.array), in_full=True)
         file.records.append({"output": name, "measured": digest, "segments": segments, "written": now()})
     return {**skipped(file), "segments": segments}
 

@@ -166,9 +166,9 @@ class Job:
         lead = () if components is None else (components,)
         return as_ijk(new_mapped_array(path, (*lead, *shape[::-1]), dtype))
 
-    def write_results(self, result, voxel_ml: float | None, labels: int) -> dict:
+    def write_results(self, result, voxel_ml: float | None) -> dict:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
-        extents = label_extents(result.labels, labels)
+        extents = label_extents(result.labels, result.described[-1]["value"])
         box = union(extent.box for extent in extents)
         if box is not None:
             path = self.place / "labels.npy"
@@ -183,7 +183,7 @@ class Job:
         return {
             "event": "result",
             "labels": {"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
-            "segments": segment_volumes(extents, voxel_ml),
+            "segments": segment_volumes(extents, voxel_ml, result.described),
             "volumes": volumes,
             "statistics": result.statistics,
             "seconds": result.seconds,

@@ -208,7 +208,7 @@ class Worker:
             cancelled=job.cancelled.is_set,
             allocate=job.allocate,
         )
-        return job.write_results(result, image.voxel_ml, len(ready.package.labels))
+        return job.write_results(result, image.voxel_ml)
 
     def _list_cases(self, job: Job) -> dict:
         return {"event": "result", "cases": job.list_cases()}

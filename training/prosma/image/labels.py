@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,15 +46,18 @@ def _box_of(present: list[np.ndarray], value: int) -> Box:
     return tuple(found for table in present if (found := span(table[:, value] > 0)))
 
 
-def segment_volumes(extents: list[Extent], voxel_ml: float | None) -> list[dict]:
-    """For reports: value, voxels and millilitres of each label."""
+def segment_volumes(
+    extents: list[Extent], voxel_ml: float | None, described: Sequence[dict] | None = None
+) -> list[dict]:
+    """For reports: value, voxels and millilitres of each label, or of those in `described` alone."""
+    wanted = range(1, len(extents) + 1) if described is None else [label["value"] for label in described]
     return [
         {
             "value": value,
             "voxels": extent.voxels,
             "ml": None if voxel_ml is None else round(extent.voxels * voxel_ml, 6),
         }
-        for value, extent in enumerate(extents, start=1)
+        for value, extent in ((value, extents[value - 1]) for value in wanted)
     ]
 
 

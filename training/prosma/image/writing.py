@@ -93,11 +93,17 @@ def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> byte
     return "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels.data, compresslevel=2, mtime=0)
 
 
+def extents_of(labels: np.ndarray, descriptions: Sequence[dict]) -> list[Extent]:
+    """Where each of the described labels lies in a label map (I, J, K)."""
+    extents = label_extents(labels, max(label["value"] for label in descriptions))
+    return [extents[label["value"] - 1] for label in descriptions]
+
+
 def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict], tags: dict[str, str]) -> dict:
     """What Slicer keeps about each segment of a `.seg.nrrd`, as its segmentation storage node writes it."""
     written = fingerprints(labels, image.ijk_to_ras)
     fields: dict[str, str] = {}
-    for number, (label, extent) in enumerate(zip(descriptions, label_extents(labels, len(descriptions)), strict=True)):
+    for number, (label, extent) in enumerate(zip(descriptions, extents_of(labels, descriptions), strict=True)):
         value = label["value"]
         segment_tags = {
             "Segmentation.Status": "inprogress",
