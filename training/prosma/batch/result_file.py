@@ -91,7 +91,8 @@ class ResultFile:
     ) -> None:
         """Write the label map (I, J, K) and its record, with `report`: both, or none. EngineError bad_output.
 
-        `described` are the labels that it may hold, the model's own if it is None. `still_mine` is asked at the last moment; False leaves everything as it is.
+        `described` are the labels that it may hold, the model's own if it is None. `still_mine` is asked at the last
+        moment; False leaves everything as it is.
         """
         tags = provenance(self.package, self.options)
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..errors import EngineError
+from ..package.model_package import ModelPackage
 from .common import add_command, check_data, print_case
 
 
@@ -17,6 +18,9 @@ def add_parser(commands) -> None:
     export.add_argument(
         "--data", action="append", help="evaluate on this folder, or several, and write the results into the model card"
     )
+    export.add_argument(
+        "--finder", metavar="PACKAGE", help="package of the network that says where to look, for a recipe with 'finder'"
+    )
     export.add_argument("--split", default="test", help="cases to evaluate on: train, val, test or all")
 
 
@@ -26,6 +30,7 @@ def run(options: argparse.Namespace) -> int:
     check_data(options.data)
     from ..learning.packing.export import export
 
-    package = export(options.folder, options.output, options.data, options.split, progress=print_case)
+    finder = ModelPackage.open(options.finder) if options.finder else None
+    package = export(options.folder, options.output, options.data, options.split, print_case, finder)
     print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
     return 0

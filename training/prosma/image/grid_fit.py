@@ -102,7 +102,8 @@ def misfits(model: dict, image: Image, has_roi: bool = False) -> list[Misfit]:
             found = [("unsized", {"want": sizes(model["spacing"])})]
     if model["dimension"] == 3 and not any(kind in REFUSED for kind, _ in found):
         extents = [mm * count for mm, count in zip(spacing, canonical.oriented_shape, strict=True)]
-        found += _by_extent(model.get("field_of_view") or {}, extents)
+        kinds = _by_extent(model.get("field_of_view") or {}, extents)
+        found += [kind for kind in kinds if not (kind[0] == "large" and model.get("finder"))]  # the finder looks where
     return [Misfit(kind, values, has_roi) for kind, values in found]
 
 

@@ -8,6 +8,7 @@ result does not depend on the hand. Results carry labels of their own for each r
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -99,7 +100,7 @@ def region_box(image: Image, region: Region, size_mm: Sequence[float], orientati
     box = []
     for axis in range(3):
         size = max(1, round(sides[axis] / image.spacing[axis]))
-        low = round(centre[axis] - (size - 1) / 2)
+        low = math.floor(centre[axis] - (size - 1) / 2 + 0.501)  # halves go one way in every reader
         low, high = max(0, low), min(image.shape[axis], low + size)
         if low >= high:
             return None

@@ -24,7 +24,7 @@ from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
 from .finder import find_regions, is_inside, merged, nothing_found, region_box, shows_more
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
-from .options import VOLUMES, Options
+from .options import Options
 from .pipeline import Prepared, prepare, roi_box
 from .run_log import Progress, RunLog
 from .segmentation import Segmentation, on_whole_grid

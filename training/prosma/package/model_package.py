@@ -181,9 +181,16 @@ def package_files(weights: str) -> tuple[str, ...]:
 
 
 def write_package(
-    folder: str | os.PathLike[str], model: dict[str, Any], weights: bytes, readme: str, preview: bytes | None = None
+    folder: str | os.PathLike[str],
+    model: dict[str, Any],
+    weights: bytes,
+    readme: str,
+    preview: bytes | None = None,
+    finder: ModelPackage | None = None,
 ) -> ModelPackage:
     """Write a whole package, or nothing. ``model`` without its ``weights`` entry; ``weights`` is a safetensors file.
+
+    ``finder`` is the package of the second network that ``model["finder"]`` asks for.
 
     A package at ``folder`` is replaced; if the process is killed meanwhile, the old one is there again when `folder` is
     opened. Raises PackageError if the result would not open, and for a folder that holds anything but a package.
@@ -204,6 +211,10 @@ def write_package(
         (new / README).write_text(readme, encoding="utf-8")
         if preview is not None:
             (new / PREVIEW).write_bytes(preview)
+        if finder is not None:
+            (new / FINDER_WEIGHTS).write_bytes(finder.weights_path.read_bytes())
+            description = {**finder.model, "weights": {**finder.model["weights"], "file": FINDER_WEIGHTS}}
+            (new / FINDER).write_text(json.dumps(description, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         ModelPackage.open(new)
         replace_folder(new, folder)
     return ModelPackage.open(folder)

@@ -128,7 +128,8 @@ def fine_tune(
     weights = mixture(load_network(package).state_dict(), learnt, tuning.keep)
     preview = package.preview_path.read_bytes() if package.preview_path else None
     check_output(output)
-    return write_package(output, model, save(weights), tuned_card(model), preview)
+    finder = package.open_finder() if package.has_finder else None
+    return write_package(output, model, save(weights), tuned_card(model), preview, finder)
 
 
 def check_output(output: Path) -> None:

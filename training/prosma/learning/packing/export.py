@@ -42,8 +42,11 @@ def export(
     data: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
     split: str = "test",
     progress=lambda done, total, case: None,
+    finder: ModelPackage | None = None,
 ) -> ModelPackage:
     """Write the package of a run. With ``data`` it is evaluated on ``split`` and the card says how it did.
+
+    ``finder`` is the package of the network that a recipe with ``finder`` asks for.
 
     A model whose licence has to be accepted shows a drawn icon instead of an image of its data. Raises RecipeError when
     the folder holds no finished run.
@@ -66,7 +69,7 @@ def export(
     preview = icon(model) if model["accept_licence"] else None
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
-        draft = write_package(run / "package", model, save(weights), "")
+        draft = write_package(run / "package", model, save(weights), "", finder=finder)
         report = evaluate(draft, data, split, fold=recipe.fitting.fold, progress=progress)
         write_json(run / f"{split}.json", report)
         counts = {name: len(ids) for name, ids in folder.splits.items()}
@@ -80,7 +83,7 @@ def export(
             kind: report["seconds"]["per_case"],
         }
         preview = preview or preview_picture(Segmenter(draft, "cpu"), median_case(folder, report))
-    return write_package(package, model, save(weights), model_card(model, recipe), preview)
+    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder)
 
 
 def median_case(folder: LabelledFolder, report: dict) -> Case:
