@@ -30,10 +30,10 @@ SEEN = 0.9  # of a side's voxels inside the picture, else it is not asked for
 ATLAS = {1: (-26.0, -21.0, -15.0), 2: (27.0, -21.0, -15.0)}  # centres of the hippocampi in MNI space, mm
 
 
-def painted_heads(data, count):
+def painted_heads(data, count, split="test"):
     """Image, {label: true centre in RAS mm} of each painted test head."""
     painting = Recipe.read(RECIPE).painting
-    maps = label_maps(data, "test")
+    maps = label_maps(data, split)
     paint = PaintedPatch(painting, GRID, SPACING, {"rule": "clip-zscore", "percentiles": [0.5, 99.5]})
     orders = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
     for number in range(count):
@@ -65,9 +65,9 @@ def stored(array, order):
     return Image(np.ascontiguousarray(turned), matrix)
 
 
-def measure_painted(finder, data, count):
+def measure_painted(finder, data, count, split):
     errors, missed, asked, seconds = [], 0, 0, []
-    for image, centres in painted_heads(data, count):
+    for image, centres in painted_heads(data, count, split):
         began = time.perf_counter()
         regions = {region.number: np.array(region.centre) for region in find_regions(finder, image)}
         seconds.append(time.perf_counter() - began)
@@ -111,11 +111,12 @@ def main():
     parser.add_argument("--data", required=True, help="folder of head label maps")
     parser.add_argument("--heads", help="folder of real heads")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--split", default="test", help="val while choosing, test once")
     parser.add_argument("--model", default="hippocampus-mr")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     finder = Segmenter(resolve(options.model).open_finder(), "cpu")
-    report = {"painted": measure_painted(finder, options.data, options.count)}
+    report = {"painted": measure_painted(finder, options.data, options.count, options.split)}
     if options.heads:
         report["real"] = measure_real(finder, options.heads)
     print(json.dumps(report, indent=1))

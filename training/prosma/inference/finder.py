@@ -74,7 +74,7 @@ def find_regions(finder, image: Image, cancelled: Callable[[], bool] | None = No
         ml = float(part.sum()) * (coarse.voxel_ml or 0.0)
         if ml >= SMALLEST_ML:
             centre = coarse.ijk_to_ras[:3, :3] @ np.argwhere(part).mean(axis=0) + coarse.ijk_to_ras[:3, 3]
-            regions.append(Region(label["value"], tuple(float(value) for value in centre), ml))
+            regions.append(Region(label["value"], (float(centre[0]), float(centre[1]), float(centre[2])), ml))
     return regions
 
 
@@ -129,7 +129,7 @@ def merged(parts: Sequence[tuple[Region, Segmentation]], package: ModelPackage, 
     """One result of those of all regions: labels by region, volumes on the smallest box around them."""
     count = len(package.labels)
     first = parts[0][1]
-    box = union(part.box for _, part in parts)
+    box = union(part.box for _, part in parts) or first.box
     result = Segmentation(
         labels=np.zeros_like(first.labels),
         box=box,
@@ -152,7 +152,7 @@ def merged(parts: Sequence[tuple[Region, Segmentation]], package: ModelPackage, 
         result.reach = [None] * len(package.result_labels)
         for region, part in parts:
             start = region.number * count
-            result.reach[start : start + count] = part.reach
+            result.reach[start : start + count] = part.reach or []
     return result
 
 
@@ -161,13 +161,13 @@ def place_volumes(volume: np.ndarray, name: str, parts: Sequence[tuple], box: Bo
     if name == "probabilities":
         volume[0] = 255
     for region, part, values in parts:
-        where = slices(part.box, start_of(box))
+        i, j, k = slices(part.box, start_of(box))
         if name != "probabilities":
-            volume[where] = np.maximum(volume[where], values)
+            volume[i, j, k] = np.maximum(volume[i, j, k], values)
             continue
-        volume[(0, *where)] = np.minimum(volume[(0, *where)], values[0])
-        channels = slice(1 + region.number * count, 1 + (region.number + 1) * count)
-        volume[(channels, *where)] = values[1:]
+        volume[0, i, j, k] = np.minimum(volume[0, i, j, k], values[0])
+        first = 1 + region.number * count
+        volume[first : first + count, i, j, k] = values[1:]
 
 
 def merged_statistics(parts: Sequence[dict]) -> dict:
