@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from ..errors import EngineError, explained
 from ..image.geometry import Image, ImageError
-from ..steps import finish
 from ..package.regions import labels_in
+from ..steps import finish
 from .claims import Claims
 from .measures import describe_segments
 from .records import file_digest, now

@@ -46,6 +46,11 @@ def _box_of(present: list[np.ndarray], value: int) -> Box:
     return tuple(found for table in present if (found := span(table[:, value] > 0)))
 
 
+def extents_of(extents: Sequence[Extent], described: Sequence[dict]) -> list[Extent]:
+    """Those of the described labels among the extents of labels 1, 2, 3, ..."""
+    return [extents[label["value"] - 1] for label in described]
+
+
 def segment_volumes(
     extents: list[Extent], voxel_ml: float | None, described: Sequence[dict] | None = None
 ) -> list[dict]:

@@ -17,7 +17,7 @@ from ..files import replaced_when_whole
 from .axes import as_kji
 from .formats.nifti_writing import write_nifti
 from .geometry import LPS_TO_RAS, Image, ImageError
-from .labels import Extent, fingerprints, label_extents, terminology_entry
+from .labels import Extent, extents_of, fingerprints, label_extents, terminology_entry
 from .tags import EMPTY, FINGERPRINT, LABEL
 
 LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
@@ -93,17 +93,12 @@ def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> byte
     return "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels.data, compresslevel=2, mtime=0)
 
 
-def extents_of(labels: np.ndarray, descriptions: Sequence[dict]) -> list[Extent]:
-    """Where each of the described labels lies in a label map (I, J, K)."""
-    extents = label_extents(labels, max(label["value"] for label in descriptions))
-    return [extents[label["value"] - 1] for label in descriptions]
-
-
 def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict], tags: dict[str, str]) -> dict:
     """What Slicer keeps about each segment of a `.seg.nrrd`, as its segmentation storage node writes it."""
     written = fingerprints(labels, image.ijk_to_ras)
     fields: dict[str, str] = {}
-    for number, (label, extent) in enumerate(zip(descriptions, extents_of(labels, descriptions), strict=True)):
+    extents = extents_of(label_extents(labels, max(label["value"] for label in descriptions)), descriptions)
+    for number, (label, extent) in enumerate(zip(descriptions, extents, strict=True)):
         value = label["value"]
         segment_tags = {
             "Segmentation.Status": "inprogress",

@@ -33,3 +33,9 @@ def region_label(label: dict[str, Any], region: Mapping[str, Any], offset: int) 
     if terminology and region.get("modifier") and not terminology.get("modifier"):
         described["terminology"] = {**terminology, "modifier": region["modifier"]}
     return described
+
+
+def labels_in(model: Mapping[str, Any], labels: Any) -> Labels:
+    """The labels that a label map (an array) of a model may hold: those by region where it has any, else the model's own."""
+    count = len(model["labels"])
+    return [label for label in result_labels(model) if (label["value"] > count) == bool((labels > count).any())]
