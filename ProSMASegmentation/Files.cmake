@@ -108,6 +108,8 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/head-neck-oar-ct/preview.png
   Resources/Models/head-neck-oar-ct/weights.safetensors
   Resources/Models/hippocampus-mr/README.md
+  Resources/Models/hippocampus-mr/finder.json
+  Resources/Models/hippocampus-mr/finder.safetensors
   Resources/Models/hippocampus-mr/model.json
   Resources/Models/hippocampus-mr/preview.png
   Resources/Models/hippocampus-mr/weights.safetensors
@@ -238,6 +240,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/__init__.py
   inference/back_to_image.py
   inference/devices.py
+  inference/finder.py
   inference/memory_ladder.py
   inference/options.py
   inference/pipeline.py
@@ -292,6 +295,7 @@ set(ENGINE_PYTHON_SCRIPTS
   package/library.py
   package/licence.py
   package/model_package.py
+  package/regions.py
   package/schema.py
   package/weights.py
   package/weights_file.py
