@@ -18,6 +18,7 @@ from .unpacking import COPY_AGAIN, CUT_OFF, DAMAGED, missing_part, read_bytes
 
 SUFFIXES = (".mha", ".mhd")
 LONGEST_HEADER = 1 << 16
+LONGEST_NAME = 255  # of a file
 TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -45,7 +46,7 @@ def read_metaimage(path: Path, read) -> Image:
     """The image in a MetaImage file, of rare kinds by `read(path)`. ImageError for what cannot be used."""
     fields, first = read_fields(path)
     name, file = path.name, fields.get("ElementDataFile", "")
-    if not file or fields.get("ObjectType", "Image") != "Image":
+    if not file or len(file) > LONGEST_NAME or "\0" in file or fields.get("ObjectType", "Image") != "Image":
         raise ImageError(f"{name} is damaged, cut off or no MetaImage: it has no such header.", COPY_AGAIN)
     local = file.upper() == "LOCAL"
     is_text = fields.get("BinaryData", "True").lower() == "false"

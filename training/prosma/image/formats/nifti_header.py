@@ -91,7 +91,8 @@ class NiftiGeometry:
             ]
         )
         matrix[:] = np.eye(4)
-        matrix[:3, :3] = rotation * self.spacing * (1, 1, -1 if self.pixdim[0] < 0 else 1)
+        with np.errstate(invalid="ignore"):  # an infinite voxel size makes the matrix unusable, which is found later
+            matrix[:3, :3] = rotation * self.spacing * (1, 1, -1 if self.pixdim[0] < 0 else 1)
         matrix[:3, 3] = self.qoffset
         return matrix
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..geometry import Image, ImageError
 from .lengths import mm_per_unit
-from .unpacking import missing_part
+from .unpacking import COPY_AGAIN, missing_part
 
 SUFFIXES = (".nrrd", ".nhdr")
 LONGEST_HEADER = 1 << 20
+LONGEST_FIELD = 1000  # characters; over longer ones the library may end the process
 PATIENT = ("posterior", "anterior", "lps", "ras", "las")  # in the names of spaces that are a patient's
 NO_ORIENTATION = (
     "The header of {name} does not say how the image is oriented in the patient. It was assumed, as Slicer does, that its "
@@ -34,13 +35,16 @@ def read_fields(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         start = file.read(LONGEST_HEADER)
     header = re.split(rb"\r?\n\r?\n", start, maxsplit=1)[0].decode("utf-8", "replace")
-    pairs = (line.partition(": ") for line in header.splitlines()[1:] if ":=" not in line and not line.startswith("#"))
-    return {key.strip().lower(): value.strip() for key, colon, value in pairs if colon}
+    lines = [line for line in header.splitlines()[1:] if ":=" not in line and not line.startswith("#")]
+    pairs = ((key, value) for key, _, value in (line.partition(":") for line in lines))
+    return {key.strip().lower(): value.strip() for key, value in pairs}
 
 
 def read_nrrd(path: Path, read) -> Image:
     """The image that `read(path)` gives, its lengths in mm, with notices. ImageError for numbers that are none."""
     fields, name = read_fields(path), path.name
+    if not fields or any(len(key) + len(value) > LONGEST_FIELD for key, value in fields.items()):
+        raise ImageError(f"{name} is damaged, cut off or no NRRD: it has no such header.", COPY_AGAIN)
     for key in ("spacings", "space directions", "space origin"):
         if re.search(r"\b(inf|infinity)\b", fields.get(key, "").lower()) or _is_nan(key, fields):
             raise ImageError(f"The header of {name} is damaged: its {key} is '{fields[key][:60]}'.", REPAIR)
