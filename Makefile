@@ -2,6 +2,7 @@
 # make demo       one click on Segment on the bundled sample, in a headless Slicer; results in demo/
 # make screenshots  the pictures of the panel in Resources/Panel
 # make test       the fast tests; make test-slow: the long ones
+# make test-slicer SLICER_SOURCE=DIR  the panel's tests with Slicer's own Python files, from a checkout of Slicer in DIR
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
 # make lint       ruff and mypy
 # make mutation   how many small faults in the code the tests notice; MUTATION_ARGS="gate loss --sample 60"
@@ -21,7 +22,7 @@ RIGHT_VERSION := import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3,
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$python -c '$(RIGHT_VERSION)' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: setup demo screenshots test test-slow test-nnunet mutation lint schema cmake-lists clean
+.PHONY: setup demo screenshots test test-slow test-slicer test-nnunet mutation lint schema cmake-lists clean
 
 setup: $(STAMP)
 	@:
@@ -51,6 +52,11 @@ screenshots: setup
 # Two processes of one thread each take half the time of one process with two threads; the tests of a file stay together.
 test: setup
 	$(PY) -m pytest --numprocesses $(PROCESSES) --dist loadfile $(PYTEST_ARGS)
+
+# Base classes, parameter node, packaging, translation, Sample Data and effects of that Slicer in place of the stand-ins.
+test-slicer: setup
+	@test -d "$(SLICER_SOURCE)/Base/Python/slicer" || { echo "Name a checkout of Slicer: make test-slicer SLICER_SOURCE=/path/to/Slicer"; exit 1; }
+	SLICER_SOURCE="$(SLICER_SOURCE)" $(PY) -m pytest Testing/headless_slicer Testing/module $(PYTEST_ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(PYTEST_ARGS)

@@ -65,7 +65,7 @@ def start():
     import slicer
     import slicer.util
 
-    from . import application, effects, parameters, qmrml, scripted, segmenteditor, services
+    from . import application, effects, parameters, qmrml, real, scripted, segmenteditor, services
 
     sys.modules["qt"], sys.modules["ctk"] = qt, ctk
     _state.qtApplication = application.qtApplication()
@@ -85,6 +85,8 @@ def start():
         sys.modules[f"slicer.{name}"] = module
         setattr(slicer, name, module)
     sys.modules["SampleData"] = services.sampleDataModule()
+    if real.source() is not None:
+        real.install(real.source())
     _state.app = slicer.app = application.Application(folder)
     slicer.app.build()
     _state.excepthook, sys.excepthook = sys.excepthook, _recordException

@@ -284,6 +284,10 @@ class Application(Signals):
     def startupEnvironment(self):
         return QtCore.QProcessEnvironment.systemEnvironment()
 
+    def translate(self, _context, text):
+        """Without a language pack."""
+        return text
+
     def pauseRender(self):
         """Views render only when a picture is asked for."""
 

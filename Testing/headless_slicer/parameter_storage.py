@@ -20,6 +20,8 @@ class _Text:
         return self.startValue
 
     def check(self, value):
+        if value is None:
+            raise ValueError("the value must not be None")
         if not isinstance(value, self.accepts):
             raise TypeError(f"{value!r} is not of type {self.type.__name__}")
 
@@ -63,6 +65,10 @@ class _Nothing(_Text):
 
     def __init__(self):
         super().__init__(type(None), None, encode=lambda value: "True", decode=lambda text: None)
+
+    def check(self, value):
+        if value is not None:
+            raise TypeError(f"{value!r} is not None")
 
 
 class _Union:

@@ -177,7 +177,7 @@ def parameterPack(cls=None):
 def _infoOf(cls, name):
     top, rest = _split(name)
     if top not in cls.allParameters:
-        raise ValueError(f"{cls.__name__} has no parameter '{top}'; it has {list(cls.allParameters)}")
+        raise ValueError(f"{cls.__name__} has no param with the given name: {top}. It has {list(cls.allParameters)}")
     info = cls.allParameters[top]
     return _infoOf(info.type, rest) if rest else info
 

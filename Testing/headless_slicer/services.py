@@ -169,10 +169,16 @@ class SampleDataLogic:
     def downloadFromSource(self, source, maximumAttemptsCount=3):
         if source.customDownloader:
             return source.customDownloader(source)
-        return [self._load(source, index) for index in range(len(source.uris))]
+        found = [self._load(source, index) for index in range(len(source.uris))]
+        return [each for each in found if each is not None]
 
     def _load(self, source, index):
-        path = self._fetch(source.uris[index], source.fileNames[index], source.checksums[index])
+        """The node or path; None, with a line in the log, for a file that is not what it should be: Slicer goes on."""
+        try:
+            path = self._fetch(source.uris[index], source.fileNames[index], source.checksums[index])
+        except ValueError as error:
+            self.logMessage(f"Load failed: {error}", logging.ERROR)
+            return None
         if source.loadFiles[index] is False:
             return path
         properties = {**source.loadFileProperties, "name": source.nodeNames[index]}

@@ -1,9 +1,15 @@
 """The facade of the application: files, subject hierarchy, settings, modules, samples."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import headless_slicer
+from headless_slicer import real
+
+without_slicers_files = pytest.mark.skipif(real.source() is not None, reason="tells of the stand-ins")
 
 
 @pytest.mark.parametrize("extension", [".nrrd", ".nii.gz", ".mha"])
@@ -108,9 +114,14 @@ def test_sample_data(slicer, volume, tmp_path):
     loaded = SampleDataLogic().downloadSample("Ramp sample")
     assert loaded.GetName() == "Sample" and loaded.GetImageData().GetDimensions() == (100, 80, 60)
     register("Tests", "Changed", path.as_uri(), "ramp.nrrd", "Sample", checksums="SHA256:" + 64 * "0")
-    with pytest.raises(ValueError, match="checksum"):
-        SampleDataLogic().downloadSample("Changed")
-    register("Tests", "Remote", "https://example.org/a.nrrd", "a.nrrd", "A")
+    assert SampleDataLogic().downloadSamples("Changed") == []
+
+
+@without_slicers_files
+def test_nothing_is_downloaded(slicer):
+    from SampleData import SampleDataLogic
+
+    SampleDataLogic.registerCustomSampleDataSource("Tests", "Remote", "https://example.org/a.nrrd", "a.nrrd", "A")
     with pytest.raises(RuntimeError, match="downloads nothing"):
         SampleDataLogic().downloadSample("Remote")
 
@@ -128,3 +139,23 @@ def test_terminology_entries_are_real(slicer):
     text = "List~SCT^123037004^Anatomical Structure~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
     assert slicer.modules.terminologies.logic().DeserializeTerminologyEntry(text, entry)
     assert entry.GetTypeObject().GetCodeMeaning() == "Liver"
+
+
+@pytest.mark.skipif(real.source() is None, reason="SLICER_SOURCE names no checkout of Slicer")
+def test_slicers_own_files_are_in_place(slicer):
+    import SampleData
+    import SegmentEditorEffects
+
+    effect = SegmentEditorEffects.AbstractScriptedSegmentEditorEffect
+    names = [f"slicer.{name}" for name in real.MODULES]
+    files = [sys.modules[name].__file__ for name in [*names, SampleData.__name__, effect.__module__]]
+    assert all(Path(file).is_relative_to(real.source()) for file in files), files
+    assert slicer.util.__file__ is not None and not Path(slicer.util.__file__).is_relative_to(real.source())
+
+
+def test_a_folder_that_is_no_checkout_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("SLICER_SOURCE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no checkout of Slicer"):
+        real.source()
+    monkeypatch.delenv("SLICER_SOURCE")
+    assert real.source() is None

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import headless_slicer
+from headless_slicer import real
 
 
 def choose(panel, slicer, volume):
@@ -198,7 +199,7 @@ def test_parameters_have_defaults_and_types(slicer):
     [
         ("number", 6, ValueError),
         ("number", 1.5, TypeError),
-        ("number", None, TypeError),
+        ("number", None, ValueError),
         ("least", 0.5, ValueError),
         ("side", "LEFT", TypeError),
         ("folder", "here", TypeError),
@@ -212,7 +213,8 @@ def test_wrong_values_are_refused(slicer, name, value, error):
     assert getattr(wrapper, name) == before
 
 
-def test_types_that_slicer_refuses_are_refused(slicer):
+@pytest.mark.skipif(real.source() is not None, reason="Slicer 5.12 refuses it, as the stand-in does; 5.13 takes it")
+def test_types_that_an_older_slicer_refuses_are_refused(slicer):
     from slicer.parameterNodeWrapper import parameterNodeWrapper
 
     with pytest.raises(TypeError, match=r"typing\.Optional"):
@@ -220,6 +222,10 @@ def test_types_that_slicer_refuses_are_refused(slicer):
         @parameterNodeWrapper
         class Bar:
             text: str | None
+
+
+def test_names_that_slicer_refuses_are_refused(slicer):
+    from slicer.parameterNodeWrapper import parameterNodeWrapper
 
     with pytest.raises(ValueError, match="reserved"):
 
@@ -234,5 +240,5 @@ def test_widget_of_the_wrong_class_is_refused(slicer):
     wrapper = makeWrapper(slicer)
     with pytest.raises(RuntimeError, match="QLineEdit"):
         wrapper.connectParametersToGui({"number": qt.QLineEdit()})
-    with pytest.raises(ValueError, match="no parameter"):
+    with pytest.raises(ValueError, match=r"param with the given name: numbers"):
         wrapper.connectParametersToGui({"numbers": qt.QSpinBox()})
