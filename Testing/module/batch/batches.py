@@ -39,14 +39,14 @@ def states(queue):
     return [item.state for item in queue.items]
 
 
-def small(seed=0, size=12):
+def small(seed=0, size=16):
     return scenes.texture((size, size, size), seed=seed)
 
 
 def add_volumes(number, broken=()):
     """Small volumes; those in ``broken`` hold one value throughout."""
     return [
-        scenes.add_volume(np.full((12, 12, 12), 7, "int16") if n in broken else small(n), name=f"scan {n}")
+        scenes.add_volume(np.full((16, 16, 16), 7, "int16") if n in broken else small(n), name=f"scan {n}")
         for n in range(number)
     ]
 
