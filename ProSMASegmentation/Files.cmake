@@ -305,6 +305,7 @@ set(ENGINE_PYTHON_SCRIPTS
 
 set(ENGINE_PYTHON_RESOURCES
   correct/refine.npz
+  py.typed
   )
 
 set(SAMPLES

@@ -77,6 +77,8 @@ def places(node: ast.AST, path: Path = ()) -> Iterator[tuple[Path, ast.AST]]:
     for field, value in ast.iter_fields(node):
         if field in NOT_CODE or (isinstance(node, ast.Raise) and field == "exc"):
             continue
+        if isinstance(node, ast.keyword) and node.arg == "strict":  # of zip: differs for callers' mistakes alone
+            continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.expr | ast.stmt) and not is_text(child):
                 way = (*path, (field, index))

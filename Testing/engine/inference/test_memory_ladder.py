@@ -152,3 +152,29 @@ def test_memory_stays_bounded_by_the_band(tmp_path):
     scores = 12 * 4 * image.array.size
     assert sliding_window.TilePlan.make(image.shape, (16, 16, 16), 0).axis == 0
     assert peak < 0.5 * scores
+
+
+def test_tiles_are_halved_in_numbers():
+    effort, multiple = Effort("cpu"), (8, 8, 4)
+    tiles = [effort.tile((96, 80, 20), multiple, n) for n in range(6)]
+    # the longest side of those with more than three multiples: 80 becomes 40, and half of 40 is three eights
+    assert tiles == [(96, 80, 20), (48, 80, 20), (48, 40, 20), (24, 40, 20), (24, 24, 20), (24, 24, 12)]
+    assert effort.tile((16, 16, 8), multiple, 5) == (16, 16, 8)
+    assert Effort("cpu", halvings=1).tile((96, 80, 20), multiple) == (48, 80, 20)
+
+
+def test_each_step_down_in_numbers():
+    first = Effort("cpu")
+    assert (first.batch, first.half, first.halvings, first.scarce) == (8, False, 0, False)
+    singly, notice = first.lighter((64, 64), (8, 8))
+    assert (singly.batch, singly.half, singly.scarce) == (1, False, True) and "The computer's memory" in notice
+    assert singly.lighter((64, 64), (8, 8)) is None
+    halved, _ = singly.lighter((64, 64), (8, 8), cpu_can_halve=True)
+    assert halved.half and halved.batch == 1 and halved.lighter((64, 64), (8, 8), cpu_can_halve=True) is None
+    card, notice = Effort("cuda:1", half=True, batch=1).lighter((64, 64), (8, 8))
+    assert card == Effort("cpu", scarce=True) and "cuda:1" in notice
+    smaller, steps = Effort("cpu", half=True), 0
+    while found := smaller.lighter((96, 96, 96), (8, 8, 8)):
+        smaller, steps = found[0], steps + 1
+    assert steps == 3 and smaller.half, "three halvings at most"
+    assert Effort("cpu").lighter((16, 16, 16), (8, 8, 8)) is None, "nothing left to halve"

@@ -210,6 +210,7 @@ def test_the_window_in_numbers():
         (3, 4, 0.5, [0]),
         (5, 4, 0.5, [0, 1]),
         (6, 2, 0.9, [0, 1, 2, 3, 4]),
+        (200, 100, 0.9, list(range(0, 101, 10))),  # 100 * (1 - 0.9) is a little less than 10
         (72, 48, None, [0, 24]),
         (136, 96, None, [0, 40]),
     ],
@@ -242,6 +243,9 @@ def test_a_plan_in_numbers():
     assert plan.shares[1][0].tolist() == [1] * 8
     np.testing.assert_allclose(plan.shares[0][0][4:] + plan.shares[0][1][:4], 1, rtol=1e-6)
     assert plan.axis == 2, "one slice of 20 x 8 voxels is the thinnest band"
+    assert TilePlan.make((20, 9), (8, 4), 0.5, flat=(1,)).starts[1] == [0, 2, 5], (
+        "flat axes overlap no more than needed"
+    )
     assert TilePlan.make((20, 20), (8, 8), 0.0).starts == ([0, 6, 12], [0, 6, 12])
 
 
