@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from prosma.image.geometry import (
+    ANATOMY,
+    MOST_INFINITE,
     Image,
     ImageError,
     check_matrix,
@@ -114,15 +116,32 @@ def test_truth_values_and_numbers_are_taken(kind):
 
 
 def test_what_is_not_finite_takes_the_channels_own_ends():
-    array = np.array([[2.0, np.nan, 5, np.inf, -np.inf, 1e39], [20, 30, np.nan, 40, 50, 60]]).reshape(2, 6, 1, 1)
+    array = np.full((2, 2000, 1, 1), 3.0)
+    array[0, :6, 0, 0] = [2, np.nan, 5, np.inf, -np.inf, 1e39]
+    array[1, :3, 0, 0] = [20, np.nan, 60]
     found = checked_image(image(array, notices=("before",)))
-    assert found.array.reshape(2, 6).tolist() == [[2, 2, 5, 5, 2, 5], [20, 30, 20, 40, 50, 60]]
+    assert found.array[0, :7, 0, 0].tolist() == [2, 2, 5, 5, 2, 5, 3]
+    assert found.array[1, :4, 0, 0].tolist() == [20, 3, 60, 3]
     assert found.notices[0] == "before" and found.notices[1].startswith("5 voxels")
-    assert np.isnan(array[0, 1])
+    assert np.isnan(array[0, 1, 0, 0])
+
+
+def test_more_than_a_share_of_infinities_in_a_channel_is_refused_and_nan_is_not():
+    few = round(1000 * MOST_INFINITE)
+    for infinite, refused in ((few - 1, False), (few + 1, True)):
+        array = np.zeros((2, 1000, 1, 1))
+        array[1, :infinite] = np.inf
+        array[:, 500:900] = np.nan
+        if refused:
+            with pytest.raises(ImageError, match="infinite or beyond"):
+                finite_image(image(array))
+        else:
+            assert np.isfinite(finite_image(image(array)).array).all()
 
 
 def test_finite_images_are_given_back_as_they_are():
-    for array in (row(1.0, 2.0), row(1, 2), row(-3.4e38, 3.4e38)):
+    largest = np.finfo(np.float32).max
+    for array in (row(1.0, 2.0), row(1, 2), row(-largest, largest), np.full((1, 1, 1, 1), largest, np.float32)):
         whole = image(array)
         assert finite_image(whole) is whole
 
@@ -158,6 +177,17 @@ def test_the_closest_orientation_in_numbers(columns, orientation, axes, flips):
     matrix = np.eye(4)
     matrix[:3, :3] = np.array(columns).T * (0.5, 7, 3)  # spacing has no say
     assert closest_orientation(matrix, orientation) == (axes, flips)
+
+
+def test_letters_of_anatomy_are_axes_of_the_patient_and_their_direction():
+    assert {ANATOMY[letter] for letter in "RAS"} == {(0, 1), (1, 1), (2, 1)}
+    assert {ANATOMY[letter] for letter in "LPI"} == {(0, -1), (1, -1), (2, -1)}
+
+
+def test_the_orientation_of_the_smallest_voxels_is_that_of_their_axes():
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]]) * 1e-3
+    assert closest_orientation(matrix, "RAS") == ((1, 0, 2), (True, False, False))
 
 
 def test_at_45_degrees_the_first_permutation_wins_in_spite_of_rounding():

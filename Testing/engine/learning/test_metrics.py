@@ -142,6 +142,23 @@ def test_a_single_voxel_is_a_surface_too():
     assert surface_metrics(one, one, (1, 1, 1), 0.0) == {"hd95": 0, "nsd": 1}
     assert surface_metrics(one, ~one, (1, 1, 1), 0.0) == {"hd95": None, "nsd": 0}
     assert surface_metrics(~one, ~one, (1, 1, 1), 0.0) == {"hd95": None, "nsd": None}
+    some = mask_of([1, 0, 0], [0, 0, 0])
+    for masks in ((some, some & False), (some & False, some)):
+        assert surface_metrics(*masks, (1, 1, 1), 0.0) == {"hd95": None, "nsd": 0}
+
+
+def test_rounding_of_a_distance_does_not_put_it_beyond_the_tolerance():
+    one, two = np.zeros((5, 2, 1), bool), np.zeros((5, 2, 1), bool)
+    one[0, 0], two[3, 0] = True, True
+    assert 3 * 0.1 > 0.3
+    assert surface_metrics(one, two, (0.1, 1, 1), 0.3)["nsd"] == 1
+    assert surface_metrics(one, two, (0.1, 1, 1), 0.299)["nsd"] == 0
+
+
+def test_an_axis_of_two_voxels_is_one():
+    one, two = np.zeros((2, 4, 1), bool), np.zeros((2, 4, 1), bool)
+    one[0, 1], two[1, 1] = True, True
+    assert surface_metrics(one, two, (5, 1, 1), 1.0) == {"hd95": 5, "nsd": 0}
 
 
 # --- one case and all cases
