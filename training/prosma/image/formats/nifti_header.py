@@ -42,7 +42,7 @@ NO_ORIENTATION = (
 )
 TWO_PLACES = (
     "The header of {name} places its voxels in two ways that lie up to {mm:.4g} mm apart: the sform (code {sform}) was used, "
-    "as most programs do; Slicer takes the {slicer}."
+    "as most programs do; Slicer {slicer}."
 )
 BAD_SFORM = "The sform of {name} {why}, so its qform was used, as Slicer does{apart}."
 TWO_SIZES = (
@@ -242,7 +242,7 @@ def _disagreements(geometry, sform, qform, sizes, name, factor) -> list[str]:
     if qform is not None and not fault_of(qform):
         apart = farthest(sform, qform, sizes)
         if apart * factor > PLACES_DIFFER * min(1.0, spacing.min() * factor):
-            slicer = "sform too" if geometry.sform_code == 1 else "qform"
+            slicer = "does so too" if geometry.sform_code == 1 else "may take the qform"
             notices.append(TWO_PLACES.format(name=name, mm=apart * factor, sform=geometry.sform_code, slicer=slicer))
     axes = [axis for axis in range(3) if sizes[axis] > 1]
     if any(abs(geometry.spacing[axis] - spacing[axis]) > SIZES_DIFFER * spacing[axis] for axis in axes):
