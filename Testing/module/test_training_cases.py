@@ -373,3 +373,29 @@ def test_without_a_result_it_says_what_to_do(panel, cases):
     scenes.select(panel, scenes.add_volume(scenes.texture((24, 24, 24))))
     assert "Segment a volume first" in save(panel)
     assert not cases.exists()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_both_forms_of_a_cases_files_place_it_where_slicer_does(panel, cases, mirrored):
+    """sform and qform, read by nibabel, of an oblique grid, right-handed and left-handed."""
+    import nibabel
+
+    matrix = scenes.oblique()
+    if mirrored:
+        matrix[:3, 0] *= -1
+    volume = scenes.add_volume(scenes.texture((24, 26, 28)), "oblique", matrix)
+    (name,) = panel.logic.saveTrainingCase(panel.logic.segment(volume, model="tiny"), cases)
+    for file in (cases / "labelsTr" / f"{name}.nii.gz", cases / "imagesTr" / f"{name}_0000.nii.gz"):
+        image = nibabel.load(file)
+        assert int(image.header["qform_code"]) == int(image.header["sform_code"]) == 1
+        np.testing.assert_allclose(image.get_sform(), matrix, atol=1e-4)
+        np.testing.assert_allclose(image.get_qform(), matrix, atol=1e-4)
+
+
+def test_an_axis_too_long_for_the_format_is_refused(panel, tmp_path):
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+    from ProSMASegmentationLib.Volumes.NiftiFile import NiftiFile
+
+    with pytest.raises(ProSMAError, match="at most 32767"):
+        NiftiFile(tmp_path / "long.nii.gz", (1, 1, 40000), "uint8", np.eye(4))
+    assert not (tmp_path / "long.nii.gz").exists()

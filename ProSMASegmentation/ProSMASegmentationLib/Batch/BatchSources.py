@@ -9,13 +9,13 @@ import slicer
 from slicer.i18n import tr as _
 
 from prosma.image import tags
+from prosma.image.constants import CHANNEL
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.BatchTasks import FrameTask, ImageFileTask, VolumeFileTask, VolumeTask
 from ProSMASegmentationLib.Batch.SequenceResults import SequenceResults
 from ProSMASegmentationLib.Engine.EngineClient import errorFromEvent
 
 SUFFIX = ".seg.nrrd"
-CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")  # names of channels in nnU-Net's data sets
 
 
 class BatchOptions:

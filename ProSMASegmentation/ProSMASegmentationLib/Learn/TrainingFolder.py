@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from prosma.image.constants import CHANNEL
 from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
@@ -39,8 +40,8 @@ class TrainingFolder:
 
     def cases(self):
         """Names of the cases, which have images and labels, in alphabetical order."""
-        found = [re.fullmatch(r"(.+)_\d{4}\.nii\.gz", path.name) for path in self._files(IMAGES)]
-        return sorted(name for name in {match[1] for match in found if match} if self.labels(name).is_file())
+        names = {_caseOf(path) for path in self._files(IMAGES)} - {None}
+        return sorted(name for name in names if self.labels(name).is_file())
 
     def lastCase(self):
         """The name of the case that was saved last, or None."""
@@ -49,9 +50,7 @@ class TrainingFolder:
 
     def images(self, name):
         """The files of a case's channels, in order."""
-        return sorted(
-            path for path in self._files(IMAGES) if re.fullmatch(rf"{re.escape(name)}_\d{{4}}{ENDING}", path.name)
-        )
+        return sorted(path for path in self._files(IMAGES) if _caseOf(path) == name)
 
     def labels(self, name):
         """The file of a case's label map."""
@@ -59,7 +58,8 @@ class TrainingFolder:
 
     def isFree(self, name):
         """Whether no case has this name, nor slices of one; some file systems know no upper and lower case."""
-        taken = {re.sub(r"_\d{4}$", "", _stem(path)) for path in self._files(IMAGES)}
+        stems = [_stem(path) for path in self._files(IMAGES)]
+        taken = {match["case"] if (match := CHANNEL.fullmatch(stem)) else stem for stem in stems}
         taken |= {_stem(path) for part in (LABELS, RECORDS) for path in self._files(part)}
         slices = re.compile(re.escape(name) + r"(_s\d+)?", re.IGNORECASE)
         return not any(slices.fullmatch(other) for other in taken)
@@ -170,6 +170,12 @@ def descriptionFor(package):
         "numTraining": 0,
         "file_ending": ENDING,
     }
+
+
+def _caseOf(path):
+    """The case that an image file is a channel of, or None."""
+    match = CHANNEL.fullmatch(path.name.removesuffix(ENDING)) if path.name.endswith(ENDING) else None
+    return match["case"] if match else None
 
 
 def _stem(path):

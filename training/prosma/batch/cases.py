@@ -7,14 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..image.constants import CHANNEL
 from ..image.dicom.files import is_dicom
 from ..image.dicom.reading import list_dicom
 from ..image.geometry import ImageError
 from ..image.reading import IMAGE_SUFFIXES, PHOTOGRAPHS
 from ..image.writing import LABEL_SUFFIXES, label_suffix
 from .records import RECORDS, Records
-
-CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
 
 @dataclass(frozen=True)
