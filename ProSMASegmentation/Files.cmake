@@ -52,7 +52,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Panel/EditorSection.py
   ProSMASegmentationLib/Panel/InputSection.py
   ProSMASegmentationLib/Panel/LearnSection.py
-  ProSMASegmentationLib/Panel/MirrorBox.py
+  ProSMASegmentationLib/Panel/MirrorCheckBox.py
   ProSMASegmentationLib/Panel/ModelCard.py
   ProSMASegmentationLib/Panel/ModelPicker.py
   ProSMASegmentationLib/Panel/OutputsSection.py

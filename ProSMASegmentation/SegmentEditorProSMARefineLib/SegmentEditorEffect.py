@@ -159,7 +159,8 @@ class SegmentEditorEffect(AbstractScriptedSegmentEditorEffect):
         self._forget()
 
     def createCursor(self, _viewWidget):
-        return slicer.util.mainWindow().cursor
+        window = slicer.util.mainWindow()  # none if Slicer was started without
+        return window.cursor if window is not None else qt.QCursor()
 
     def _forget(self):
         """Drop strokes, preview and brush; the segment stays as it is."""

@@ -16,7 +16,7 @@ from ProSMASegmentationLib.Panel.DevicePicker import DevicePicker
 from ProSMASegmentationLib.Panel.EditorSection import EditorSection
 from ProSMASegmentationLib.Panel.InputSection import InputSection, Readiness
 from ProSMASegmentationLib.Panel.LearnSection import LearnSection
-from ProSMASegmentationLib.Panel.MirrorBox import MirrorBox
+from ProSMASegmentationLib.Panel.MirrorCheckBox import MirrorCheckBox
 from ProSMASegmentationLib.Panel.OutputsSection import OutputsSection
 from ProSMASegmentationLib.Panel.PanelText import WARNING
 from ProSMASegmentationLib.Panel.ResultSection import ResultSection
@@ -54,7 +54,7 @@ class Panel(VTKObservationMixin):
     def _makeSections(self):
         ui, logic = self.ui, self.logic
         self._devices = DevicePicker(ui.deviceComboBox, logic.engine, self._preload)
-        self._mirror = MirrorBox(ui.mirrorCheckBox, self._onMirror)
+        self._mirror = MirrorCheckBox(ui.mirrorCheckBox, self._onMirror)
         self._result = ResultSection(ui)
         self._sensitivity = SensitivitySection(ui)
         self._review = ReviewSection(ui)

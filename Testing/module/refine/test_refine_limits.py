@@ -169,3 +169,12 @@ def test_a_hidden_segment_is_asked_about(ball):
     assert not effect.applyButton.enabled, "the dialog took the stroke"
     ball.draw(*MISSING)
     assert effect.applyButton.enabled
+
+
+def test_the_effect_has_a_cursor_without_a_main_window_too(ball, monkeypatch):
+    import slicer
+
+    effect = ball.start()
+    assert effect.createCursor(None) is not None
+    monkeypatch.setattr(slicer.util, "mainWindow", lambda *_arguments: None)
+    assert effect.createCursor(None) is not None

@@ -1,7 +1,7 @@
 from slicer.i18n import tr as _
 
 
-class MirrorBox:
+class MirrorCheckBox:
     """The check box for segmenting the image mirrored too, which only some models can.
 
     :param box: a QCheckBox.
