@@ -1,6 +1,6 @@
 # make setup      .venv with everything, the command .venv/bin/prosma included
 # make demo       one click on Segment on the bundled sample, in a headless Slicer; results in demo/
-# make screenshots  the pictures of the panel in Resources/Panel
+# make screenshots  the pictures of the panel in Resources/, and the record of what they show
 # make test       the fast tests; make test-slow: the long ones
 # make test-slicer SLICER_SOURCE=DIR  the panel's tests with Slicer's own Python files, from a checkout of Slicer in DIR
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet

@@ -96,16 +96,16 @@ def cardLines(package):
     return [
         _("Segments: {structures}").format(structures=structuresOf(package)),
         image,
-        _agreement(package.model),
+        _overlap(package.model),
         _("Licence: {licence}").format(licence=package.model["training"]["licence"]),
     ]
 
 
-def _agreement(model):
+def _overlap(model):
     mean, results = _meanDice(model)
     if mean is None:
         return _("Accuracy: not measured")
-    text = _("Agreement with the reference: {mean:.0%} (mean Dice, {cases} test cases)")
+    text = _("Overlap with the reference: {mean:.0%} (Dice, {cases} cases)")
     return text.format(mean=mean, cases=results.get("cases", "?"))
 
 

@@ -53,7 +53,7 @@ def test_the_card_shows_measured_accuracy_and_time(models, tmp_path):
     assert "Dice 0.89 on 47 cases" in text
     assert "0.8 s on a processor" in text
     short = "\n".join(cardLines(package))
-    assert "89% (mean Dice, 47 test cases)" in short and "about a second" in short
+    assert "89% (Dice, 47 cases)" in short and "about a second" in short
 
 
 def test_a_package_can_be_added_from_a_zip(panel, models, tmp_path):

@@ -1,0 +1,71 @@
+"""The pictures of the panel are those of the present panel and models: `make screenshots` after either has changed."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+import pictures
+
+ROOT = Path(__file__).parents[2]
+RECORD = json.loads((ROOT / pictures.RECORD).read_text(encoding="utf-8"))
+
+
+def test_the_pictures_show_the_present_panel_and_models():
+    assert RECORD["made_of"] == pictures.made_of(ROOT), "the pictures are out of date: make screenshots"
+
+
+def test_the_pictures_are_those_that_the_command_made():
+    made = {name: pictures.digest(ROOT / name) for name in RECORD["pictures"]}
+    assert made == RECORD["pictures"]
+    there = {f"Resources/Panel/{file.name}" for file in (ROOT / "Resources/Panel").glob("*.png")}
+    assert there | {"Resources/screenshot.png"} == {*RECORD["pictures"]}
+
+
+def test_every_picture_is_shown_in_a_page():
+    pages = [ROOT / "Resources/Panel.md", ROOT / "README.md"]
+    shown = {
+        (page.parent / target).relative_to(ROOT).as_posix()
+        for page in pages
+        for target in re.findall(r"!\[[^]]+\]\(([^)]+\.png)\)", page.read_text(encoding="utf-8"))
+    }
+    assert shown == {*RECORD["pictures"]}
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """What the record is made of, to be changed by a test."""
+    models = "ProSMASegmentation/Resources/Models"
+    for file in ("training/prosma/__init__.py", str(pictures.PANEL), *_descriptions(models)):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    return tmp_path
+
+
+def _descriptions(models):
+    return [file.relative_to(ROOT).as_posix() for file in (ROOT / models).glob("*/model.json")]
+
+
+def replace(path, old, new):
+    text = path.read_text(encoding="utf-8")
+    assert text.count(old) >= 1
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "differs"),
+    [
+        ("ProSMASegmentation/Resources/Models/prostate-t2/model.json", '"version": "', '"version": "9', True),
+        ("training/prosma/__init__.py", '__version__ = "', '__version__ = "9', True),
+        (str(pictures.PANEL), "<string>Segment</string>", "<string>Go</string>", True),
+        (str(pictures.PANEL), "<height>190</height>", "<height>191</height>", True),
+        (str(pictures.PANEL), "<string>Check a model package", "<string>Look at a model package", False),  # a tool tip
+        (str(pictures.PANEL), " <widget", "\n  <widget", False),
+    ],
+)
+def test_a_change_that_can_be_seen_asks_for_new_pictures(copy, file, old, new, differs):
+    assert pictures.made_of(copy) == pictures.made_of(ROOT)
+    replace(copy / file, old, new)
+    assert (pictures.made_of(copy) != pictures.made_of(ROOT)) is differs
