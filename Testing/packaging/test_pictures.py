@@ -3,11 +3,14 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import pictures
+import system_libraries
 
 ROOT = Path(__file__).parents[2]
 RECORD = json.loads((ROOT / pictures.RECORD).read_text(encoding="utf-8"))
@@ -32,6 +35,18 @@ def test_every_picture_is_shown_in_a_page():
         for target in re.findall(r"!\[[^]]+\]\(([^)]+\.png)\)", page.read_text(encoding="utf-8"))
     }
     assert shown == {*RECORD["pictures"]}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(system_libraries.missing()), reason=system_libraries.notice())
+def test_the_command_makes_all_of_them(tmp_path):
+    command = [sys.executable, ROOT / "Testing/screenshots.py", "--output", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / pictures.RECORD).read_text(encoding="utf-8"))
+    assert record["made_of"] == pictures.made_of(ROOT)
+    assert {*record["pictures"]} == {*RECORD["pictures"]}
+    assert {name: pictures.digest(tmp_path / name) for name in record["pictures"]} == record["pictures"]
 
 
 @pytest.fixture
