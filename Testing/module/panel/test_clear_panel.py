@@ -110,7 +110,7 @@ def test_the_first_screen_has_no_red_text_and_no_empty_table(just_installed):
 
 
 def test_nor_has_it_where_pytorch_is_missing(just_installed, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
+    (tmp_path / "engine" / "sitecustomize.py").write_text(NO_TORCH)
     facts = run_host(just_installed, "screen", "hippocampus-mr")
     assert "PyTorch" in facts["message"]
     assert facts["red"] == []
