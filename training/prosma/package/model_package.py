@@ -53,7 +53,8 @@ class ModelPackage:
                 recover(path.parent)
             if not path.is_dir():
                 raise PackageError(
-                    f"There is no model package at '{path}'.", "Give the path of a folder or a zip file that is one."
+                    f"There is no model package, folder or zip file, at '{path}'.",
+                    "Choose another model or install this one again.",
                 )
             content, model = read_description(path)
             check_weights(path, model)
