@@ -191,6 +191,7 @@ set(ENGINE_PYTHON_SCRIPTS
   correct/stroke_network.py
   door/__init__.py
   door/job_files.py
+  door/requests.py
   door/worker.py
   errors.py
   fast/__init__.py

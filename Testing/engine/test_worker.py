@@ -265,8 +265,16 @@ def test_files_outside_the_jobs_folder_are_neither_read_nor_removed(engine, tiny
             np.array([[1, 0.5, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]),
             "right",
         ),
-        (np.zeros((8, 8, 8), np.int16), [[1, 2], [3, 4]], "4 x 4"),
-        (np.zeros((8, 8, 8), np.int16), "nothing", "4 x 4"),
+        (
+            np.zeros((8, 8, 8), np.int16),
+            [[1, 2], [3, 4]],
+            "each a list of 4, each a number",
+        ),
+        (
+            np.zeros((8, 8, 8), np.int16),
+            "nothing",
+            "each a list of 4, each a number",
+        ),
     ],
 )
 def test_unusable_volumes_are_refused(engine, tiny, tmp_path, array, matrix, why):

@@ -47,6 +47,7 @@ class Text:
     longest: int = 1000
     pattern: str = r"^[\s\S]*$"
     words: str = "a text"
+    any_bytes: bool = False  # names of files may hold bytes that are no text, as Python writes them
 
 
 @dataclass(frozen=True)
@@ -304,7 +305,8 @@ def plain_rule(kind: Any, notes: Sequence[Any]) -> Rule:
         name, words = ("integer", "a whole number") if kind is int else ("number", "a number")
         least = "exclusiveMinimum" if limits.above else "minimum"
         schema = {"type": name, least: limits.least, "maximum": limits.most}
-        return Plain(f"{words} {limits}", functools.partial(is_number, limits, kind is int), schema)
+        words = words if limits == Numbers() else f"{words} {limits}"
+        return Plain(words, functools.partial(is_number, limits, kind is int), schema)
     if kind is bool:
         return Plain("true or false", lambda value: isinstance(value, bool), {"type": "boolean"})
     if kind in (None, types.NoneType):
@@ -335,7 +337,8 @@ def same(choice: object, value: object) -> bool:
 def is_text(limits: Text, value: object) -> bool:
     if not isinstance(value, str) or len(value) > limits.longest or not re.fullmatch(limits.pattern, value):
         return False
-    return not any("\ud800" <= character <= "\udfff" for character in value)  # halves of characters cannot be written
+    halves = [character for character in value if "\ud800" <= character <= "\udfff"]  # which cannot be written
+    return not halves or (limits.any_bytes and all("\udc80" <= character <= "\udcff" for character in halves))
 
 
 def is_number(limits: Numbers, whole: bool, value: object) -> bool:

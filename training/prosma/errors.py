@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 # In lower case: words of C++, of PyTorch on Linux and Windows and on a card, of oneDNN for its arrays and its code, of
 # Python and of the system.
 MEMORY_SIGNS = (
@@ -36,7 +38,7 @@ class UserFacingError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.remedy}".strip()
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickled whole, whatever arguments a class takes: data loaders send errors from one process to another."""
         return Exception.__new__, (type(self), self.message), dict(vars(self))
 

@@ -166,19 +166,18 @@ def is_abandoned(owner: Path) -> bool:
 
 def lock(file: BinaryIO) -> bool:
     """Lock an open file until it is closed; False where another process or thread has it, or where nobody can."""
-    if sys.platform == "win32":
-        import msvcrt
+    try:
+        if sys.platform == "win32":
+            import msvcrt
 
-        with contextlib.suppress(OSError):
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            return True
-        return False
-    import fcntl
+        else:
+            import fcntl
 
-    with contextlib.suppress(OSError):
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return True
-    return False
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def replace_folder(new: Path, folder: Path) -> None:

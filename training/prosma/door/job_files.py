@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from pathlib import Path
-from typing import TypeGuard
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,34 +17,38 @@ from ..image.geometry import Image, ImageError, checked_image, stack_channels
 from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
+from .requests import Cases, ChannelFile, Describe, Segment
 
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
 
-def is_plain_name(name) -> TypeGuard[str]:
-    """Whether `name` names a file directly inside a folder."""
-    return isinstance(name, str) and name not in ("", ".", "..") and "\0" not in name and Path(name).name == name
+    from ..batch.result_file import ResultFile
+    from ..inference.segmentation import Segmentation
+    from ..package import ModelPackage
+
+Array = np.ndarray[Any, Any]
 
 
 class Job:
     """One queued or running request. `given` and `made` are its files, in `folder`."""
 
-    def __init__(self, request: dict) -> None:
-        self.id = request["id"]
+    def __init__(self, request: Describe | Segment | Cases) -> None:
+        self.id = request.id
         self.request = request
         self.cancelled = threading.Event()
         self.started = False
-        folder, channels = request.get("folder"), request.get("channels")
-        self.folder = Path(folder) if isinstance(folder, str) and folder and "\0" not in folder else None
-        channels = channels if isinstance(channels, list) and self.folder is not None else []
-        names = [channel.get("file") for channel in channels if isinstance(channel, dict)]
-        self.given = [self.place / name for name in names if is_plain_name(name)]
+        self.given: list[Path] = []
         self.made: list[Path] = []
+        if isinstance(request, Segment) and request.folder is not None:
+            self.given = [Path(request.folder, channel.file) for channel in request.channels or ()]
 
     @property
-    def place(self) -> Path:
-        """`folder`, of a request that has one."""
-        if self.folder is None:
-            raise bad_request("A request like this has a folder.")
-        return self.folder
+    def folder(self) -> Path:
+        """Where the job's arrays are. EngineError where there is no such folder."""
+        folder = self.request.folder if isinstance(self.request, Segment) else None
+        if folder is None or not Path(folder).is_dir():
+            raise bad_request("The job's folder does not exist.")
+        return Path(folder)
 
     def remove_made(self) -> None:
         """Remove the results of a job that failed."""
@@ -53,79 +57,45 @@ class Job:
     def remove_all(self) -> None:
         """Remove what the job was given and made, and the folder if that leaves it empty; never anything else in it."""
         remove([*self.given, *self.made])
-        if self.folder is not None:
+        if self.given:
             with contextlib.suppress(OSError, ValueError):
-                self.folder.rmdir()
+                self.given[0].parent.rmdir()
 
-    def read_image(self) -> Image:
+    def read_image(self, request: Segment) -> Image:
         """The image from the user's files, or from arrays (K, J, I) or (K, J, I, components) of the channels.
 
         Voxels of the latter are read when needed.
         """
-        if "images" in self.request:
-            return self._read_files()
-        channels = self.request.get("channels")
-        if self.folder is None or not self.folder.is_dir():
-            raise bad_request("The job's folder does not exist.")
-        if not isinstance(channels, list) or not channels:
-            raise bad_request("A job has a list of channels.")
-        return stack_channels([checked_image(self._read_channel(channel)) for channel in channels])
+        if request.images is not None:
+            from ..image.reading import read_image  # and with it SimpleITK
 
-    def _read_files(self) -> Image:
-        from ..image.reading import read_image  # and with it SimpleITK
+            return read_image([Path(image) for image in request.images], request.series or None)
+        folder = self.folder
+        return stack_channels([checked_image(read_channel(folder, channel)) for channel in request.channels or ()])
 
-        return read_image(self._image_paths(), self._series())
-
-    def _series(self) -> list[str] | None:
-        series = self.request.get("series")
-        if series is not None and not (isinstance(series, list) and all(isinstance(which, str) for which in series)):
-            raise bad_request("'series' is a list of texts.")
-        return series or None
-
-    def _image_paths(self) -> list[Path]:
-        images = self.request.get("images")
-        if not isinstance(images, list) or not images or not all(isinstance(image, str) for image in images):
-            raise bad_request("'images' is a list of paths.")
-        return [Path(image) for image in images]
-
-    def _path(self, key: str) -> Path:
-        path = self.request.get(key)
-        if not isinstance(path, str) or not path or "\0" in path:
-            raise bad_request(f"'{key}' is a path.")
-        return Path(path)
-
-    def result_file(self, package):
-        """Where the request wants its result, a `prosma.results.ResultFile`.
+    def result_file(self, request: Segment, output: Path, package: ModelPackage) -> ResultFile:
+        """Where the request wants its result.
 
         Without a digest of the input in the request, that of the image files is taken.
         """
         from ..batch.result_file import ResultFile
 
-        output, request = self._path("output"), self.request
-        options = {
-            "overlap": request.get("overlap"),
-            "mirror": bool(request.get("mirror", False)),
-            "roi": request.get("roi"),
-        }
-        if request.get("input") is not None:
-            return ResultFile(output, package, options, {"digest": request["input"]})
-        return ResultFile.from_files(output, package, options, self._image_paths(), series=self._series())
+        options = {"overlap": request.overlap, "mirror": request.mirror, "roi": request.roi}
+        if request.input is not None:
+            return ResultFile(output, package, options, {"digest": request.input})
+        images = [Path(image) for image in request.images or ()]
+        return ResultFile.from_files(output, package, options, images, series=request.series or None)
 
-    def list_cases(self) -> list[dict]:
+    @staticmethod
+    def list_cases(request: Cases) -> list[dict[str, Any]]:
         """The cases of the folder that the request names: `name`, `images`, `series`, `output`, and the `problem` if any."""
         from ..batch.cases import find_cases
 
-        folder, output, request = self._path("images"), self._path("output"), self.request
+        folder, output = Path(request.images), Path(request.output)
         if not folder.is_dir():
             raise EngineError("bad_input", f"There is no folder {folder}.", "Check its name.")
         try:
-            found = find_cases(
-                [folder],
-                output,
-                request.get("format", ".seg.nrrd"),
-                request.get("channels", 1),
-                colours=bool(request.get("colours", False)),
-            )
+            found = find_cases([folder], output, request.format, request.channels, colours=request.colours)
         except OSError as error:
             reason = f"The folder {folder} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
@@ -140,38 +110,21 @@ class Job:
                 cases.append({**facts, "problem": str(error)})
         return cases
 
-    def _read_channel(self, channel) -> Image:
-        if not isinstance(channel, dict) or not is_plain_name(channel.get("file")):
-            raise bad_request("A channel names a file inside the job's folder.")
-        try:
-            array = np.load(self.folder / channel["file"], mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            if (self.folder / channel["file"]).is_file() and "empty file" in str(error):
-                raise ImageError("The volume is empty: it has no voxels.", "Choose another volume.") from error
-            raise bad_request(f"The file {channel['file']} is not an array that can be read ({error}).") from error
-        if array.ndim == 3:
-            array = array[..., None]
-        try:
-            matrix = np.array(channel["ijk_to_ras"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError):
-            raise bad_request("A channel has a 4 x 4 matrix ijk_to_ras.") from None
-        return Image(channels_first(array), matrix)
-
-    def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype) -> np.ndarray:
+    def allocate(self, name: str, shape: tuple[int, int, int], components: int | None, dtype: DTypeLike) -> Array:
         """Result arrays of the segmenter: labels in memory, volumes in files that fill as they come."""
         if name not in VOLUMES:
             return allocate_array(name, shape, components, dtype)
-        path = self.place / f"{name}.npy"
+        path = self.folder / f"{name}.npy"
         self.made.append(path)
         lead = () if components is None else (components,)
         return as_ijk(new_mapped_array(path, (*lead, *shape[::-1]), dtype))
 
-    def write_results(self, result, voxel_ml: float | None) -> dict:
+    def write_results(self, result: Segmentation, voxel_ml: float | None) -> dict[str, Any]:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
         extents = label_extents(result.labels, result.described[-1]["value"])
         box = union(extent.box for extent in extents)
         if box is not None:
-            path = self.place / "labels.npy"
+            path = self.folder / "labels.npy"
             self.made.append(path)
             cropped = as_kji(result.labels[slices(box)])
             new_mapped_array(path, cropped.shape, cropped.dtype)[...] = cropped
@@ -192,21 +145,34 @@ class Job:
             "device_notices": result.device_notices,
         }
 
-    def _crop_probabilities(self, result) -> dict:
+    def _crop_probabilities(self, result: Segmentation) -> dict[str, Any]:
         """Replace the file of the probabilities by one of the box that labels reach; outside all is background.
 
         `result` has no probabilities then: Windows removes no file that is still mapped.
         """
-        whole, box, offset = self.place / "probabilities.npy", union(result.reach), [0, 0, 0]
-        if box is not None:
+        whole, box, offset = self.folder / "probabilities.npy", union(result.reach or ()), [0, 0, 0]
+        if box is not None and result.probabilities is not None:
             offset = list(start_of(box))
             part = (slice(None), *slices(box, start_of(result.box)))
-            path = self.place / "reached.npy"
+            path = self.folder / "reached.npy"
             self.made.append(path)
             copy_planes(as_kji(result.probabilities[part]), path)
         result.probabilities = None
         remove([whole])
         return {"file": "reached.npy" if box is not None else None, "offset": offset, "reach": result.reach}
+
+
+def read_channel(folder: Path, channel: ChannelFile) -> Image:
+    """One channel, mapped from its file. EngineError for a file that holds no array."""
+    try:
+        array = np.load(folder / channel.file, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        if (folder / channel.file).is_file() and "empty file" in str(error):
+            raise ImageError("The volume is empty: it has no voxels.", "Choose another volume.") from error
+        raise bad_request(f"The file {channel.file} is not an array that can be read ({error}).") from error
+    if array.ndim == 3:
+        array = array[..., None]
+    return Image(channels_first(array), np.array(channel.ijk_to_ras, dtype=np.float64))
 
 
 def remove(files: list[Path]) -> None:
@@ -216,19 +182,19 @@ def remove(files: list[Path]) -> None:
             file.unlink()
 
 
-def copy_planes(source: np.ndarray, path: Path) -> None:
+def copy_planes(source: Array, path: Path) -> None:
     """Write an array to a `.npy` file, one item of its first axis after the other."""
     copy = new_mapped_array(path, source.shape, source.dtype)
     for target, plane in zip(copy, source, strict=True):
         target[...] = plane
 
 
-def new_mapped_array(path: Path, shape: tuple[int, ...], dtype) -> np.ndarray:
+def new_mapped_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     """A `.npy` file of zeros, C-contiguous, mapped for writing. Its space is reserved, so that OSError comes here.
 
     Without that, writing to the map on a full disk would end the process with a signal.
     """
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    array: Array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

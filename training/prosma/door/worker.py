@@ -1,6 +1,6 @@
 """The engine as a child process: `python -m prosma.worker [--preload PACKAGE]`. JSON lines in, JSON lines out.
 
-Requests and events are described in CONTRIBUTING.md under "The door". One job runs at a time, on the main
+Requests and events are described in docs/door.md. One job runs at a time, on the main
 thread; a second thread reads stdin, so that a cancel or the end of stdin is noticed in the middle of a tile. When stdin
 closes, files of unfinished jobs are removed and the process is gone at once.
 """
@@ -17,12 +17,16 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import Cancelled, EngineError, UserFacingError, bad_request, explained
 from ..inference.memory_ladder import means_out_of_memory
+from ..package import ModelPackage
 from .job_files import Job
+from .requests import Cancel, Describe, Segment, Shutdown, id_of, parsed
 
 if TYPE_CHECKING:
     from ..image.geometry import Image
@@ -45,7 +49,7 @@ class Channel:
         os.close(nothing)
         self._lock = threading.Lock()
 
-    def send(self, **event) -> None:
+    def send(self, **event: Any) -> None:
         """Write one event. Where nobody reads any more there is nobody to work for."""
         data = (json.dumps(event) + "\n").encode()
         with self._lock:
@@ -55,10 +59,10 @@ class Channel:
             except OSError:
                 os._exit(0)
 
-    def send_error(self, request_id, error: Exception) -> None:
+    def send_error(self, request_id: str | int | None, error: Exception) -> None:
         self.send(id=request_id, **error_event(error))
 
-    def lines(self):
+    def lines(self) -> Iterator[bytes]:
         """Requests as bytes until stdin ends."""
         with os.fdopen(self._in, "rb") as stream:
             while line := stream.readline(LONGEST_LINE):
@@ -70,9 +74,9 @@ class Worker:
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.models: dict[tuple, object] = {}
+        self.models: dict[tuple[str, str, str], Segmenter] = {}
         self.waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        self.jobs: dict[object, Job] = {}  # queued and running
+        self.jobs: dict[str | int, Job] = {}  # queued and running
         self.lock = threading.Lock()
 
     # --- the reading thread
@@ -85,7 +89,7 @@ class Worker:
                     if line.strip() and self._accept(line):
                         break
                 except Exception as error:
-                    self.channel.send_error(request_id_of(line), error)
+                    self.channel.send_error(id_of(line), error)
             with self.lock:
                 for job in self.jobs.values():
                     job.remove_all()
@@ -94,32 +98,22 @@ class Worker:
 
     def _accept(self, line: bytes) -> bool:
         """Queue or do one request; True for shutdown. EngineError bad_input for what is none."""
-        try:
-            request = json.loads(line)
-        except (ValueError, RecursionError):
-            raise bad_request("A line on stdin is not JSON.") from None
-        if not isinstance(request, dict) or "id" not in request or isinstance(request["id"], (dict, list)):
-            raise bad_request('A request is a JSON object with "id" and "do".')
-        what = request.get("do")
-        if what == "shutdown":
-            return True
-        if what == "cancel":
-            self._cancel(request.get("job"))
-        elif what in ("segment", "describe", "cases"):
+        request = parsed(line)
+        if isinstance(request, Cancel):
+            self._cancel(request.job)
+        elif not isinstance(request, Shutdown):
             job = Job(request)
             with self.lock:
                 if job.id in self.jobs:
                     raise bad_request(f"There is already a job {job.id!r}.")
                 self.jobs[job.id] = job
             self.waiting.put(job)
-        else:
-            raise bad_request(f"There is nothing to do called {what!r}.")
-        return False
+        return isinstance(request, Shutdown)
 
-    def _cancel(self, job_id) -> None:
+    def _cancel(self, job_id: str | int) -> None:
         """Drop a queued job, stop the running one within a stage of the network; others are gone anyway."""
         with self.lock:
-            job = None if isinstance(job_id, (dict, list)) else self.jobs.get(job_id)
+            job = self.jobs.get(job_id)
             if job is None:
                 return
             job.cancelled.set()
@@ -132,11 +126,6 @@ class Worker:
 
     def run(self) -> None:
         """Do jobs in order, until the reading thread ends the process, or until memory did not suffice for one."""
-        actions = {
-            "describe": self._describe,
-            "segment": self._segment,
-            "cases": self._list_cases,
-        }
         while True:
             job = self.waiting.get()
             with self.lock:
@@ -145,7 +134,7 @@ class Worker:
                 job.started = True
             lacked_memory = failed = False
             try:
-                event = actions[job.request["do"]](job)
+                event = self._done(job)
             except BaseException as error:
                 failed = True
                 lacked_memory = means_out_of_memory(error.__cause__ or error)
@@ -162,9 +151,17 @@ class Worker:
                 # oneDNN never tries again what it once found no memory to compile. A new engine does.
                 os._exit(0)
 
-    def _describe(self, job: Job) -> dict:
+    def _done(self, job: Job) -> dict[str, Any]:
+        """Do a job; the event that tells of it."""
+        if isinstance(job.request, Describe):
+            return self._describe(job.request)
+        if isinstance(job.request, Segment):
+            return self._segment(job, job.request)
+        return {"event": "result", "cases": job.list_cases(job.request)}
+
+    def _describe(self, request: Describe) -> dict[str, Any]:
         began = time.perf_counter()
-        segmenter = self.model(job.request.get("model"), job.request.get("device", "auto"))
+        segmenter = self.model(request.model, request.device)
         seconds = round(time.perf_counter() - began, 3)
         return {
             "event": "result",
@@ -174,61 +171,45 @@ class Worker:
             "notices": segmenter.device_notices,
         }
 
-    def _segment(self, job: Job) -> dict:
+    def _segment(self, job: Job, request: Segment) -> dict[str, Any]:
         def progress(stage: str, fraction: float, seconds_left: float | None) -> None:
             left = None if seconds_left is None else round(seconds_left, 2)
             self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
 
-        request, force = job.request, bool(job.request.get("force", False))
-
         def read() -> Image:
-            if "images" in request:
+            if request.images is not None:
                 progress("Reading", 0.0, None)
-            return job.read_image()
+            return job.read_image(request)
 
         def segmenter() -> Segmenter:
             progress("Loading the model", 0.0, None)
-            return self.model(request.get("model"), request.get("device", "auto"))
+            return self.model(request.model, request.device)
 
-        if "output" in request:
+        if request.output is not None:
             from ..batch.run_case import run_case
 
-            file = job.result_file(self.package(request.get("model")))
-            done = run_case(file, read, segmenter, {}, progress, job.cancelled.is_set, force)
+            file = job.result_file(request, Path(request.output), ModelPackage.open(request.model))
+            done = run_case(file, read, segmenter, {}, progress, job.cancelled.is_set, request.force)
             return {"event": "result", **done}
         image, ready = read(), segmenter()
         result = ready.segment(
             image,
-            outputs=request.get("outputs") or (),
-            roi=request.get("roi"),
-            overlap=request.get("overlap"),
-            mirror=bool(request.get("mirror", False)),
-            force=force,
+            outputs=request.outputs or (),
+            roi=request.roi,
+            overlap=request.overlap,
+            mirror=request.mirror,
+            force=request.force,
             progress=progress,
             cancelled=job.cancelled.is_set,
             allocate=job.allocate,
         )
         return job.write_results(result, image.voxel_ml)
 
-    def _list_cases(self, job: Job) -> dict:
-        return {"event": "result", "cases": job.list_cases()}
-
-    @staticmethod
-    def package(path):
-        """The checked package at a path."""
-        from ..package import ModelPackage
-
-        if not isinstance(path, str):
-            raise bad_request("A request names its model's package by text.")
-        return ModelPackage.open(path)
-
-    def model(self, path, device):
+    def model(self, path: str, device: str) -> Segmenter:
         """The Segmenter for a package, loaded once as long as its weights stay the same."""
         from ..inference.segmenter import Segmenter
 
-        if not isinstance(device, str):
-            raise bad_request("A request names a device by text.")
-        package = self.package(path)
+        package = ModelPackage.open(path)
         key = (path, package.sha256, device)
         segmenter = self.models.pop(key, None) or Segmenter(package, device)
         self.models[key] = segmenter
@@ -237,16 +218,7 @@ class Worker:
         return segmenter
 
 
-def request_id_of(line: bytes):
-    """The id in a malformed request, if it has one that can be read."""
-    try:
-        request_id = json.loads(line)["id"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return request_id if isinstance(request_id, (str, int)) else None
-
-
-def error_event(error: BaseException) -> dict:
+def error_event(error: BaseException) -> dict[str, Any]:
     """The error event for an exception, whatever it is."""
     if isinstance(error, OSError):
         error = EngineError(

@@ -22,15 +22,8 @@ from typing import Any, BinaryIO
 from ..errors import Cancelled, UserFacingError
 from ..files import opened_regular, replace_folder, user_folder, working_folder
 from .folders import IMPORTING, bundled_models_folder, tidy, user_models
-from .model_package import (
-    DESCRIPTION,
-    LARGEST_DESCRIPTION,
-    PREVIEW,
-    ModelPackage,
-    PackageError,
-    package_files,
-    why,
-)
+from .model_package import LARGEST_DESCRIPTION, PREVIEW, ModelPackage, package_files, why
+from .schema import DESCRIPTION, PackageError
 from .weights_file import LARGEST_WEIGHTS
 
 BLOCK = 1 << 20

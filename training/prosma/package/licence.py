@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from ..files import read_regular, user_folder, write_json
-from .model_package import LICENCES, ModelPackage, PackageError
+from .model_package import LICENCES, ModelPackage
+from .schema import PackageError
 
 LARGEST_RECORD = 1 << 20
 

@@ -130,7 +130,7 @@ class ModelPackage:
 
     @property
     def weights_path(self) -> Path:
-        return self.folder / self.model["weights"]["file"]
+        return self.folder / str(self.model["weights"]["file"])
 
     @property
     def preview_path(self) -> Path | None:
@@ -173,7 +173,7 @@ def is_small_picture(path: Path) -> bool:
             signature, _, width, height = struct.unpack(">8s8sII", file.read(24))
     except (OSError, struct.error):
         return False
-    return signature == b"\x89PNG\r\n\x1a\n" and max(width, height) <= LARGEST_SIDE
+    return bool(signature == b"\x89PNG\r\n\x1a\n" and max(width, height) <= LARGEST_SIDE)
 
 
 def package_files(weights: str) -> tuple[str, ...]:

@@ -390,7 +390,7 @@ def check_description(content: object) -> Model:
             "Update ProSMA to use it.",
         )
     try:
-        model = check(AnyModel, content)
+        model: Model = check(AnyModel, content)
         for path, wanted, found in rules_broken(model):
             raise Mismatch(path, wanted, found)
     except Mismatch as error:

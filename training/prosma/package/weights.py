@@ -5,7 +5,8 @@ from __future__ import annotations
 from safetensors.torch import load_file
 
 from ..network.unet import ProSMAUNet
-from .model_package import ModelPackage, PackageError
+from .model_package import ModelPackage
+from .schema import PackageError
 
 
 def load_network(package: ModelPackage) -> ProSMAUNet:
