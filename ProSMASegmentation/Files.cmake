@@ -145,6 +145,8 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/__init__.py
   batch/cases.py
   batch/claims.py
+  batch/cluster.py
+  batch/cluster_worker.py
   batch/loop.py
   batch/measures.py
   batch/pool.py

@@ -54,6 +54,8 @@ OUTSIDE = {
 OUTSIDE_EXCEPTIONS = {
     "prosma.package.weights": {"torch", "safetensors"},
     "prosma.batch.tables": {"pyarrow"},  # if it is there
+    "prosma.batch.cluster": {"distributed"},
+    "prosma.batch.cluster_worker": {"distributed"},
 }
 
 # The rooms of training: each may import those before it. `recipe` lies on the floor below them.

@@ -23,10 +23,10 @@ from prosma.cli import exit_codes
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = [f"case{number:02d}" for number in range(12)]
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
-# A crash in the network's library, in processes of the pool, at the cases that the environment names.
+# A crash in the network's library, in the processes that the environment names by a word of their command.
 CRASHES = """
 import os, sys
-if "prosma.batch.pool_child" in sys.orig_argv:
+if os.environ["PROSMA_TEST_PROCESSES"] in " ".join(sys.orig_argv):
     sys.path.insert(0, os.environ["PROSMA_TEST_CODE"])
     from prosma.batch import loop
     original = loop.complete
@@ -65,6 +65,16 @@ def batch(tmp_path_factory, tiny):
     assert run("segment", images, "-m", tiny.folder, "-o", folder / "alone") == 0
     assert set(computed(folder / "alone").values()) == {1}
     return images, digests(folder / "alone")
+
+
+def plant_crashes(folder: Path, processes: str, monkeypatch) -> None:
+    """Let processes that are started from now on die over cases called `dies`, and once over `dies-once`."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(CRASHES)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv("PROSMA_TEST_PROCESSES", processes)
+    monkeypatch.setenv("PROSMA_TEST_CODE", str(ROOT / "training"))
+    monkeypatch.setenv("PROSMA_TEST_MARKS", str(folder))
 
 
 # --- whole commands --------------------------------------------------------------------------------------------------
@@ -113,12 +123,7 @@ def test_parts_are_every_case_once(batch, tiny, tmp_path, capsys):
 
 def test_workers_give_the_same_bytes_and_survive_the_death_of_one(batch, tiny, tmp_path, capfd, monkeypatch):
     images, expected = batch
-    folder = tmp_path / "planted"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(CRASHES)
-    monkeypatch.setenv("PYTHONPATH", str(folder))
-    monkeypatch.setenv("PROSMA_TEST_CODE", str(ROOT / "training"))
-    monkeypatch.setenv("PROSMA_TEST_MARKS", str(folder))
+    plant_crashes(tmp_path / "planted", "prosma.batch.pool_child", monkeypatch)
     mixed = tmp_path / "images"
     mixed.mkdir()
     for name in NAMES[:4]:
@@ -218,26 +223,91 @@ def test_one_has_a_claim_and_the_others_see_whose_it_is(tmp_path):
     assert not names_in(tmp_path)
 
 
-def test_of_many_that_try_at_once_one_gets_it(tmp_path):
-    other_owner(tmp_path, place=claims.place(), pid=2**22 + 1)  # dead: all may try to take over
+@pytest.fixture
+def restless():
+    """Threads take turns so often that each place between two steps is met."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@LINUX
+@pytest.mark.parametrize("left_by_the_dead", [False, True])
+def test_of_many_that_try_at_once_one_gets_it(tmp_path, restless, left_by_the_dead):
     takers = [Claims(tmp_path).__enter__() for _ in range(8)]
-    start = threading.Barrier(len(takers))
-    got = []
+    for attempt in range(100):
+        name = f"a{attempt}"
+        if left_by_the_dead:
+            (tmp_path / f".{name}.claim-0").write_text(
+                json.dumps({"place": claims.place(), "pid": 2**22 + 1, "started": 5})
+            )
+        start, got = threading.Barrier(len(takers)), []
 
-    def take(taker):
-        start.wait()
-        if taker.take("a"):
-            got.append(taker)
+        def take(taker, name=name, start=start, got=got):
+            start.wait()
+            if taker.take(name):
+                got.append(taker)
 
-    threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
+        threads = [threading.Thread(target=take, args=(taker,)) for taker in takers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(got) == 1, attempt
+        assert got[0].is_mine(name)
+    for taker in takers:
+        taker.__exit__()
+    assert not names_in(tmp_path)
+
+
+@LINUX
+@pytest.mark.parametrize("a_third_begins", [False, True])
+def test_who_is_late_for_a_dead_owners_case_does_not_get_it(tmp_path, monkeypatch, a_third_begins):
+    """Between the look at a claim and the new one another ends with the case, and a third one begins with it."""
+    dead = other_owner(tmp_path, place=claims.place(), pid=2**22 + 1)
+    with Claims(tmp_path) as late, Claims(tmp_path) as third:
+
+        def lives(path, original=late._lives):
+            alive = original(path)
+            dead.unlink()
+            assert not a_third_begins or third.take("a")
+            return alive
+
+        monkeypatch.setattr(late, "_lives", lives)
+        assert not late.take("a")
+        assert not late.is_mine("a")
+        assert third.is_mine("a") is a_third_begins
+        monkeypatch.undo()
+        assert names_in(tmp_path) == ([".a.claim-0"] if a_third_begins else [])
+        assert late.take("a") is not a_third_begins
+    assert not names_in(tmp_path)
+
+
+@LINUX
+def test_those_who_come_and_go_never_have_a_claim_together(tmp_path, restless):
+    """Eight that take, hold and give up the same claim in turn; a counter would see two at once."""
+    inside, worst, turns = [], [0], Counter()
+
+    def come_and_go(number):
+        with Claims(tmp_path) as ours:
+            for _turn in range(100):
+                if ours.take("a"):
+                    inside.append(number)
+                    worst[0] = max(worst[0], len(inside))
+                    turns[number] += 1
+                    time.sleep(0.0005)
+                    inside.remove(number)
+                    ours.release("a")
+
+    threads = [threading.Thread(target=come_and_go, args=(number,)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(got) == (1 if claims.place() else 0)
-    for taker in takers:
-        taker.__exit__()
-    assert names_in(tmp_path) == ([] if claims.place() else [".a.claim-0"])
+    assert worst[0] == 1
+    assert turns.total() > 0
+    assert not names_in(tmp_path)
 
 
 @LINUX

@@ -4,7 +4,8 @@ Several processes, on one or on many computers, share the cases of one output fo
 file that must not exist (atomic on local and network file systems), `.NAME.claim-0`. It says whose it is, and its time of
 change shows that its owner lives. A claim whose owner is dead is never removed by another: whoever creates
 `.NAME.claim-1` has the case from then on, and so on; of several that try only one can. Whoever ends with a case removes all
-its claims. So after a claim has been made its owner looks again whether the result is there by now.
+its claims. So after a claim has been made its owner looks again: whether the claims before it are those that it saw, and
+whether the result is there by now.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 BEAT_S = 10.0  # between two signs of life
 SILENCE_S = 180.0  # after which an owner on another computer counts as dead: a network's file times may be a minute old
+LOOKS, BETWEEN_LOOKS_S = 5, 0.1
 LINUX_PLACE = ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid")
 
 
@@ -51,16 +53,29 @@ class Claims:
 
     def take(self, name: str) -> bool:
         """Whether the result `name` is this process's from now on: nobody else works on it who is alive."""
-        if self.holder(name):
-            return False
-        number = self._last(name) + 1
+        last = self._last(name)
+        before = self._path(name, last) if last >= 0 else None
         try:
-            with self._path(name, number).open("x", encoding="utf-8") as file:
+            seen = identity(before)
+            if before is not None and self._lives(before):
+                return False
+        except FileNotFoundError:  # has ended just now: ask again
+            return False
+        path = self._path(name, last + 1)
+        try:
+            with path.open("x", encoding="utf-8") as file:
                 json.dump(self._owner, file)
         except FileExistsError:
             return False
+        try:
+            still_so = identity(before) == seen
+        except FileNotFoundError:
+            still_so = False
+        if not still_so:  # the dead owner's case was ended by another meanwhile, and perhaps begun by a third
+            path.unlink(missing_ok=True)
+            return False
         with self._lock:
-            self._mine[name] = number
+            self._mine[name] = last + 1
         return True
 
     def tidy(self, name: str) -> None:
@@ -81,6 +96,10 @@ class Claims:
 
     def is_mine(self, name: str) -> bool:
         """Whether nobody has taken the result over meanwhile, as happens to a process that was stopped for minutes."""
+        for _look in range(LOOKS):  # one who tries to take it and cannot is seen for a moment
+            if name not in self._mine or self._last(name) == self._mine[name]:
+                break
+            time.sleep(BETWEEN_LOOKS_S)
         return name in self._mine and self._last(name) == self._mine[name]
 
     def release(self, name: str) -> None:
@@ -122,6 +141,11 @@ class Claims:
                     OSError
                 ):  # released meanwhile, or the network is away: the next one may succeed
                     os.utime(self._path(name, number))
+
+
+def identity(claim: Path | None) -> tuple | None:
+    """What tells a claim from another one under the same name, and a living owner's from how it was before."""
+    return None if claim is None else (claim.stat().st_mtime_ns, read_owner(claim))
 
 
 def read_owner(claim: Path) -> dict:

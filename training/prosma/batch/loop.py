@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled
+from ..errors import Cancelled, EngineError
 from .cases import Case
 from .claims import Claims
 from .reading_process import READ_LIMIT_S, ReadingProcess
@@ -100,7 +100,10 @@ class CaseWorker:
         if self._segmenter is None:
             from ..inference.segmenter import Segmenter
 
-            self._segmenter = Segmenter(self.package, self.settings.device)
+            segmenter = Segmenter(self.package, self.settings.device)
+            if self.settings.device.startswith("cuda") and segmenter.device == "cpu":  # a person insists on it
+                raise EngineError("no_device", " ".join(segmenter.device_notices), "Say --device auto or --device cpu.")
+            self._segmenter = segmenter
         return self._segmenter
 
     def load_meanwhile(self) -> None:

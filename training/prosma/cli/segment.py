@@ -65,8 +65,12 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
 def add_batch_options(segment: argparse.ArgumentParser) -> None:
     """How a batch goes on and what it tells."""
     group = segment.add_argument_group("many cases")
-    group.add_argument(
+    where = group.add_mutually_exclusive_group()
+    where.add_argument(
         "--workers", type=int, default=1, metavar="N", help="processes on this computer, which share its cores"
+    )
+    where.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a Dask cluster: tcp://HOST:PORT of its scheduler, or its JSON file"
     )
     group.add_argument(
         "--part",
@@ -115,7 +119,8 @@ def run(options: argparse.Namespace) -> int:
         cases = [Case.single(options.images, options.output, options.series)]
         folder, batch = options.output.parent, False
     check_output(folder, cases)
-    insist_on_device(options.device)
+    if not options.scheduler:  # whose workers are other computers
+        insist_on_device(options.device)
     return segment(options, package, cases, folder, batch)
 
 
@@ -168,7 +173,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         number, parts = options.part
         cases = cases[number - 1 :: parts]
     with Teller(package, len(cases), batch, options.json, options.log) as teller, ends_by_signal():
-        with outcomes_of(settings, package, cases, options.workers, teller.show) as outcomes:
+        with outcomes_of(settings, package, cases, options, teller.show) as outcomes:
             for outcome in outcomes:
                 if outcome.get("error", {}).get("code") == "does_not_fit":
                     outcome["error"]["message"] += " If its grid is right, --force runs it all the same."
@@ -181,15 +186,20 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
 
 
 @contextlib.contextmanager
-def outcomes_of(settings, package, cases: list, workers: int, show) -> Iterator[Iterator[dict]]:
-    """Gives the outcomes of the cases, in this process or in several."""
+def outcomes_of(settings, package, cases: list, options: argparse.Namespace, show) -> Iterator[Iterator[dict]]:
+    """Gives the outcomes of the cases, which are done in this process, in several, or on a cluster."""
     from ..batch.loop import CaseWorker, run_cases
 
-    if workers > 1:
+    if options.scheduler:
+        from ..batch.cluster import Cluster
+
+        with Cluster(settings, options.scheduler) as cluster:
+            yield cluster.run(cases, show)
+    elif options.workers > 1:
         from ..batch.pool import Pool
         from ..inference.devices import core_count
 
-        with Pool(settings, min(workers, len(cases)), core_count()) as pool:
+        with Pool(settings, min(options.workers, len(cases)), core_count()) as pool:
             yield pool.run(cases, show)
     else:
         with CaseWorker(settings, package) as worker:

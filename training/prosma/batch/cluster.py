@@ -1,0 +1,129 @@
+"""The cases of a batch on the workers of a Dask cluster that is there (dask.distributed).
+
+Workers see the images, the model and the folder of results under the same paths. One task a case; the scheduler gives the
+case of a worker that died to another one, and the claims see to it that none is done twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import EngineError, explained
+from .cases import Case
+from .loop import WAITS_S, Settings, Show
+from .records import records_of
+from .run_case import failed
+
+PER_THREAD = 2  # tasks that are in flight for each thread of the cluster: one at work, one waiting
+CONNECTING_S = 30.0
+WORKERS_S = 120.0  # until the first worker must be there
+COUNTED_EVERY_S = 5.0
+
+
+class Cluster:
+    """Does cases on the cluster at an address, or of a scheduler's JSON file. Use it in a `with` statement.
+
+    EngineError where there is no cluster, no worker, or no dask.distributed here.
+    """
+
+    def __init__(self, settings: Settings, address: str) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            why = "A cluster needs the Python packages dask and distributed, which are not installed."
+            raise EngineError("internal", why, "Install them: pip install './training[cluster]'.") from error
+        self._library = distributed
+        self._name = f"prosma-{uuid.uuid4().hex[:12]}"
+        self._folder = Path(settings.folder)
+        where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+        try:
+            self._client = distributed.Client(**where, timeout=CONNECTING_S, set_as_default=False)
+        except (OSError, ValueError) as error:
+            why = f"There is no Dask scheduler at {address} ({error})."
+            raise EngineError("bad_input", why, "Start one with `dask scheduler`, and give its address.") from error
+        self._threads, self._counted = 0, 0.0
+        self._futures: dict = {}  # the case of each
+        self._settings = settings
+
+    def __enter__(self) -> Cluster:
+        try:
+            self._client.wait_for_workers(1, timeout=WORKERS_S)
+        except TimeoutError as error:
+            self._client.close()
+            raise EngineError(
+                "bad_input",
+                f"The Dask scheduler has had no worker for {WORKERS_S:.0f} s.",
+                "Start some with `dask worker`.",
+            ) from error
+        from .cluster_worker import CasePlugin
+
+        self._client.register_plugin(CasePlugin(self._name, replace(self._settings)))
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            self._client.cancel(list(self._futures))
+            self._client.unregister_worker_plugin(self._name)
+        self._client.close()
+
+    def run(self, cases: Sequence[Case], show: Show) -> Iterator[dict]:
+        """The outcomes of all cases, each as soon as the case has ended. Raises EngineError where none can be done."""
+        waiting, later, rounds = deque(cases), [], 0
+        ended, began = 0, time.monotonic()
+        completed = self._library.as_completed(loop=self._client.loop)
+        while waiting or later or self._futures:
+            while waiting and len(self._futures) < PER_THREAD * self._count_threads():
+                completed.add(self._submit(waiting.popleft()))
+            if not self._futures:  # what is left are cases of other processes
+                time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
+                waiting, later, rounds = deque(later), [], rounds + 1
+                continue
+            future = next(completed)
+            case = self._futures.pop(future)
+            outcome = self._outcome(future, case)
+            if outcome is None:
+                later.append(case)
+                continue
+            ended += 1
+            left = (time.monotonic() - began) / ended * (len(cases) - ended)
+            show(case.name, "Done", ended / len(cases), left)
+            yield {**outcome, **case.facts()}
+
+    def _submit(self, case: Case):
+        from .cluster_worker import do_case
+
+        key = f"{self._name}-{case.name}-{uuid.uuid4().hex[:8]}"
+        future = self._client.submit(do_case, self._name, case.as_json(), key=key, pure=False)
+        self._futures[future] = case
+        return future
+
+    def _count_threads(self) -> int:
+        """Threads of all workers, as they come and go; at least one."""
+        if not self._threads or time.monotonic() - self._counted > COUNTED_EVERY_S:
+            self._threads = max(1, sum(self._client.nthreads().values()))
+            self._counted = time.monotonic()
+        return self._threads
+
+    def _outcome(self, future, case: Case) -> dict | None:
+        """The outcome of a task that has ended; None where another process has the case."""
+        try:
+            answer = future.result()
+        except self._library.scheduler.KilledWorker:
+            reason = "The workers that segmented it died one after the other: most likely the memory did not suffice."
+            error = EngineError("out_of_memory", reason, "Give the workers more memory, or limit the work to an ROI.")
+            outcome = {**case.facts(), **failed(error)}
+            with contextlib.suppress(OSError):
+                records_of(self._folder).add_failure(case.output.name, outcome)
+            return outcome
+        except Exception as error:
+            raise explained(error) from error
+        if "fault" in answer:
+            fault = answer["fault"]
+            raise EngineError(fault["code"], f"On a worker: {fault['message']}", fault["remedy"])
+        return answer["outcome"]
