@@ -17,3 +17,18 @@ def test_the_page_holds_the_table():
     text = page.split(agreement.BEGIN)[1].split(agreement.END)[0]
     for name in (*agreement.KNOWN, "sform and qform (made)", "dicom/mr_sagittal_ge", "nifti/orientations/PIR.nii.gz"):
         assert f"| {name} |" in text
+
+
+def test_the_panel_tells_of_a_file_that_slicer_places_otherwise(panel, tmp_path):
+    import scenes
+    import slicer
+
+    scenes.choose(panel, "tiny")
+    files = agreement.nifti_files(tmp_path)
+    for name, told in (("two forms, sform code 2 (made)", True), ("two forms, sform code 1 (made)", False)):
+        volume = slicer.util.loadVolume(str(files[name]), {"show": False})
+        scenes.select(panel, volume)
+        assert ("places its voxels in two ways" in panel.ui.fitLabel.text) == told
+    volume.SetOrigin(100, 100, 100)  # moved on purpose: that is no matter of the file
+    scenes.select(panel, volume)
+    assert "in two ways" not in panel.ui.fitLabel.text

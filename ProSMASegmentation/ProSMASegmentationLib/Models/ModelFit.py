@@ -28,6 +28,7 @@ class ModelFit:
             self._checkSameParents()
         if not self.errors and readers:
             self._checkGrid(box)
+            self._checkFile()
             self._checkIntensity()
 
     def check(self):
@@ -88,6 +89,25 @@ class ModelFit:
         found = misfits_of_grid(self._package.model, self._sizes, self._readers[0].geometry(), box is not None)
         for misfit in found:
             (self.errors if misfit.is_refused else self.warnings).append(GridSentences.told(misfit))
+
+    def _checkFile(self):
+        """A NIfTI file can place its voxels twice, and differently; Slicer does not always take what other programs take."""
+        from pathlib import Path
+
+        from prosma.image.formats import nifti
+
+        for reader in self._readers:
+            storage = reader.node.GetStorageNode()
+            path = Path((storage.GetFileName() if storage else "") or "")
+            if not path.name.lower().endswith(nifti.SUFFIXES) or not path.is_file():
+                continue
+            apart = nifti.placed_elsewhere(path, reader.geometry())
+            if apart:
+                why = _(
+                    "The file {name} places its voxels in two ways; Slicer took one that lies {mm:.3g} mm off the other."
+                )
+                out = _("Check in the views that left and right are right, or export the scan again.")
+                self.warnings.append(f"{why.format(name=path.name, mm=apart)} {out}")
 
     def _checkIntensity(self):
         if self._package.model["intensity"]["rule"] != "ct":

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
-from .nifti_header import FIRST_VOXEL, HEADER_BYTES, NiftiHeader, parse_header, place_voxels
+from .nifti_header import FIRST_VOXEL, HEADER_BYTES, PLACES_DIFFER, NiftiHeader, farthest, parse_header, place_voxels
 from .unpacking import COPY_AGAIN, read_bytes, read_start
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
@@ -35,6 +35,25 @@ def read_nifti(path: Path, _read=None) -> Image:
     if header.datatype in COLOURS and len(array) == 4:
         array, scaling = array[:3], (*scaling, f"The transparency of {path.name} was ignored.")
     return Image(array, matrix, (*notices, *scaling), nifti=header.geometry)
+
+
+def placed_elsewhere(path: Path, ijk_to_ras: np.ndarray) -> float:
+    """How far (mm) Slicer's matrix for a NIfTI file places voxels from where they are placed here; 0 for the same place.
+
+    0 as well where its header leaves no choice, or cannot be read: then a difference was made by somebody on purpose. Of
+    left-handed grids Slicer turns the order of the slices round.
+    """
+    try:
+        header = parse_header(read_start(header_and_voxels(path)[0], HEADER_BYTES), path.name)
+        if header is None:
+            return 0.0
+        matrix, notices = place_voxels(header.geometry, header.sizes, path.name)
+    except (ImageError, OSError):
+        return 0.0
+    theirs, turned = np.asarray(ijk_to_ras, dtype=np.float64), np.diag([1.0, 1.0, -1.0, 1.0])
+    turned[2, 3] = header.sizes[2] - 1
+    apart = min(farthest(matrix, each, header.sizes) for each in (theirs, theirs @ turned))
+    return apart if notices and apart > PLACES_DIFFER else 0.0
 
 
 def header_and_voxels(path: Path) -> tuple[Path, Path]:
