@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,9 @@ def test_lines_come_as_cases_end_also_in_a_pipe_and_in_the_log(tiny, tmp_path, c
     process = subprocess.Popen([*command, "--log", log], cwd=ROOT / "training", stdout=subprocess.PIPE, text=True)
     first = process.stdout.readline()
     assert first.startswith(f"{tmp_path / 'out' / 'a.seg.nrrd'}  (")
+    end = time.monotonic() + 60  # the log's line comes after that on stdout
+    while not log.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
     assert log.read_text().startswith(first)
     process.kill()
     process.wait()
@@ -190,7 +194,7 @@ def test_the_log_has_failures_too_and_grows(tiny, tmp_path, capsys):
     run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--log", log)
     lines = log.read_text().splitlines()
     assert lines[0].endswith(" on cpu)")
-    assert any(line.startswith("b: b.nrrd could not be read") for line in lines)
+    assert any(line.startswith("b: b.nrrd is damaged, cut off or no NRRD") for line in lines)
     run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--log", log, "--json")
     more = [json.loads(line) for line in log.read_text().splitlines()[len(lines) :]]
     assert [line["event"] for line in more] == ["case", "case", "report"]
