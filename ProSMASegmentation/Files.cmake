@@ -230,6 +230,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/formats/nifti_writing.py
   image/formats/nrrd.py
   image/formats/others.py
+  image/formats/parts.py
   image/formats/pictures.py
   image/formats/unpacking.py
   image/geometry.py

@@ -9,6 +9,7 @@ import pytest
 
 from prosma.image.geometry import ImageError
 from prosma.image.reading import read_image
+from small_volumes import smooth_volume
 
 VOXELS = np.random.default_rng(0).integers(0, 500, (6, 5, 4)).astype(np.int16)  # I, J, K
 IN_FILE = np.asfortranarray(VOXELS).tobytes(order="F")
@@ -304,3 +305,35 @@ def test_minc_is_refused_by_name_and_read_once_saved_as_nifti(tmp_path):
     found = read_image(tmp_path / "a.nii.gz")
     np.testing.assert_allclose(found.array[0], VOXELS.T, atol=0.01)
     np.testing.assert_allclose(found.ijk_to_ras, minc.affine)
+
+
+@pytest.mark.parametrize("kind", ["mhd", "nhdr", "hdr", "list"])
+def test_a_result_is_made_again_when_the_voxels_beside_a_header_have_changed(tmp_path, kind):
+    from prosma.cli.app import main
+    from prosma.image.reading import read_labels
+    from tiny_model import make_tiny_package
+
+    package = make_tiny_package(tmp_path / "model", spacing=None, patch_size=[16, 16, 16])
+    voxels = [smooth_volume((16, 16, 16), seed=seed).array[0] for seed in (1, 2)]
+    place = {"mhd": "b.raw", "nhdr": "b.raw", "hdr": "a.img", "list": "s7.raw"}[kind]
+    if kind == "hdr":
+        nib.Nifti1Pair(voxels[0], np.eye(4)).to_filename(tmp_path / "a.img")
+        image = tmp_path / "a.hdr"
+    elif kind == "list":
+        image = meta(tmp_path / "a.mhd", b"", "s%d.raw 0 15 1", DimSize="16 16 16")
+        for k in range(16):
+            (tmp_path / f"s{k}.raw").write_bytes(voxels[0][..., k].tobytes(order="F"))
+    else:
+        fields = {"DimSize": "16 16 16"} if kind == "mhd" else {}
+        image = meta(tmp_path / "a.mhd", b"", "b.raw", **fields) if kind == "mhd" else tmp_path / "a.nhdr"
+        if kind == "nhdr":
+            nrrd(image, ["data file: b.raw"], b"")
+            image.write_text(image.read_text().replace("sizes: 6 5 4", "sizes: 16 16 16"))
+        (tmp_path / "b.raw").write_bytes(voxels[0].tobytes(order="F"))
+    command = ["segment", str(image), "-m", str(package.folder), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(command) == 0
+    first = read_labels(tmp_path / "out" / "a.seg.nrrd").array
+    changed = voxels[1][..., 7] if kind == "list" else voxels[1]
+    (tmp_path / place).write_bytes(changed.tobytes(order="F"))
+    assert main(command) == 0
+    assert (first != read_labels(tmp_path / "out" / "a.seg.nrrd").array).any()

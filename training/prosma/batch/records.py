@@ -19,6 +19,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from ..files import locked
+from ..image.formats.parts import other_parts
 
 RECORDS = "prosma-results.jsonl"
 BYTES_PER_STEP = 4 << 20
@@ -186,13 +187,16 @@ def why_not(state: str, name: str) -> tuple[str, str]:
 def input_of(
     paths: Sequence[str | os.PathLike], lines: Sequence[dict] = (), series: Sequence[str] | None = None
 ) -> Generator[None, None, dict]:
-    """Steps that return {"digest", "files"} of images: the content of files and of all files in folders (DICOM).
+    """Steps that return {"digest", "files"} of images: the content of files, with those that hold the voxels of a header,
+    and of all files in folders (DICOM).
 
     Files that have the names, sizes and times of change that one of the `lines` tells are not read again. The `series`
     that are chosen among the files are a part of the digest, after a blank.
     """
     chosen = "".join(f" {which}" for which in series or ())
-    files = [file for path in map(Path, paths) for file in (_files_in(path) if path.is_dir() else [path])]
+    files = [
+        file for path in map(Path, paths) for file in (_files_in(path) if path.is_dir() else [path, *other_parts(path)])
+    ]
     described = [_description(file) for file in files]
     for line in reversed(lines):
         if line.get("files") == described:

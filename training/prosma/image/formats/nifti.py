@@ -14,6 +14,7 @@ import numpy as np
 
 from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
 from .nifti_header import FIRST_VOXEL, HEADER_BYTES, PLACES_DIFFER, NiftiHeader, farthest, parse_header, place_voxels
+from .parts import other_parts
 from .unpacking import COPY_AGAIN, read_bytes, read_start
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
@@ -61,14 +62,13 @@ def header_and_voxels(path: Path) -> tuple[Path, Path]:
     lower = path.name.lower()
     if lower.endswith((".nii", ".nii.gz")):
         return path, path
-    stem = path.name[: -len(".img.gz" if lower.endswith(".gz") else ".img")]
-    others = (".hdr", ".HDR") if not lower.endswith(".hdr") else (".img", ".img.gz", ".IMG")
-    other = next((path.with_name(stem + ending) for ending in others if path.with_name(stem + ending).is_file()), None)
+    other = next(iter(other_parts(path)), None)
     if other is None:
-        what = "header" if not lower.endswith(".hdr") else "voxels"
+        stem = path.name[: -len(".img.gz" if lower.endswith(".gz") else ".img")]
+        missing, what = (f"{stem}.img", "voxels") if lower.endswith(".hdr") else (f"{stem}.hdr", "header")
         raise ImageError(
-            f"{path.name} is one of a pair of files; {stem}{others[0]} with the {what} is not beside it.",
-            f"Put {stem}{others[0]} into the same folder.",
+            f"{path.name} is one of a pair of files; {missing} with the {what} is not beside it.",
+            f"Put {missing} into the same folder.",
         )
     return (path, other) if lower.endswith(".hdr") else (other, path)
 
