@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prosma.contracts import Mismatch, check
+from prosma.learning.recipe import Recipe, RecipeError
 from prosma.network.gate import FIELD_GRIDS, GATES
 from prosma.network.unet import SKIPS, SMALL, ProSMAUNet
 from prosma.package import PackageError, bundled_models_folder
@@ -155,3 +156,19 @@ def test_a_checked_model_is_typed():
     model = check_description(BUNDLED["head-neck-oar-ct"])
     assert isinstance(model, Model3D)
     assert (model.labels[4].name, model.labels[4].color, model.intensity.rule) == ("mandible", [222, 198, 101], "ct")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"channels": [{"name": "MR"}, {"name": "MR"}]}, "'channels[1].name' should be another name"),
+        ({"name": "two\nlines"}, "'name' should be a line of text"),
+    ],
+)
+def test_a_recipe_that_no_package_can_come_of_is_refused_before_the_training(change, words):
+    recipe = Recipe.read(ROOT / "training" / "recipes" / "hippocampus-mr.yaml")
+    recipe.check_package()
+    recipe.model.update(change)
+    with pytest.raises(RecipeError) as refused:
+        recipe.check_package()
+    assert words in refused.value.message and "Correct the recipe" in refused.value.remedy

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserFacingError
+from ..package.schema import PackageError, check_description
 
 
 class RecipeError(UserFacingError):
@@ -145,6 +146,16 @@ class Recipe:
             raise RecipeError(f"'structures' should hold a list for each of the {len(self.model['labels'])} labels.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
             raise RecipeError("patch_size should hold one number per dimension.")
+
+    def check_package(self) -> None:
+        """Raise RecipeError where no model package could come of it: better before the training than after it."""
+        weights = {"file": "weights.safetensors", "sha256": "0" * 64}  # what they will be says nothing about the recipe
+        try:
+            check_description({"schema": 1, **self.model, "network": self.network_arguments, "weights": weights})
+        except PackageError as error:
+            raise RecipeError(
+                f"No model package can come of this recipe. {error.message}", "Correct the recipe."
+            ) from error
 
     def to_dict(self) -> dict:
         return asdict(self)

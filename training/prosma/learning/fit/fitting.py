@@ -238,6 +238,7 @@ def train(
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
         torch.set_num_threads(threads)
+    recipe.check_package()
     training_cases, validation_cases, transforms = training_data(recipe, data)
     run.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.fitting.seed, verbose=False)
