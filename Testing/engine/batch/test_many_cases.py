@@ -268,3 +268,10 @@ def test_a_fault_of_ours_at_one_case_ends_that_case_alone(tiny, tmp_path, capsys
     assert ["error" in case for case in cases] == [False, True, False]
     assert cases[1]["error"]["code"] == "internal"
     assert "ZeroDivisionError: nobody thought of this" in cases[1]["error"]["message"]
+
+
+def test_a_notice_about_the_device_is_told_once(tiny, tmp_path, capsys, monkeypatch):
+    images = make_images(tmp_path / "images", "a", "b", "c")
+    monkeypatch.setattr("prosma.inference.segmenter.choose_device", lambda wanted: ("cpu", ["CUDA was not used: why."]))
+    assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
+    assert capsys.readouterr().err.count("CUDA was not used") == 1

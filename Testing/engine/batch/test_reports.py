@@ -134,7 +134,7 @@ def test_a_report_tells_of_all_that_can_become_of_a_case(tiny, tmp_path, capsys)
     assert said[0] == (
         "3 of 6 cases are done (1 edited since) (1 gone since), 1 failed, 2 have not been tried or are at work."
     )
-    assert said[1].startswith("    m: m.nrrd could not be read")
+    assert said[1].startswith("    m: m.nrrd is damaged")
     assert run("segment", images, "-m", tiny.folder, "-o", out) == exit_codes.SOME_FAILED
     assert told(capsys, out)["not_tried"] == 0
 

@@ -77,7 +77,7 @@ def complete(
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `segments` (see `describe_segments`, as for `in_full`), `removed_share`, `statistics`, `seconds`, `device`,
-    `notices`.
+    `notices`, and of these `device_notices`.
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
     result = segmenter.segment(image, **file.options, force=force, progress=progress, cancelled=cancelled)
@@ -92,6 +92,7 @@ def complete(
         "seconds": result.seconds,
         "device": result.device,
         "notices": result.notices,
+        "device_notices": result.device_notices,
     }
     file.write(result.labels, image, report, still_mine, result.described)
     return report

@@ -28,6 +28,7 @@ class Teller:
         self.outcomes: list[dict] = []
         self.failures: list[dict] = []
         self.device: str | None = None
+        self._told: set[str] = set()  # notices about the device
         self._files, self._bar = contextlib.ExitStack(), contextlib.ExitStack()
         self._log = self._opened(log) if log else None
         self.show = lambda case, stage, fraction, left: None
@@ -44,7 +45,7 @@ class Teller:
         """One case has ended."""
         self.outcomes.append(outcome)
         self.device = outcome.get("device", self.device)
-        remarks = [] if self.as_json else list(outcome.get("notices", ()))
+        remarks = [] if self.as_json else self._news(outcome)
         if "error" in outcome:
             self.failures.append(outcome)
             remarks.append(outcome["error"]["message"])
@@ -57,6 +58,13 @@ class Teller:
             complain(f"{outcome['case']}: {remark}")
             if not self.as_json:
                 self._to_log(f"{outcome['case']}: {remark}")
+
+    def _news(self, outcome: dict) -> list[str]:
+        """The notices of a case; those about the device, which are the same for all, only once."""
+        of_device = outcome.get("device_notices", ())
+        news = [notice for notice in outcome.get("notices", ()) if notice not in of_device or notice not in self._told]
+        self._told.update(of_device)
+        return news
 
     def finish(self) -> int:
         """The report, the table, the list of failures; the exit code."""
