@@ -64,6 +64,7 @@ def broken(data, tmp_path):
 
 def small_recipe(**fitting) -> Recipe:
     recipe = Recipe.read(RECIPE)
+    recipe.model.pop("finder", None)  # a network of its own, trained apart
     recipe.model["patch_size"] = [16, 24, 16]
     recipe.network["features"] = [4, 8, 8]
     settings = {"epochs": 2, "iterations": 2, "batch_size": 2, "validate_every": 2, **fitting}

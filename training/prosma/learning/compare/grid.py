@@ -63,6 +63,9 @@ class Grid:
             raise GridError(f"'{(missing + unknown)[0]}' is {'missing' if missing else 'no entry of a comparison'}.")
         entries = {name: value for name, value in content.items() if name not in ("recipe", "changes")}
         base = changed(Recipe.read(folder / str(content["recipe"])).to_dict(), content.get("changes") or {})
+        base["model"].pop(
+            "finder", None
+        )  # a network of its own, which the variants of the skip have nothing to do with
         grid = cls(**{"title": str(content["name"]), **entries, "base": base})
         grid.check()
         return grid
