@@ -74,7 +74,8 @@ class Cluster:
 
     def run(self, cases: Sequence[Case], show: Show) -> Iterator[dict]:
         """The outcomes of all cases, each as soon as the case has ended. Raises EngineError where none can be done."""
-        waiting, later, rounds = deque(cases), [], 0
+        later: list[Case] = []
+        waiting, rounds = deque(cases), 0
         ended, began = 0, time.monotonic()
         completed = self._library.as_completed(loop=self._client.loop)
         while waiting or later or self._futures:
