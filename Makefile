@@ -4,7 +4,7 @@
 # make test       the fast tests; make test-slow: the long ones
 # make test-slicer SLICER_SOURCE=DIR  the panel's tests with Slicer's own Python files, from a checkout of Slicer in DIR
 # make test-nnunet  the bridge to nnU-Net, with nnU-Net installed into .venv/nnunet
-# make lint       ruff and mypy
+# make lint       ruff, mypy, and which room imports which
 # make mutation   how many small faults in the code the tests notice; MUTATION_ARGS="gate loss --sample 60"
 # make schema    docs/model.schema.json, made again
 # make cmake-lists  the list of files that the extension installs, made again
@@ -79,6 +79,7 @@ lint: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	$(PY) Testing/packaging/arrows.py
 
 # The published schema of model.json, from the dataclasses that check it.
 schema: setup

@@ -144,3 +144,18 @@ def row_faults(tree: dict[str, str], package: str, rooms: tuple[str, ...]) -> li
 def inner_room(name: str, package: str) -> str | None:
     """The part of a dotted name behind the package's."""
     return name.removeprefix(f"{package}.").split(".")[0] if name.startswith(f"{package}.") else None
+
+
+def main() -> int:
+    """Prints what breaks a contract in this checkout; the exit status says whether anything does."""
+    root = Path(__file__).resolve().parents[2]
+    engine = read_tree(root / "training/prosma")
+    panel = read_tree(root / "ProSMASegmentation/ProSMASegmentationLib")
+    faults = engine_faults(engine) + row_faults(engine, "prosma.learning", LEARNING)
+    faults += row_faults(panel, "ProSMASegmentationLib", MODULE)
+    print("\n".join(faults) or "All imports between rooms are allowed.")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
