@@ -1,5 +1,7 @@
 """The features of Refine, each against its definition written out voxel by voxel, and Refine's constants in numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,7 @@ def random_scene(channels=2, log_odds_too=True):
     stroke[1, 3, 3:7] = True  # its first voxel is on its side already
     fixed = np.zeros(SHAPE, bool)
     fixed[0, 0, 1:3], fixed[2, 6, 10] = True, True
+    fixed[1, 3, 3:5] = True  # stroked before as well: no longer earlier strokes
     barred = np.zeros(SHAPE, bool)
     barred[1, 5, 5] = True
     odds = random.normal(0, 3, SHAPE).astype(np.float32) if log_odds_too else None
@@ -109,7 +112,8 @@ def test_features_of_strokes():
     own, stroke, scene = random_scene()
     found = evidence(own, stroke, scene, -1)
     assert_feature(found, "stroked", np.sqrt(total(stroke, 2 * VOXEL)))
-    for name, side in (("supported", scene.fixed & own), ("opposed", scene.fixed & ~own)):
+    earlier = scene.fixed & ~stroke
+    for name, side in (("supported", earlier & own), ("opposed", earlier & ~own)):
         assert_feature(found, name, np.exp(-nearest(side) / (REACH / 3)))
         assert_feature(found, f"{name}_next_to", np.exp(-nearest(side) / (2 * VOXEL)))
     assert_feature(found, "adds", -1.0)
@@ -124,15 +128,17 @@ def test_without_earlier_strokes_nothing_supports_or_opposes():
         assert_feature(found, name, 0.0)
 
 
-def test_features_of_the_image():
+@pytest.mark.parametrize("spread", [1.0, 0.1])
+def test_features_of_the_image(spread):
     own, stroke, scene = random_scene()
+    scene = replace(scene, image=spread * scene.image)
     found = evidence(own, stroke, scene, 1)
     this, fresh, width = own | stroke, stroke & ~own, 2.5 * VOXEL
     local, ratio, unlike, around = (np.zeros(SHAPE) for _ in range(4))
     for channel in scene.image.astype(float):
         inside = average(channel * this, width) / average(this, width)
         outside = average(channel * ~this, width) / average(~this, width)
-        variance = average(channel**2, width) - average(channel, width) ** 2
+        variance = np.maximum(average(channel**2, width) - average(channel, width) ** 2, 0.02)
         local += np.clip(((channel - outside) ** 2 - (channel - inside) ** 2) / (2 * variance), -4, 4)
         (m1, s1), (m2, s2) = ((channel[side].mean(), channel[side].std() + 0.1) for side in (this, ~this))
         density = [np.exp(-(((channel - m) / s) ** 2) / 2) / s for m, s in ((m1, s1), (m2, s2))]
