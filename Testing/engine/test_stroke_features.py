@@ -334,8 +334,21 @@ def test_what_is_added_joins_and_what_is_removed_goes_and_takes_along(monkeypatc
     expected[..., 10:19] = False  # 14 - 4 to 14 + 4
     np.testing.assert_array_equal(found, expected)
     both = refine_box(mask, add | remove, remove, scene)
-    np.testing.assert_array_equal(both, expected), "removing wins where both lie"
+    np.testing.assert_array_equal(both, expected, "removing wins where both lie")
     np.testing.assert_array_equal(refine_box(mask, none, none, scene), mask)
+    outside = np.zeros(mask.shape, bool)
+    outside[..., 4] = True
+    np.testing.assert_array_equal(refine_box(mask, outside, outside, scene), mask, "nor does it take others along")
+
+
+def test_networks_are_told_whether_a_stroke_adds_or_removes(monkeypatch):
+    monkeypatch.setattr(engine, "load_networks", networks_of(1, 0, "adds"))
+    mask, add, remove = (np.zeros((1, 1, 40), bool) for _ in range(3))
+    mask[..., 10:30], add[..., 34], remove[..., 14] = True, True, True
+    none = np.zeros(mask.shape, bool)
+    scene = Scene(np.zeros((1, *mask.shape), np.float32), np.ones(3), 1.0, 3.0, None, none, none)
+    found = refine_box(mask, add, remove, scene)
+    assert np.flatnonzero(found[0, 0]).tolist() == [*range(10, 14), *range(15, 30), *range(31, 38)]
 
 
 # --- reach
@@ -351,9 +364,9 @@ def test_dimensions_and_sizes_in_numbers():
 def test_how_far_a_stroke_reaches_in_numbers():
     assert reach_of(10, (5, 5, 5), (1, 1, 1)) == 40, "four radii of the brush"
     assert reach_of(1, (5, 5, 5), (1, 2, 4)) == pytest.approx(24), "twelve voxels at least"
-    disc = np.zeros((4, 20, 20), bool)
-    disc[1, 6:11, 2:18] = True  # 5 voxels across: from its middle 3 to the nearest voxel outside
-    box = ((1, 2), (6, 11), (2, 18))
+    disc = np.zeros((40, 20, 20), bool)
+    disc[30, 6:11, 2:18] = True  # 5 voxels across: from its middle 3 to the nearest voxel outside
+    box = ((30, 31), (6, 11), (2, 18))
     assert default_reach(disc, box, np.array([1.0, 1.0, 1.0])) == pytest.approx(4 * 3)
     assert default_reach(disc, box, np.array([1.0, 2.0, 2.0])) == pytest.approx(4 * 6)
     assert default_reach(disc, box, np.array([50.0, 2.0, 2.0])) == pytest.approx(4 * 16), "8 voxels of 2 mm"
