@@ -105,7 +105,7 @@ def _refuse_damaged(found: Collected, volume: Volume) -> None:
             raise error
         if volume.uid.startswith(uid):
             raise ImageError(
-                error.args[0], f"{EXPORT_AGAIN} Or take it out of the folder, if it is no part of the series."
+                error.message, f"{EXPORT_AGAIN} Or take it out of the folder, if it is no part of the series."
             )
 
 
