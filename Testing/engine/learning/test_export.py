@@ -97,7 +97,7 @@ def test_results_of_several_folders_count_all_their_cases(shared, tmp_path):
     model = ModelPackage.open(package).model
     assert model["training"]["cases"] == {"train": 3, "val": 2, "test": 1}, "trained on both, tested on one"
     assert model["results"]["data"] == "Kvasir-SEG"
-    assert main(["evaluate", str(package), *both, "--csv", str(table)]) == 0
+    assert main(["evaluate", str(package), *both, "--accept-licence", "--csv", str(table)]) == 0
     assert len(table.read_text().splitlines()) == 1 + 2
 
 

@@ -23,7 +23,7 @@ from ...inference.segmenter import Segmenter
 from ..checkpoints import read_checkpoint
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
 from ..fit.fitting import train
-from ..judge.evaluation import average, gate_summary, overlap_metrics
+from ..judge.evaluation import gate_summary, overlap_metrics
 from ..packing.export import export
 from ..recipe import Recipe
 from .degrading import degrade
@@ -198,7 +198,7 @@ def score(segmenter: Segmenter, cases: Sequence[Case], conditions: Sequence[tupl
     return {
         "cases": [case.id for case in cases],
         "labelled": labelled,
-        "seconds_per_case": round(average(seconds), 4),
+        "seconds_per_case": round(sum(seconds) / len(seconds), 4),
         "scores": scores,
         "gates": {name: gate_summary(rows) for name, rows in gates.items()},
     }
@@ -224,4 +224,5 @@ def overlaps(predicted: np.ndarray, reference: np.ndarray, model: dict) -> dict[
     rows = [
         overlap_metrics(predicted == label["value"], reference == label["value"], None) for label in model["labels"]
     ]
-    return {metric: sum(1.0 if row[metric] is None else row[metric] for row in rows) / len(rows) for metric in METRICS}
+    found = {metric: [row[metric] for row in rows] for metric in METRICS}
+    return {name: sum(1.0 if v is None else v for v in values) / len(rows) for name, values in found.items()}

@@ -120,7 +120,8 @@ class Grid:
     def comparisons(self) -> list[tuple[str, str]]:
         """Pairs (variant, what it is compared with): all others with the reference, then ``pairs``."""
         others = [(name, self.reference) for name in self.variants if name != self.reference]
-        return others + [tuple(pair) for pair in self.pairs if tuple(pair) not in others]
+        pairs = [(one, other) for one, other in self.pairs]
+        return others + [pair for pair in pairs if pair not in others]
 
     @property
     def conditions(self) -> list[tuple[str, float]]:
@@ -141,5 +142,6 @@ def changed(recipe: dict, changes: dict) -> dict:
 
 
 def are_different_numbers(seeds: object) -> bool:
-    numbers = isinstance(seeds, list) and bool(seeds) and all(isinstance(seed, int) for seed in seeds)
-    return numbers and len(set(seeds)) == len(seeds)
+    if not (isinstance(seeds, list) and seeds and all(isinstance(seed, int) for seed in seeds)):
+        return False
+    return len(set(seeds)) == len(seeds)

@@ -30,7 +30,8 @@ def estimate(scores: np.ndarray) -> dict:
 def resampled(seeds: int, cases: int) -> tuple[np.ndarray, np.ndarray]:
     """Weights of seeds (BOOTSTRAPS, seeds) and of cases (BOOTSTRAPS, cases) in each resampled mean; rows sum to 1."""
     generator = np.random.default_rng(0)
-    return tuple(generator.multinomial(count, [1 / count] * count, BOOTSTRAPS) / count for count in (seeds, cases))
+    of_seeds, of_cases = (generator.multinomial(n, [1 / n] * n, BOOTSTRAPS) / n for n in (seeds, cases))
+    return of_seeds, of_cases
 
 
 def paired(scores: np.ndarray, others: np.ndarray) -> dict:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -105,11 +105,8 @@ class LabelledFolder:
                 f"'{folder}' holds no training data: it should have imagesTr/ and labelsTr/ (as nnU-Net), "
                 "or images/ and masks/."
             )
-        facts = {
-            "nominal_spacing": bool(description.get("spacing_is_nominal")),
-            "ignored_value": label_values(description).get("ignore"),
-        }
-        cases = {id: replace(case, **facts) for id, case in cases.items()}
+        nominal, ignored = bool(description.get("spacing_is_nominal")), label_values(description).get("ignore")
+        cases = {id: replace(case, nominal_spacing=nominal, ignored_value=ignored) for id, case in cases.items()}
         return cls(folder, cases, read_splits(folder, cases, fold), description)
 
     @property
@@ -247,9 +244,8 @@ def label_files(folder: Path, channel_suffix: str, cases: dict[str, list[Path]])
                 "and move the other away."
             )
         found[name] = path
-    numbered = channel_suffix and re.compile(rf"(.+?)({channel_suffix})")
-    for name in found if numbered else []:
-        match = numbered.fullmatch(name)
+    for name in found if channel_suffix else []:
+        match = re.fullmatch(rf"(.+?)({channel_suffix})", name)
         if match and name not in cases and match[1] in cases:
             raise DatasetError(
                 f"'{found[name]}' is named like a channel. In imagesTr the last four digits number the channels of one case; "
@@ -274,7 +270,7 @@ def without_ending(name: str) -> str:
     return next((name[: -len(ending)] for ending in ENDINGS if name.lower().endswith(ending)), name)
 
 
-def read_splits(folder: Path, cases: dict[str, Case], fold: int) -> dict[str, list[str]]:
+def read_splits(folder: Path, cases: Mapping[str, object], fold: int) -> dict[str, list[str]]:
     """The ids for train, val and test in splits.json, else for train and val in fold ``fold`` of splits_final.json.
 
     The second is nnU-Net's file, a list of folds. Without both, every fifth case is for validation. Raises DatasetError.

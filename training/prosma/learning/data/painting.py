@@ -7,6 +7,7 @@ which field, noise and resolution.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ FIELD_KNOTS = 4  # of the smooth field along each axis
 HALF = 0.4  # of a voxel of the model's grid that a structure fills counts as this structure
 
 
-def label_maps(folder: str, part: str) -> list[dict]:
+def label_maps(folder: str | os.PathLike, part: str) -> list[dict]:
     """The label maps of one split of a folder that holds `labelsTr` alone: ``structures`` (I, J, K) in RAS, ``spacing`` mm.
 
     Raises DatasetError for a split or a file that is not there.
@@ -74,14 +75,14 @@ class PaintedPatch(RandomizableTransform):
         box = self.field_of_view()
         array = normalise(image[box][None].numpy(), self.intensity)
         array, _ = pad_to_patch(array, self.patch)  # as inference pads what is smaller than the patch
-        label, _ = pad_to_patch(label[box][None].numpy(), self.patch)
-        return {"image": torch.from_numpy(array), "label": torch.from_numpy(label)}
+        values, _ = pad_to_patch(label[box][None].numpy(), self.patch)
+        return {"image": torch.from_numpy(array), "label": torch.from_numpy(values)}
 
     def view_of(self, structures: Tensor, spacing: np.ndarray) -> Tensor:
         """The label map on a grid FINE times as fine as the patch, turned, scaled, shifted and perhaps mirrored."""
         painting, R = self.painting, self.R
         angles = np.deg2rad(R.uniform(-painting.rotation, painting.rotation, 3))
-        matrix = rotation(angles) * R.uniform(*painting.scale, 3)
+        matrix = rotation(angles) * R.uniform(painting.scale[0], painting.scale[1], 3)
         if R.uniform() < 0.5:  # a mirrored head is a head; its numbers are exchanged side by side
             matrix[0] *= -1
             structures = self.exchanged(structures)
@@ -121,8 +122,8 @@ class PaintedPatch(RandomizableTransform):
         elif self.R.uniform() < 0.8:  # air is dark in nearly all images
             grey[0] = self.R.uniform(0, 0.1)
         noise = torch.randn(structures.shape, generator=self.torch_random())
-        grey, texture = torch.from_numpy(grey).float(), torch.from_numpy(texture).float()
-        return grey[structures] + texture[structures] * noise
+        mean, spread = torch.from_numpy(grey).float(), torch.from_numpy(texture).float()
+        return mean[structures] + spread[structures] * noise
 
     def scanned(self, image: Tensor) -> Tensor:
         """What a scanner does: thick slices or a coarse grid, coil field, gamma, noise."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -124,9 +125,9 @@ def training_transforms(recipe: Recipe) -> Compose:
         RandGaussianSmoothd(
             image,
             prob=settings.blur_probability,
-            sigma_x=settings.blur,
-            sigma_y=settings.blur,
-            sigma_z=settings.blur,
+            sigma_x=pair(settings.blur),
+            sigma_y=pair(settings.blur),
+            sigma_z=pair(settings.blur),
         ),
         RandScaleIntensityd(
             image,
@@ -144,7 +145,7 @@ def training_transforms(recipe: Recipe) -> Compose:
             upsample_mode="trilinear" if len(patch) == 3 else "bilinear",
             zoom_range=settings.low_resolution,
         ),
-        RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=settings.gamma, retain_stats=True),
+        RandAdjustContrastd(image, prob=settings.gamma_probability, gamma=pair(settings.gamma), retain_stats=True),
         *([ChannelDropout(settings.channel_dropout)] if settings.channel_dropout else []),
     ]
     return Compose(steps)
@@ -165,8 +166,8 @@ class Shading(RandomizableTransform):
         self.randomize(None)
         if not self._do_transform:
             return case
-        knots = self.R.uniform(-1, 1, (1, len(image), *[SHADING_KNOTS] * (image.ndim - 1)))
-        knots = torch.as_tensor(knots * self.R.uniform(0, self.largest), dtype=image.dtype)
+        values = self.R.uniform(-1, 1, (1, len(image), *[SHADING_KNOTS] * (image.ndim - 1)))
+        knots = torch.as_tensor(values * self.R.uniform(0, self.largest), dtype=image.dtype)
         mode = "trilinear" if image.ndim == 4 else "bilinear"
         field = interpolate(knots, image.shape[1:], mode=mode, align_corners=True)
         return {**case, "image": image + field[0]}
@@ -185,6 +186,12 @@ class ChannelDropout(RandomizableTransform):
         return {**case, "image": image * torch.as_tensor(kept, dtype=image.dtype).reshape(-1, *[1] * (image.ndim - 1))}
 
 
+def pair(limits: list[float]) -> tuple[float, float]:
+    """The lowest and the highest of a range in a recipe."""
+    low, high = limits
+    return low, high
+
+
 class KnownCentres(Transform):
     """Where parts of a case are to be ignored: patches are centred on the rest, ``foreground`` or ``background``."""
 
@@ -199,8 +206,8 @@ class KnownCentres(Transform):
 class Patches(Dataset):
     """Patch ``number`` of an endless, reproducible sequence: every case once, in a new order, then again."""
 
-    def __init__(self, cases: Dataset, transforms: Transform, seed: int) -> None:
-        self.cases = cases
+    def __init__(self, cases: Dataset, transforms: Any, seed: int) -> None:
+        self.cases: Any = cases
         self.transforms = transforms
         self.seed = seed
 

@@ -54,7 +54,7 @@ class SliceView:
         pixels = self.background()
         if labels is not None:
             flat = self.canonical.view(labels)[..., self.depth]
-            for value, color in enumerate(colors, start=1):
+            for value, color in enumerate(colors or [], start=1):
                 inside = flat == value
                 pixels[inside] = 0.6 * pixels[inside] + 0.4 * np.array(color)
                 pixels[inside & ~ndimage.binary_erosion(inside)] = color

@@ -194,7 +194,8 @@ def replayed_cases(replay: str | os.PathLike, tuning: Tuning) -> list[Case]:
     """No more cases than there are patches for, drawn at random: the folder may hold hundreds."""
     cases = training_cases(replay)
     order = np.random.default_rng(tuning.seed).permutation(len(cases))
-    return [cases[index] for index in order[: -(-tuning.steps * tuning.batch_size // 2)]]
+    patches = tuning.steps * (tuning.batch_size or max(BATCH_SIZES.values()))
+    return [cases[index] for index in order[: -(-patches // 2)]]
 
 
 def tuning_recipe(package: ModelPackage, tuning: Tuning) -> Recipe:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -64,7 +65,8 @@ class SegmentationTask(pl.LightningModule):
         layout = CHANNELS_LAST[self.recipe.model["dimension"]]
         network = ProSMAUNet(**self.recipe.network_arguments, deep_supervision=fitting.deep_supervision)
         use_fast_norm(network)
-        self.network = network.to(memory_format=layout)
+        module: Any = network  # torch's stubs know no memory_format
+        self.network: ProSMAUNet = module.to(memory_format=layout)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
         self.average.requires_grad_(False)  # several devices wait for the gradient of every weight that has one
         self.loss = DeepSupervisionLoss(fitting.dice_smooth)
@@ -105,7 +107,7 @@ class SegmentationTask(pl.LightningModule):
 
     def validation_step(self, batch: dict, index: int) -> None:
         images = batch["image"].contiguous(memory_format=self.layout)
-        logits = sliding_window_inference(
+        logits: Any = sliding_window_inference(
             images, self.recipe.model["patch_size"], 1, self.average.module, overlap=0.5, mode="gaussian"
         )
         predicted, labels = logits.argmax(1), batch["label"][:, 0]
@@ -118,7 +120,8 @@ class SegmentationTask(pl.LightningModule):
         maps = [predicted[0], labels[0].where(labels[0] != IGNORED, 0)]
         arrays = [tensor.cpu().numpy() for tensor in (images[0], *maps)]
         picture = side_by_side(arrays[0], arrays[1:], self.recipe.model, SAMPLE_SIDE)
-        self.logger.experiment.add_image("val/sample", picture, self.global_step, dataformats="HWC")
+        logger: Any = self.logger
+        logger.experiment.add_image("val/sample", picture, self.global_step, dataformats="HWC")
 
     def on_validation_epoch_end(self) -> None:
         dice = torch.stack(self.overlaps).nanmean(0)
@@ -127,7 +130,7 @@ class SegmentationTask(pl.LightningModule):
         for label, value in zip(self.recipe.model["labels"], dice, strict=True):
             self.log(f"val/dice/{label['name']}", value, sync_dist=True)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
         fitting = self.recipe.fitting
         selection = selection_parameters(self.network)
         apart = {id(parameter) for parameter in selection}
@@ -137,7 +140,7 @@ class SegmentationTask(pl.LightningModule):
             rate = fitting.learning_rate * fitting.selection_rate_factor
             groups.append({"params": selection, "lr": rate, "weight_decay": 0.0})
         if fitting.optimizer == "adamw":
-            optimizer = torch.optim.AdamW(groups)
+            optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups)
         else:
             optimizer = torch.optim.SGD(groups, momentum=0.99, nesterov=True)
         steps = fitting.epochs * fitting.iterations
@@ -254,7 +257,8 @@ def train(
     checkpoint = last if resume and last.is_file() else None
     if checkpoint:
         # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
-        loader.sampler.set_epoch(read_checkpoint(last)["epoch"] + 1)
+        sampler: Any = loader.sampler
+        sampler.set_epoch(read_checkpoint(last)["epoch"] + 1)
     with shared_memory_in_words():
         trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=True)
     return last
@@ -299,7 +303,7 @@ def shared_memory_in_words():
         raise
 
 
-def precision(setting: str, accelerator: str = "auto") -> str:
+def precision(setting: str, accelerator: str = "auto") -> Any:
     """``auto`` is bf16 mixed precision on a CUDA card that has it, fp16 on an older one, float32 on a CPU."""
     if setting != "auto":
         return setting

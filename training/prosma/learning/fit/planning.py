@@ -136,8 +136,9 @@ def plan(found: Fingerprint) -> Recipe:
         "threshold_init": THRESHOLD,
     }
     augmentation = Augmentation(brightness_channelwise=modality == "colour image")
-    if not flat and thick_axis(spacing) is not None:
-        augmentation.rotation = [augmentation.rotation if axis == thick_axis(spacing) else 0.0 for axis in range(3)]
+    thick = None if flat else thick_axis(spacing)
+    if thick is not None and isinstance(augmentation.rotation, float):
+        augmentation.rotation = [augmentation.rotation if axis == thick else 0.0 for axis in range(3)]
     batch = batch_size(patch, len(found.cases))
     fitting = Fitting(
         **rhythm(len(found.cases), batch),

@@ -19,6 +19,6 @@ def training_data(recipe: Recipe, data: str | os.PathLike | Sequence[str | os.Pa
         folder = LabelledFolder.open(data, recipe.fitting.fold)
         train, val = (cached(folder.split(part), recipe.model) for part in ("train", "val"))
         return train, val, training_transforms(recipe)
-    folder = data if isinstance(data, (str, os.PathLike)) else data[0]
+    maps = data if isinstance(data, (str, os.PathLike)) else data[0]
     paint = PaintedPatch(recipe.painting, *(recipe.model[key] for key in ("patch_size", "spacing", "intensity")))
-    return label_maps(folder, "train"), PaintedCases(label_maps(folder, "val"), paint, VALIDATION_PAINTINGS), paint
+    return label_maps(maps, "train"), PaintedCases(label_maps(maps, "val"), paint, VALIDATION_PAINTINGS), paint

@@ -9,6 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,8 @@ def overlap_metrics(predicted: np.ndarray, reference: np.ndarray, voxel_ml: floa
 
 def counts(predicted: np.ndarray, reference: np.ndarray) -> tuple[int, int, int]:
     """Voxels in both of two boolean arrays, in the first, in the second."""
-    return tuple(int(np.count_nonzero(mask)) for mask in (predicted & reference, predicted, reference))
+    hit, found, there = (int(np.count_nonzero(mask)) for mask in (predicted & reference, predicted, reference))
+    return hit, found, there
 
 
 def ratio(part: float, whole: float) -> float | None:
@@ -179,7 +181,7 @@ def pooled(rows: Sequence[dict], names: Sequence[str]) -> dict:
 
 def summary(rows: Sequence[dict]) -> dict:
     """For each metric the mean, median and bootstrap 95 % interval over cases, and the number of cases that have it."""
-    result = {}
+    result: dict[str, Any] = {}
     for metric in rows[0] if rows else ():
         values = [row[metric] for row in rows]
         defined = [value for value in values if value is not None]

@@ -25,8 +25,9 @@ def write_page(results: str | os.PathLike, models: str | os.PathLike, output: st
     Raises PageError with the file that cannot be used.
     """
     results, output = Path(results), Path(output)
-    packages = find_packages([models])
-    broken = [package for package in packages if isinstance(package, BrokenPackage)]
+    found = find_packages([Path(models)])
+    packages = [package for package in found if isinstance(package, ModelPackage)]
+    broken = [package for package in found if isinstance(package, BrokenPackage)]
     if broken:
         raise PageError(f"The model '{broken[0].folder}' cannot be used: {broken[0].reason}")
     contents = {path: read(path) for path in sorted(results.glob("*.json"))}
