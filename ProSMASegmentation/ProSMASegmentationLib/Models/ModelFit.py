@@ -112,13 +112,14 @@ class ModelFit:
     def _checkIntensity(self):
         if self._package.model["intensity"]["rule"] != "ct":
             return
-        array = self._readers[0].array()
-        sample = array[tuple(slice(None, None, max(1, size // 32)) for size in array.shape[:3])]
-        if sample.min() > -200:
+        from prosma.image.intensity import lowest_without_air
+
+        lowest = lowest_without_air(self._readers[0].array())
+        if lowest is not None:
             self.warnings.append(
                 _(
                     "The model expects a CT in Hounsfield units, where air is about -1000; here the lowest value is {low:g}."
-                ).format(low=float(sample.min()))
+                ).format(low=lowest)
                 + " "
                 + _("Choose a CT, or check its rescaling.")
             )

@@ -67,6 +67,18 @@ def test_the_scale_of_an_mr_does_not_matter(tmp_path, factor, capsys):
     assert "told apart" not in capsys.readouterr().err
 
 
+def test_a_model_for_ct_tells_of_an_image_without_air(tmp_path, package, capsys):
+    """MR, and a CT whose slope and intercept were lost: values from 0 on."""
+    lost = (VOXELS - VOXELS.min()).astype(np.int16)
+    assert run(package, save(tmp_path / "lost.nii", lost), tmp_path / "lost.nrrd") == 0
+    told = capsys.readouterr().err
+    assert ("expects a CT in Hounsfield units" in told and "lowest value is 0" in told) == (
+        "ct" in str(package.folder.name)
+    )
+    assert run(package, save(tmp_path / "ct.nii", lost - 1024), tmp_path / "ct.nrrd") == 0
+    assert "Hounsfield" not in capsys.readouterr().err
+
+
 def test_nan_around_the_brain_is_air_and_said(tmp_path, package, capsys):
     array = VOXELS.astype(np.float32)
     array[:, :, :8] = np.nan

@@ -8,6 +8,12 @@ from .geometry import ImageError
 
 # Of pictures as fractions, and as whole numbers.
 FULL_SCALES = (1, *(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32)))
+LEAST_AIR = -200.0  # Hounsfield units: a CT has lower values somewhere
+NO_AIR = (
+    "The model expects a CT in Hounsfield units, where air is about -1000; here the lowest value is {low:g}. "
+    "Choose a CT, or check its rescaling."
+)
+SAMPLES = 32  # along an axis, to see whether there is air
 STRAY = 0.05  # percent of the voxels at either end that do not make a contrast
 LEAST_SHARE = -0.05  # of the model's range: what is lower is no rounding
 HUGE = 1e15  # squares of larger numbers do not fit into 32 bits
@@ -19,8 +25,11 @@ def rule_for(array: np.ndarray, intensity: dict) -> tuple[dict, tuple[str, ...]]
 
     A rule `range` from 0 to a full scale, such as 255, means shades from black to white. Images with more bits, or with
     fractions from 0 to 1, get its end set to their own white: 1 for fractions, else the smallest full scale that holds
-    their greatest value, so that 12 bits in 16 are 12. ImageError for values clearly below black.
+    their greatest value, so that 12 bits in 16 are 12. ImageError for values clearly below black. With the rule `ct` an
+    image without air is told of.
     """
+    if intensity["rule"] == "ct" and (lowest := lowest_without_air(array)) is not None:
+        return intensity, (NO_AIR.format(low=lowest),)
     if intensity["rule"] != "range" or intensity["low"] != 0 or intensity["high"] not in FULL_SCALES:
         return intensity, ()
     black, white = _ends(array)
@@ -37,6 +46,12 @@ def rule_for(array: np.ndarray, intensity: dict) -> tuple[dict, tuple[str, ...]]
         f"knows 0 to {intensity['high']}."
     )
     return {**intensity, "high": full}, (notice,)
+
+
+def lowest_without_air(array: np.ndarray) -> float | None:
+    """The lowest value, seen on a coarse grid, of an image in which nothing is as low as air in a CT; else None."""
+    lowest = float(array[tuple(slice(None, None, max(1, size // SAMPLES)) for size in array.shape)].min())
+    return lowest if lowest > LEAST_AIR else None
 
 
 def _ends(array: np.ndarray) -> tuple[float, float]:
