@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
@@ -70,4 +71,5 @@ class CasePlugin(WorkerPlugin):
 
 def do_case(plugin: str, case: dict) -> dict:
     """The task of one case, on a worker that has the plugin of this name."""
-    return get_worker().plugins[plugin].do(Case.from_json(case))
+    found: Any = get_worker().plugins[plugin]
+    return found.do(Case.from_json(case))
