@@ -12,7 +12,7 @@ from .folders import NO_MODELS, model_folders, tidy
 from .model_package import ModelPackage, why
 from .schema import DESCRIPTION, PackageError
 
-TRIES = 5
+TRIES = 20
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,19 @@ def listed(folder: Path) -> ModelPackage | BrokenPackage | None:
 def opened(folder: Path) -> ModelPackage:
     """The package in a folder; looked at again where another process put a new one there meanwhile."""
     for _ in range(TRIES):
-        before = os.stat(folder).st_ino
+        before = identity(folder)
         try:
             return ModelPackage.open(folder)
         except PackageError:
-            if before == os.stat(folder).st_ino:
+            if before == identity(folder):
                 raise
     return ModelPackage.open(folder)
+
+
+def identity(folder: Path) -> tuple[int, int]:
+    """Number and time of a folder: file systems give the number of a removed folder to the next one."""
+    found = os.stat(folder)
+    return found.st_ino, found.st_ctime_ns
 
 
 def resolve(name: str | os.PathLike[str]) -> ModelPackage:
