@@ -46,12 +46,12 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Outputs/__init__.py
   ProSMASegmentationLib/Panel/BatchSection.py
   ProSMASegmentationLib/Panel/Choices.py
-  ProSMASegmentationLib/Panel/Consent.py
   ProSMASegmentationLib/Panel/CorrectSection.py
   ProSMASegmentationLib/Panel/DevicePicker.py
   ProSMASegmentationLib/Panel/EditorSection.py
   ProSMASegmentationLib/Panel/InputSection.py
   ProSMASegmentationLib/Panel/LearnSection.py
+  ProSMASegmentationLib/Panel/LicenceQuestion.py
   ProSMASegmentationLib/Panel/MirrorCheckBox.py
   ProSMASegmentationLib/Panel/ModelCard.py
   ProSMASegmentationLib/Panel/ModelPicker.py
@@ -65,9 +65,10 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Panel/SensitivitySection.py
   ProSMASegmentationLib/Panel/SetupCheck.py
   ProSMASegmentationLib/Panel/SetupSection.py
+  ProSMASegmentationLib/Panel/TorchInstallation.py
   ProSMASegmentationLib/Panel/WheelGuard.py
   ProSMASegmentationLib/Panel/__init__.py
-  ProSMASegmentationLib/Results/Fingerprint.py
+  ProSMASegmentationLib/Results/FingerprintSteps.py
   ProSMASegmentationLib/Results/KeptProbabilities.py
   ProSMASegmentationLib/Results/KeptResult.py
   ProSMASegmentationLib/Results/MillilitreTable.py
@@ -130,8 +131,8 @@ set(EFFECT_PYTHON_SCRIPTS
   SegmentEditorProSMARefineLib/BrushOutline.py
   SegmentEditorProSMARefineLib/RefinePreview.py
   SegmentEditorProSMARefineLib/RefineSession.py
+  SegmentEditorProSMARefineLib/RefineStroke.py
   SegmentEditorProSMARefineLib/SegmentEditorEffect.py
-  SegmentEditorProSMARefineLib/StrokeRefiner.py
   SegmentEditorProSMARefineLib/StrokeVoxels.py
   SegmentEditorProSMARefineLib/__init__.py
   )
@@ -147,12 +148,12 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/claims.py
   batch/cluster.py
   batch/cluster_worker.py
+  batch/image_reader.py
+  batch/image_reader_process.py
   batch/loop.py
   batch/measures.py
   batch/pool.py
   batch/pool_child.py
-  batch/reader_child.py
-  batch/reading_process.py
   batch/records.py
   batch/report.py
   batch/result_file.py
@@ -166,6 +167,7 @@ set(ENGINE_PYTHON_SCRIPTS
   benchmarking/report.py
   benchmarking/rounds.py
   benchmarking/subjects.py
+  cancel.py
   cli/__init__.py
   cli/__main__.py
   cli/app.py
@@ -177,6 +179,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/exit_codes.py
   cli/export.py
   cli/finetune.py
+  cli/licence_question.py
   cli/models.py
   cli/plan.py
   cli/report.py
@@ -220,6 +223,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/dicom/reading.py
   image/dicom/values.py
   image/dicom/volumes.py
+  image/edited_segments.py
   image/formats/__init__.py
   image/formats/gipl.py
   image/formats/lengths.py
@@ -271,6 +275,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/fit/finetuning.py
   learning/fit/fitting.py
   learning/fit/loss.py
+  learning/fit/mirror_rule.py
   learning/fit/norm.py
   learning/fit/planning.py
   learning/fit/progress.py
@@ -294,10 +299,10 @@ set(ENGINE_PYTHON_SCRIPTS
   network/gate_monitor.py
   network/unet.py
   package/__init__.py
+  package/accepted_licences.py
   package/folders.py
   package/importing.py
   package/library.py
-  package/licence.py
   package/model_package.py
   package/regions.py
   package/schema.py

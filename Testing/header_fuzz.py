@@ -150,12 +150,12 @@ def outcomes(count: int, folder: Path, package, seed: int = 0) -> list[dict]:
     `what`: read, refused (in a sentence with a remedy), died (the reading process; named), or a fault: `unforeseen` (an
     exception that nobody expected) or `slow`.
     """
-    from prosma.batch.reading_process import ReadingProcess
+    from prosma.batch.image_reader import ImageReader
     from prosma.errors import UserFacingError
     from prosma.inference.pipeline import prepare
 
     sources = {kind: original(folder, kind) for kind in FORMATS}
-    reader, results = ReadingProcess(limit=LIMIT_S), []
+    reader, results = ImageReader(limit=LIMIT_S), []
     try:
         for number in range(count):
             kind = FORMATS[number % len(FORMATS)]

@@ -6,7 +6,7 @@ from prosma.image.box import moved, overlap, placed, shape_of, slices, start_of,
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import whyProtected
-from SegmentEditorProSMARefineLib.StrokeRefiner import StrokeRefiner, sameMatrix
+from SegmentEditorProSMARefineLib.RefineStroke import RefineStroke, sameMatrix
 from SegmentEditorProSMARefineLib.StrokeVoxels import strokeVoxels
 
 BELONGS, EXCLUDED = 1, 2  # marks of voxels
@@ -111,7 +111,7 @@ class RefineSession:
         self._mask, self._marks = numpy.zeros(shape, bool), numpy.zeros(shape, numpy.uint8)
         self._mask[:] = self._voxelsOf(self._segment(), whole(shape))
         self._target = self._currentTarget()
-        self._refiner = StrokeRefiner(self._target[0], self._segment(), self._matrix, self._extent)
+        self._refiner = RefineStroke(self._target[0], self._segment(), self._matrix, self._extent)
 
     def _local(self, points, normal):
         """Points and direction in the segmentation's own coordinates, which a transform may move."""

@@ -15,7 +15,7 @@ import pytest
 from test_worker import Engine
 
 from prosma.batch.cases import find_cases
-from prosma.batch.reading_process import ReadingProcess
+from prosma.batch.image_reader import ImageReader
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes, main
 from prosma.files import replaced_when_whole
@@ -213,7 +213,7 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
     read, done, seen = [], [], []
     second_is_read = threading.Event()
 
-    def reading(self, paths, series, original=ReadingProcess.read):
+    def reading(self, paths, series, original=ImageReader.read):
         image = original(self, paths, series)
         read.append(Path(paths[0]).stem)
         if len(read) == 2:
@@ -227,7 +227,7 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
         done.append(result)
         return result
 
-    monkeypatch.setattr(ReadingProcess, "read", reading)
+    monkeypatch.setattr(ImageReader, "read", reading)
     monkeypatch.setattr(Segmenter, "segment", segmenting)
     assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
     assert read == ["a", "b", "c"]

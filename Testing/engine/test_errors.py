@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import prosma
+from prosma.cancel import Cancelled
 from prosma.cli import app, models
-from prosma.errors import Cancelled, EngineError, UserFacingError
+from prosma.errors import EngineError, UserFacingError
 from prosma.package import PackageError
 
 ENGINE = Path(prosma.__file__).parent

@@ -166,7 +166,7 @@ def test_the_result_can_be_shown_in_3d_with_one_click(panel):
 def test_a_saved_segmentation_comes_back_and_is_still_known_as_unedited(panel, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, isUnchanged
+    from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfImage, isUnchanged
     from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
 
     volume = scenes.add_volume(scenes.texture((24, 26, 28)), ijk_to_ras=scenes.oblique())

@@ -18,7 +18,7 @@ SLICER = {
 }
 
 # What every room of the engine may import: files that import no room themselves.
-FLOOR = {"prosma.contracts", "prosma.errors", "prosma.files", "prosma.steps"}
+FLOOR = {"prosma.cancel", "prosma.contracts", "prosma.errors", "prosma.files", "prosma.steps"}
 
 # Each room of the engine, and the rooms that it may import. A room stands behind those, so that there is no way round in
 # a circle.

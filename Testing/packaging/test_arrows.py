@@ -10,7 +10,10 @@ ROOT = Path(__file__).parents[2]
 MODULE, ENGINE = ROOT / "ProSMASegmentation", ROOT / "training/prosma"
 BUNDLED_WITH_SLICER = {"numpy", "SimpleITK", "pydicom"}
 LIGHT_ROOMS = ("image", "package", "correct")  # of the engine: the module may import their files, except for HEAVY
-LIGHT_FILES = {"prosma.batch.records", "prosma.steps", "prosma.files", "prosma.errors", "prosma.contracts"}
+LIGHT_FILES = {
+    "prosma.batch.records",
+    *(f"prosma.{name}" for name in ("cancel", "contracts", "errors", "files", "steps")),
+}
 HEAVY = {"prosma.package.weights"}
 ENGINE_FILES = set(arrows.read_tree(ENGINE))
 

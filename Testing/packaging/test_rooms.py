@@ -1,6 +1,8 @@
 """The rooms of the engine and of the module: arrows run one way, and each contract is able to fail."""
 
+import ast
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -101,3 +103,20 @@ def test_what_is_allowed_is_not_called_a_fault():
     ):
         assert not engine_faults(planted(ENGINE, name, line))
     assert not on_floor("prosma.image.labels") and set(OUTSIDE) == set(ROOMS)
+
+
+def first_pages():
+    """Each folder with code in either half that has a first page, as far as it is a room."""
+    for root in (ROOT / "training/prosma", ROOT / "ProSMASegmentation"):
+        for page in root.rglob("__init__.py"):
+            if page.parent.name not in ("prosma", "ProSMASegmentationLib"):
+                yield pytest.param(page, id=page.parent.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize("page", list(first_pages()))
+def test_the_first_page_of_a_room_names_all_its_files_and_none_that_is_gone(page):
+    told = ast.get_docstring(ast.parse(page.read_text(encoding="utf-8"))) or ""
+    files = {path.stem for path in page.parent.glob("*.py")} - {"__init__", "__main__"}
+    assert not {name for name in files if f"`{name}`" not in told}
+    rows = {name for line in told.splitlines() for name in re.findall(r"^\| `(\w+)` \|", line)}
+    assert rows <= files | {path.stem for path in page.parent.iterdir()}

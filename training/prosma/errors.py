@@ -50,15 +50,6 @@ class EngineError(UserFacingError):
         super().__init__(message, remedy, code)
 
 
-class Cancelled(UserFacingError):
-    """The caller's `cancelled()` said so; nothing was written."""
-
-    code = "cancelled"
-
-    def __init__(self) -> None:
-        super().__init__("The job was cancelled.")
-
-
 def bad_request(message: str) -> EngineError:
     """For requests to the worker that make no sense, which no person can write by hand."""
     return EngineError("bad_input", message, "This is a fault of the program that talks to the engine.")

@@ -5,7 +5,7 @@ from prosma.image.box import moved, overlap, shape_of, slabs, slices_kji, start_
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.Components import VOXELS_PER_STEP, Components
 from ProSMASegmentationLib.Correct.SensitivityMove import segmentOf
-from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
+from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import CLOSED_SURFACE, SegmentLabelmap

@@ -5,7 +5,7 @@ from prosma.image import tags
 from prosma.image.box import slices_kji, start_of
 from prosma.steps import finish
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfLabels
+from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfLabels
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap

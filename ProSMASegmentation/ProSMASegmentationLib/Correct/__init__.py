@@ -1,1 +1,9 @@
-"""Changing a result: sensitivity, review, largest part."""
+"""Changing a result. Refine is an effect of the Segment Editor, see SegmentEditorProSMARefineLib.
+
+| file | what it holds |
+| --- | --- |
+| `SensitivityMove` | one movement of a segment's sensitivity |
+| `Review` | the places that are most likely wrong, with marks for those looked at |
+| `LargestPart` | only the largest connected part of each segment stays |
+| `Components` | connected components of a mask, slab by slab |
+"""

@@ -15,7 +15,7 @@ from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Learn.LabelMatch import LabelMatch
 from ProSMASegmentationLib.Learn.TrainingFolder import ENDING, IMAGES, LABELS, RECORDS, caseName
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
-from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, isUnchanged
+from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfImage, isUnchanged
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import isCompleted, tag
 from ProSMASegmentationLib.Volumes.NiftiFile import NiftiFile

@@ -2,7 +2,7 @@ import logging
 
 from slicer.i18n import tr as _
 
-from prosma.package import library, licence
+from prosma.package import accepted_licences, library
 from prosma.package.folders import model_folders
 from prosma.package.importing import import_package
 from prosma.package.model_package import ModelPackage
@@ -67,12 +67,12 @@ class ModelLibrary:
 
     def licenceIsAccepted(self, package):
         """Whether the model can be used without asking, or its licence was accepted on this computer."""
-        return package.sha256 in self._accepted or licence.is_accepted(package)
+        return package.sha256 in self._accepted or accepted_licences.is_accepted(package)
 
     def acceptLicence(self, package):
         """Remember that a person accepts the model's licence."""
         try:
-            licence.accept(package)
+            accepted_licences.accept(package)
         except OSError as error:
             logging.warning("ProSMA: the accepted licence could not be written down: %s", error)
             self._accepted.add(package.sha256)

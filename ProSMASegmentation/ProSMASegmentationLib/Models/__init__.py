@@ -1,1 +1,8 @@
-"""Which models there are, and whether one fits a volume."""
+"""Which models there are, and whether one fits a volume.
+
+| file | what it holds |
+| --- | --- |
+| `ModelLibrary` | the packages that can be chosen; imports; accepted licences |
+| `ModelFit` | whether a model suits the chosen volumes, before the click |
+| `GridSentences` | what is said about a grid that does not suit |
+"""

@@ -10,12 +10,12 @@ from ProSMASegmentationLib.Engine.EngineClient import EngineClient
 from ProSMASegmentationLib.Logic.ParameterNode import mendParameters
 from ProSMASegmentationLib.Panel.BatchSection import BatchSection
 from ProSMASegmentationLib.Panel.Choices import Choices
-from ProSMASegmentationLib.Panel.Consent import Consent
 from ProSMASegmentationLib.Panel.CorrectSection import CorrectSection
 from ProSMASegmentationLib.Panel.DevicePicker import DevicePicker
 from ProSMASegmentationLib.Panel.EditorSection import EditorSection
 from ProSMASegmentationLib.Panel.InputSection import InputSection, Readiness
 from ProSMASegmentationLib.Panel.LearnSection import LearnSection
+from ProSMASegmentationLib.Panel.LicenceQuestion import acceptsLicence
 from ProSMASegmentationLib.Panel.MirrorCheckBox import MirrorCheckBox
 from ProSMASegmentationLib.Panel.OutputsSection import OutputsSection
 from ProSMASegmentationLib.Panel.PanelText import WARNING
@@ -24,6 +24,7 @@ from ProSMASegmentationLib.Panel.ReviewSection import ReviewSection
 from ProSMASegmentationLib.Panel.RunSection import RunSection
 from ProSMASegmentationLib.Panel.SensitivitySection import SensitivitySection
 from ProSMASegmentationLib.Panel.SetupSection import SetupSection
+from ProSMASegmentationLib.Panel.TorchInstallation import TorchInstallation
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
 
 
@@ -61,12 +62,12 @@ class Panel(VTKObservationMixin):
         self._editor = EditorSection(ui)
         self._correct = CorrectSection(ui, self._editor.setShown)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
-        self._consent = Consent(logic.library, logic.engine, self._setup.check, self._onInstalling)
-        self._run = RunSection(ui, logic, self._choices, self._readiness, self._consent, self._onJobEnd)
+        self._torch = TorchInstallation(logic.engine, self._setup.check, self._onInstalling)
+        self._run = RunSection(ui, logic, self._choices, self._readiness, self._mayRun, self._onJobEnd)
         self._input = InputSection(ui, logic, self._preload, self._run.update, self._run.sayError)
         self._learn = LearnSection(ui, logic, self._choices, self._input.picker.fill)
         self._outputs = OutputsSection(ui, logic, self._choices)
-        self.batch = BatchSection(ui, logic, self._choices, self._consent.mayRun, self._showCase)
+        self.batch = BatchSection(ui, logic, self._choices, self._mayRun, self._showCase)
 
     @property
     def job(self):
@@ -85,7 +86,7 @@ class Panel(VTKObservationMixin):
         self._review.enter()
         self._bindParameters()
         try:
-            if not self._consent.installing:
+            if not self._torch.installing:
                 self.logic.engine.start()
         except ProSMAError as error:
             self._run.sayError(error)
@@ -234,9 +235,17 @@ class Panel(VTKObservationMixin):
 
     # ---- running
 
+    def _mayRun(self, package):
+        """Whether a model's licence is accepted and the engine can run, after asking where that is needed.
+
+        :raises ProSMAError: ``no_torch`` if PyTorch could not be installed, ``busy`` while it is.
+        """
+        self._torch.refuseMeanwhile()
+        return acceptsLicence(self.logic.library, package) and self._torch.offer()
+
     def _readiness(self):
         """Whether Segment can run, as a Readiness: what is chosen, and what the engine lacks."""
-        if self._consent.installing:
+        if self._torch.installing:
             return Readiness(_("PyTorch is being installed. Wait until that is done."))
         ready = self._input.readiness()
         problem = self.logic.engine.problem
@@ -269,7 +278,7 @@ class Panel(VTKObservationMixin):
     def _mayMend(self):
         """Whether the engine may be stopped now; if not, say why."""
         try:
-            self._consent.refuseWhileInstalling()
+            self._torch.refuseMeanwhile()
         except ProSMAError as error:
             self._run.say(str(error), WARNING)
             return False
@@ -290,13 +299,13 @@ class Panel(VTKObservationMixin):
         if not self._mayMend():
             return
         try:
-            self._consent.install()
+            self._torch.install()
         except ProSMAError as error:
             self._run.sayError(error)
 
     def _onInstalling(self):
         """An installation begins or has ended: nothing that starts an engine can be clicked meanwhile."""
-        installing = self._consent.installing
+        installing = self._torch.installing
         text = _("PyTorch is being installed. Slicer may not answer for some minutes.") if installing else ""
         self._run.say(text)
         for section in ("learn", "batch", "more", "setup"):

@@ -18,18 +18,18 @@ class RunSection:
     :param logic: the module's logic.
     :param choices: function that gives the Choices.
     :param readiness: function that gives the Readiness of the choices.
-    :param consent: the Consent.
+    :param mayRun: function that says whether a model may run, after asking for what is needed.
     :param onEnd: called with each job that has ended, before it is said how.
 
     Public: ``job``, the SegmentationJob that runs, or None.
     """
 
-    def __init__(self, ui, logic, choices, readiness, consent, onEnd):
+    def __init__(self, ui, logic, choices, readiness, mayRun, onEnd):
         self._ui = ui
         self._logic = logic
         self._choices = choices
         self._readiness = readiness
-        self._consent = consent
+        self._mayRun = mayRun
         self._onJobEnd = onEnd
         self.job = None
         ui.segmentButton.connect("clicked()", self._onSegmentOrCancel)
@@ -61,7 +61,7 @@ class RunSection:
         """Start a job with the panel's choices, as a click on Segment does."""
         self.say("")
         try:
-            if not self._consent.mayRun(self._choices().package) or self.job is not None:
+            if not self._mayRun(self._choices().package) or self.job is not None:
                 return
             chosen = self._choices()
             self.job = self._logic.segment(

@@ -5,7 +5,7 @@ from slicer.i18n import tr as _
 
 from prosma.image import tags
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
-from ProSMASegmentationLib.Results.Fingerprint import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
+from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfImage, fingerprintsOfLabels, isUnchanged
 from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, CLOSED_SURFACE, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag, whyProtected

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_cli import names_in, run, write_image
 
-from prosma.batch.reading_process import ReadingProcess
+from prosma.batch.image_reader import ImageReader
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes
 from prosma.errors import UserFacingError
@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[3]
 # What a crash in the image library does, at files with these names; in the process that reads, and only there.
 CRASHES = """
 import os, sys, time
-if "prosma.batch.reader_child" in sys.orig_argv:
+if "prosma.batch.image_reader_process" in sys.orig_argv:
     sys.path.insert(0, os.environ["PROSMA_TEST_CODE"])
     from prosma.image import reading
     original = reading.read_image
@@ -105,7 +105,7 @@ def test_the_process_gives_the_image_itself_and_the_same_errors(tmp_path, tempor
         smooth_volume((14, 12, 10), matrix=np.array([[0, 2, 0, 5], [1, 0, 0, 6], [0, 0, 3, 7], [0, 0, 0, 1.0]])),
     )
     (tmp_path / "broken.nii.gz").write_bytes(b"not an image")
-    reader = ReadingProcess()
+    reader = ImageReader()
     there, here = reader.read([tmp_path / "a.nrrd"]), read_image(tmp_path / "a.nrrd")
     assert there.array.dtype == here.array.dtype
     assert (there.array == here.array).all()
@@ -132,10 +132,10 @@ def test_no_room_for_the_voxels_is_told(tmp_path, temporary, monkeypatch):
     folder = tmp_path / "limit"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(
-        f"import sys\nif 'prosma.batch.reader_child' in sys.orig_argv:\n    {limited}"
+        f"import sys\nif 'prosma.batch.image_reader_process' in sys.orig_argv:\n    {limited}"
     )
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    reader = ReadingProcess()
+    reader = ImageReader()
     with pytest.raises(ImageError, match=r"There is no room for the image in .*TMPDIR"):
         reader.read([tmp_path / "a.nrrd"])
     write_image(tmp_path / "b.nrrd", smooth_volume((5, 5, 5)))

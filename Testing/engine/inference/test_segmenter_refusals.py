@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from prosma.errors import Cancelled, UserFacingError
+from prosma.cancel import Cancelled
+from prosma.errors import UserFacingError
 from prosma.image.geometry import Image
 from prosma.inference import devices
 from prosma.inference.segmenter import Segmenter

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.errors import Cancelled
+from prosma.cancel import Cancelled
 from prosma.image.intensity import pad_to_patch
 from prosma.image.resampling import UNIT
 from prosma.inference.sliding_window import (

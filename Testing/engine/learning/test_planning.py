@@ -13,7 +13,8 @@ from PIL import Image as Picture
 
 from prosma.cli import main
 from prosma.learning.data.dataset import DatasetError
-from prosma.learning.fit.planning import mirror_axes, plan_folder, plan_stages, rhythm, target_spacing, to_multiples
+from prosma.learning.fit.mirror_rule import mirror_axes
+from prosma.learning.fit.planning import plan_folder, plan_stages, rhythm, target_spacing, to_multiples
 from prosma.learning.recipe import Recipe
 from prosma.network.unet import ProSMAUNet
 from prosma.package import ModelPackage

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from prosma.learning.fit.fitting import rate_factor, shrunk
+from prosma.learning.fit.mirror_rule import mirror_axes
 from prosma.learning.fit.planning import (
     batch_size,
     field_of_view,
     grid_sizes,
-    mirror_axes,
     patch_size,
     plan_stages,
     rhythm,

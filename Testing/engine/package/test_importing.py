@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from prosma.errors import Cancelled
+from prosma.cancel import Cancelled
 from prosma.package import ModelPackage, PackageError, find_packages, import_package, importing, resolve
 from prosma.package.weights_file import LARGEST_WEIGHTS
 from tiny_model import make_tiny_package

@@ -281,6 +281,6 @@ def test_a_package_takes_the_place_of_nothing_but_a_package(package, tmp_path):
 
 
 def test_listing_packages_needs_the_standard_library_alone():
-    program = "import sys; import prosma.package, prosma.package.licence; print(*sys.modules)"
+    program = "import sys; import prosma.package, prosma.package.accepted_licences; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "safetensors", "SimpleITK"} & set(loaded)

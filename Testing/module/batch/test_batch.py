@@ -118,7 +118,7 @@ def test_a_saved_scene_goes_on_where_it_was(panel, batch, tmp_path):
 def test_volumes_to_files_and_another_model_replaces_only_its_own_untouched_files(panel, batch, tmp_path):
     import slicer
 
-    from ProSMASegmentationLib.Results.Fingerprint import isUnchanged
+    from ProSMASegmentationLib.Results.FingerprintSteps import isUnchanged
 
     volumes = add_volumes(3)
     out = tmp_path / "new" / "folder"

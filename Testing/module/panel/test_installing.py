@@ -75,7 +75,6 @@ def test_a_failed_installation_is_said_and_can_be_tried_again(panel, during):
     click(panel.ui.segmentButton)
     assert panel.job is None
     assert "no space left" in panel.ui.messageLabel.text and "try again" in panel.ui.messageLabel.text
-    assert not panel._consent.installing
     processEvents(until=lambda: panel.logic.engine.state == "ready", timeout=240)
     assert panel.ui.segmentButton.enabled and panel.ui.setupCollapsibleButton.enabled
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import Cancelled, EngineError
+from ..cancel import Cancelled
+from ..errors import EngineError
 from .cases import Case
 from .claims import Claims
-from .reading_process import READ_LIMIT_S, ReadingProcess
+from .image_reader import READ_LIMIT_S, ImageReader
 from .records import records_of
 from .result_file import ResultFile
 from .run_case import complete, failed, measured, prepare, skipped
@@ -75,7 +76,7 @@ class CaseWorker:
         folder = Path(settings.folder)
         self.records = records_of(folder.absolute())
         self.began = self.records.count()
-        self.reader = ReadingProcess(settings.read_limit)
+        self.reader = ImageReader(settings.read_limit)
         self.reader.start()
         self.claims = Claims(folder).__enter__()
         self._segmenter: Segmenter | None = None

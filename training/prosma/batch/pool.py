@@ -22,8 +22,8 @@ from pathlib import Path
 
 from ..errors import EngineError
 from .cases import Case
+from .image_reader import CODE_FOLDER
 from .loop import WAITS_S, Settings, Show
-from .reading_process import CODE_FOLDER
 from .records import records_of
 from .run_case import failed
 

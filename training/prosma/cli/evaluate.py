@@ -36,7 +36,7 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..package import resolve
-    from ..package.licence import check_licence
+    from .licence_question import check_licence
 
     package = resolve(options.model)
     check_licence(package, options.accept_licence)

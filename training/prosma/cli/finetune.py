@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import Cancelled
+from ..cancel import Cancelled
 from .common import DATA_HELP, MODEL_HELP, add_command, add_device, add_licence, check_data, insist_on_device
 
 
@@ -41,7 +41,7 @@ def add_parser(commands) -> None:
 def run(options: argparse.Namespace) -> int:
     from ..learning.fit.progress import reporter, stop_signals
     from ..package import resolve
-    from ..package.licence import check_licence
+    from .licence_question import check_licence
 
     package = resolve(options.model)
     check_licence(package, options.accept_licence)

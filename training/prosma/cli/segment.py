@@ -98,7 +98,7 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ..package import resolve
-    from ..package.licence import check_licence
+    from .licence_question import check_licence
 
     package = resolve(options.model)
     check_images(options.images)

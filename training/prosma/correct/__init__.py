@@ -1,1 +1,10 @@
-"""Correcting a result: strokes, places to review, moving borders. Light: Slicer's process imports it."""
+"""Correcting a result. Light: Slicer's process imports it.
+
+| file | what it holds |
+| --- | --- |
+| `refine` | strokes move a mask's border: from the strokes to the new mask |
+| `stroke_features` | what is known of each voxel near a stroke |
+| `stroke_network` | the small networks that weigh it, read from refine.npz |
+| `review` | the places of a result that are likely to be wrong, worst first |
+| `sensitivity` | a label's border moved by a shift of its log odds, without a new run |
+"""

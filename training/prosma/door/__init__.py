@@ -1,1 +1,8 @@
-"""The engine as a child process: requests and events as JSON lines, arrays as mapped files."""
+"""The engine as a child process: requests and events as JSON lines, arrays as mapped files. docs/door.md describes it.
+
+| file | what it holds |
+| --- | --- |
+| `worker` | the process: one thread reads requests (also cancel), the other does them |
+| `requests` | what can be asked, a dataclass each, from which checks and errors come |
+| `job_files` | a job, and its arrays in a private folder |
+"""

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import Cancelled, EngineError, UserFacingError, bad_request, explained
+from ..cancel import Cancelled
+from ..errors import EngineError, UserFacingError, bad_request, explained
 from ..inference.memory_ladder import means_out_of_memory
 from ..package import ModelPackage
 from .job_files import Job

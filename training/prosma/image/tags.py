@@ -13,7 +13,7 @@ VERSION = "ProSMA.version"
 SHA256 = "ProSMA.sha256"
 OPTIONS = "ProSMA.options"
 LABEL = "ProSMA.label"
-FINGERPRINT = "ProSMA.fingerprint"  # of the voxels that were written, see labels.Fingerprints
+FINGERPRINT = "ProSMA.fingerprint"  # of the voxels that were written, see edited_segments.py
 RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
 INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from ..files import replaced_when_whole
 from .axes import as_kji
+from .edited_segments import fingerprints
 from .formats.nifti_writing import write_nifti
 from .geometry import LPS_TO_RAS, Image, ImageError
-from .labels import Extent, extents_of, fingerprints, label_extents, terminology_entry
+from .labels import Extent, extents_of, label_extents, terminology_entry
 from .tags import EMPTY, FINGERPRINT, LABEL
 
 LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")

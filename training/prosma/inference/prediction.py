@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import Cancelled
 from ..fast.allocator import TIDIED_EVERY, release_freed_memory
 from ..network.gate import SpatialGate
 from ..network.gate_monitor import GateMonitor
@@ -128,20 +127,3 @@ def kept_share(maps: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
 def has_gates(network: nn.Module) -> bool:
     """Whether a network has proximal gates."""
     return any(isinstance(module, SpatialGate) for module in network.modules())
-
-
-@contextlib.contextmanager
-def cancelled_between_stages(network: Any, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Inside, each stage of the network asks `cancelled` before it runs, and raises Cancelled where it says so."""
-
-    def stop(*_: object) -> None:
-        if cancelled():
-            raise Cancelled
-
-    stages = [stage for blocks in (network.encoder, network.decoder) for stage in blocks]
-    hooks = [stage.register_forward_pre_hook(stop) for stage in stages]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()

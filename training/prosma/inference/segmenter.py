@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import Cancelled, EngineError
+from ..cancel import Cancelled, cancelled_between_stages
+from ..errors import EngineError
 from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
 from ..image.box import moved, start_of
 from ..image.geometry import Image, usable_image
@@ -166,7 +167,7 @@ class Segmenter:
 
     def _run(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
         """`segment`: check, prepare, predict, and place the result on the image's whole grid."""
-        from .prediction import cancelled_between_stages, has_gates
+        from .prediction import has_gates
 
         run.progress("Preparing", 0.0, None)
         options, notices = options.checked(self.package.mirror_axes, has_gates(self.network))

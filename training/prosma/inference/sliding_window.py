@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import Cancelled
+from ..cancel import stop_if
 from ..image.intensity import pad_to_patch
 from ..image.resampling import UNIT
 
@@ -127,8 +127,7 @@ def sliding_window_inference(
     for layer, (top, following) in enumerate(itertools.pairwise([*plan.starts[axis], plan.size[axis]])):
         numbers = [[layer] if n == axis else range(len(starts)) for n, starts in enumerate(plan.starts)]
         for number in itertools.product(*numbers):
-            if cancelled():
-                raise Cancelled
+            stop_if(cancelled)
             corner = [starts[n] for starts, n in zip(plan.starts, number, strict=True)]
             tile = [slice(start, start + length) for start, length in zip(corner, plan.patch, strict=True)]
             piece = padded[all_planes(tile)]

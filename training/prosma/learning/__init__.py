@@ -1,4 +1,15 @@
 """Training, evaluation and export. Imports the rest of prosma; the rest never imports this, except for the command line.
 
-Its rooms stand in a row, each of which imports only what is before it: data, judge, packing, fit, compare, report.
+Its rooms stand in a row, each of which imports only what is before it:
+
+| file | what it holds |
+| --- | --- |
+| `recipe` | everything needed to train a model again, as one YAML file |
+| `checkpoints` | checkpoints of runs, read as data, never as code |
+| `data/` | labelled folders, their statistics, training patches |
+| `judge/` | overlap and surface distances |
+| `packing/` | from a run to a model package |
+| `fit/` | planning, loss, training, fine-tuning |
+| `compare/` | grids of trained networks on clean and degraded images |
+| `report/` | tables, curves, sheets and pages |
 """

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ..errors import Cancelled, UserFacingError
+from ..cancel import stop_if
+from ..errors import UserFacingError
 from ..files import opened_regular, replace_folder, user_folder, working_folder
 from .folders import IMPORTING, bundled_models_folder, tidy, user_models
 from .model_package import LARGEST_DESCRIPTION, PREVIEW, ModelPackage, package_files, why
@@ -68,8 +69,7 @@ def import_package(
             copy(parts, new, progress, cancelled)
             package = ModelPackage.open(new)
             refuse_bundled_id(package.id, bundled_models_folder())
-            if cancelled():
-                raise Cancelled
+            stop_if(cancelled)
             replace_folder(new, models / package.id)
     return ModelPackage.open(models / package.id)
 
@@ -142,8 +142,7 @@ def copy(
                 left -= len(block)
                 if left < 0:
                     raise PackageError(f"'{part.name}' is larger than any package's.", COPIED)
-                if cancelled():
-                    raise Cancelled
+                stop_if(cancelled)
                 target.write(block)
                 done += len(block)
                 progress(min(1.0, done / max(1, total)))

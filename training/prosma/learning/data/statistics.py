@@ -44,7 +44,7 @@ class CaseFacts:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
+class DatasetStatistics:
     """A whole folder: its names, and the facts of its training cases."""
 
     name: str
@@ -84,9 +84,9 @@ class Fingerprint:
         }
 
 
-def take_fingerprint(
+def measure_dataset(
     data, progress: Callable[[int, int], None] = lambda done, total: None, fold: int = 0
-) -> Fingerprint:
+) -> DatasetStatistics:
     """Read every case of the folder once, training cases and others. Raises DatasetError with the file and the fault.
 
     Only training cases enter the numbers; the others are only checked.
@@ -106,7 +106,7 @@ def take_fingerprint(
         progress(done, len(used))
     if names is None:
         names, facts = names_from_values(facts, folder)
-    fingerprint = Fingerprint(
+    statistics = DatasetStatistics(
         name=folder.folder.resolve().name,
         description=description,
         dimension=dimension,
@@ -114,9 +114,9 @@ def take_fingerprint(
         labels=names,
         cases=[case for case in facts if case.id in training],
     )
-    if not any(fingerprint.shares.values()):
+    if not any(statistics.shares.values()):
         raise DatasetError(f"No training case of '{folder.folder}' has a labelled voxel: there is nothing to learn.")
-    return fingerprint
+    return statistics
 
 
 def dimension_of(image: Image) -> int:

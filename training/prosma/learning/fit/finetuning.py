@@ -24,7 +24,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...errors import Cancelled, UserFacingError
+from ...cancel import Cancelled, stop_if
+from ...errors import UserFacingError
 from ...fast.allocator import keep_freed_memory
 from ...package import ModelPackage, find_packages, model_folders, write_package
 from ...package.weights import load_network
@@ -163,8 +164,7 @@ def corrected_cases(data: str | os.PathLike, package: ModelPackage, cancelled: C
     cases = training_cases(data)
     for case in cases:
         check_case(case, package)
-        if cancelled():
-            raise Cancelled
+        stop_if(cancelled)
     return cases
 
 
@@ -238,8 +238,7 @@ class Reporter(Callback):
         self.progress("Fine-tuning", 0.0, None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        if self.cancelled():
-            raise Cancelled
+        stop_if(self.cancelled)
         done, steps = trainer.global_step, trainer.max_steps
         left = (time.monotonic() - self.start) * (steps - done) / done
         self.progress("Fine-tuning", done / steps, round(left, 1))

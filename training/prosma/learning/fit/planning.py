@@ -18,8 +18,7 @@ The rules, from the training cases of the folder. A person can change every resu
   most cases: clipped to the percentiles 0.5 and 99.5 of the labelled voxels, then their mean and standard deviation.
   Else `clip-zscore`; by the voxels above the lowest value alone if in most cases more than a quarter have that value (the
   zeros around a brain, of which some images have more than others).
-- Mirroring: all axes; none where two labels differ in left and right alone; in 3D not front to back or up and down
-  where two labels differ in that alone; ultrasound pictures only from side to side.
+- Mirroring: along the axes where no label would become another one, see `mirror_rule`.
 - Rotation: in 3D with thick slices (3 times) only within the slices.
 - Brightness of photographs in colour: each channel by a factor of its own, for differences of light and stain.
 - Patches centred on a label: a third; half where labels fill less than 1 % of the voxels.
@@ -45,8 +44,9 @@ import yaml
 from ... import __version__
 from ...files import write_text
 from ...network.unet import SMALL
-from ..data.statistics import Fingerprint, take_fingerprint
+from ..data.statistics import DatasetStatistics, measure_dataset
 from ..recipe import Augmentation, Fitting, Recipe, RecipeError
+from .mirror_rule import mirror_axes
 
 LARGEST_PATCH = 64**3
 LARGEST_SIDE = 256
@@ -60,11 +60,6 @@ VALIDATIONS = 6
 # trainings became dense (2.8 % and 3.8 % zeros); from here they keep 6 % and more (training/RESULTS.md).
 THRESHOLD = 0.4
 SELECTION_RATE = 2.0
-OPPOSITES = (("left", "right"), ("anterior", "posterior"), ("superior", "inferior"))  # along R, A and S
-SYNONYMS = {
-    "l": "left", "lt": "left", "r": "right", "rt": "right", "front": "anterior", "ventral": "anterior",
-    "back": "posterior", "dorsal": "posterior", "upper": "superior", "lower": "inferior",
-}  # fmt: skip
 MODALITIES = {
     "CT": {"ct", "cbct"},
     "MR": {"mr", "mri", "t1", "t1w", "t1c", "t1ce", "t1gd", "t2", "t2w", "flair", "adc", "dwi", "pd"},
@@ -85,13 +80,13 @@ def plan_folder(
 
     Raises DatasetError with the file and the fault.
     """
-    fingerprint = take_fingerprint(data, progress, fold)
-    recipe = plan(fingerprint)
+    statistics = measure_dataset(data, progress, fold)
+    recipe = plan(statistics)
     recipe.fitting.fold = fold
-    return recipe, recipe_text(recipe, fingerprint)
+    return recipe, recipe_text(recipe, statistics)
 
 
-def plan(found: Fingerprint) -> Recipe:
+def plan(found: DatasetStatistics) -> Recipe:
     """The recipe by the rules above."""
     dimension, flat = found.dimension, found.dimension == 2
     spacing = None if found.photographs else target_spacing(found.sizes, found.spacings)
@@ -168,7 +163,7 @@ def thick_axis(spacing) -> int | None:
     return axis if len(spacing) == 3 and spacing[axis] > 3 * others.max() else None
 
 
-def grid_sizes(found: Fingerprint, spacing: list[float] | None) -> list[int]:
+def grid_sizes(found: DatasetStatistics, spacing: list[float] | None) -> list[int]:
     """Median size on the model's grid; photographs shrink to at most LARGEST_SIDE."""
     if spacing is not None:
         return [round(size) for size in np.median(found.sizes * found.spacings / spacing, axis=0)]
@@ -224,7 +219,7 @@ def rhythm(cases: int, batch: int) -> dict:
     return {"epochs": epochs, "iterations": iterations, "validate_every": max(1, epochs // VALIDATIONS)}
 
 
-def field_of_view(found: Fingerprint) -> dict:
+def field_of_view(found: DatasetStatistics) -> dict:
     """Extents in mm beyond which the panel warns."""
     extents = found.sizes * found.spacings
     return {
@@ -236,7 +231,7 @@ def field_of_view(found: Fingerprint) -> dict:
 # --- intensities and names ------------------------------------------------------------------------------------------
 
 
-def intensity_rule(found: Fingerprint, modality: str) -> dict:
+def intensity_rule(found: DatasetStatistics, modality: str) -> dict:
     """The entry `intensity` of model.json."""
     if found.photographs and all(case.eight_bit for case in found.cases):
         return {"rule": "range", "low": 0, "high": 255}
@@ -258,38 +253,13 @@ def intensity_rule(found: Fingerprint, modality: str) -> dict:
     return {**rule, "foreground": True} if masked else rule
 
 
-def modality_of(found: Fingerprint) -> str:
+def modality_of(found: DatasetStatistics) -> str:
     """What the channels' names tell; `unknown` where they tell nothing."""
     words = {word for name in found.channels for word in re.findall(r"[a-z0-9]+", name.lower())}
     named = [modality for modality, hints in MODALITIES.items() if words & hints]
     if named:
         return "/".join(named)
     return "colour image" if found.photographs and len(found.channels) == 3 else "unknown"
-
-
-def mirror_axes(labels: list[str], dimension: int, modality: str) -> list[int]:
-    """Axes that may be flipped in training without making a label wrong."""
-    opposed = [axis for axis, words in enumerate(OPPOSITES) if has_counterparts(labels, words)]
-    if 0 in opposed or (dimension == 2 and opposed):
-        return []
-    if dimension == 2:
-        return [0] if modality == "US" else [0, 1]
-    return [axis for axis in range(3) if axis not in opposed]
-
-
-def has_counterparts(labels: list[str], words: tuple[str, str]) -> bool:
-    """Whether exchanging two opposite words turns one label's name into another's: "lung_left" and "Right lung"."""
-    exchange = {words[0]: words[1], words[1]: words[0]}
-    names = [tuple(sorted(words_of(label))) for label in labels]
-    return any(
-        other in names for name in names if (other := tuple(sorted(exchange.get(word, word) for word in name))) != name
-    )
-
-
-def words_of(label: str) -> list[str]:
-    """Lower-case words of "parotid_right", "Left Lung", "lungL" or "kidney-l", with one word for each direction."""
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", label)
-    return [SYNONYMS.get(word.lower(), word.lower()) for word in words]
 
 
 def model_id(name: str) -> str:
@@ -301,7 +271,7 @@ def model_id(name: str) -> str:
 # --- YAML -----------------------------------------------------------------------------------------------------------
 
 
-def recipe_text(recipe: Recipe, found: Fingerprint) -> str:
+def recipe_text(recipe: Recipe, found: DatasetStatistics) -> str:
     """YAML with the measured facts as comments."""
     sizes, shares = found.sizes, found.shares
     facts = [

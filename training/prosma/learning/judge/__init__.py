@@ -1,1 +1,7 @@
-"""How good a model is on labelled images: overlap and surface distance per case and label, with intervals."""
+"""How good a model is on labelled images.
+
+| file | what it holds |
+| --- | --- |
+| `evaluation` | Dice and surface distances per case and label, with bootstrap intervals |
+| `surfaces` | distances between the surfaces of two masks |
+"""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +41,6 @@ def accept(package: ModelPackage) -> None:
     """Remember that a person accepts the model's licence. OSError where that cannot be written down."""
     entry = {"model": package.id, "licence": package.model["training"]["licence"]}
     write_json(record_path(), {**_record(), digest_of(package): entry})
-
-
-def check_licence(package: ModelPackage, accepted: bool) -> None:
-    """For the command line: a person is asked once, a program has to say --accept-licence. Raises LicenceError."""
-    if is_accepted(package):
-        return
-    licence = package.model["training"]["licence"]
-    if not accepted and sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty():
-        print(f"The model '{package.name}' comes under this licence: {licence}", file=sys.stderr)
-        accepted = input("Do you accept it? [y/N] ").strip().lower() in ("y", "yes")
-    if not accepted:
-        raise LicenceError(
-            f"The licence of the model '{package.name}' ({licence}) has to be accepted first.", "Add --accept-licence."
-        )
-    with contextlib.suppress(OSError):  # then it is asked for again
-        accept(package)
 
 
 def digest_of(package: ModelPackage) -> str:

@@ -8,7 +8,7 @@ from ProSMASegmentationLib.Results.SegmentStatus import tag
 SAME_GRID_MM = 1e-3
 
 
-class StrokeRefiner:
+class RefineStroke:
     """Refines a mask around a stroke with ``prosma.correct.refine``, and the network's probabilities where they are kept.
 
     :param node: the segmentation node. :param segment: its segment to refine.

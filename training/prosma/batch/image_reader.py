@@ -1,7 +1,7 @@
 """Images read in a process of their own: whatever a file does to the image library, the batch goes on.
 
-The process is started once and stays; one that dies or hangs costs the case that it was reading, and the next case gets a
-new one. Voxels come as a mapped file, all else as a small pickle from our own child.
+`image_reader_process` is what runs there. It is started once and stays; one that dies or hangs costs the case that it was
+reading, and the next case gets a new one. Voxels come as a mapped file, all else as a small pickle from our own child.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GRACE_S = 1.0  # to end by itself once its stdin is closed
 CODE_FOLDER = Path(__file__).resolve().parents[2]  # started there, the child imports nothing from the user's folder
 
 
-class ReadingProcess:
+class ImageReader:
     """Reads images as `read_image` does; `limit`: seconds for one case. Not for several threads at once."""
 
     def __init__(self, limit: float = READ_LIMIT_S) -> None:
@@ -47,7 +47,7 @@ class ReadingProcess:
         if self._process is not None or self._closed:
             return
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "prosma.batch.reader_child"],
+            [sys.executable, "-m", "prosma.batch.image_reader_process"],
             cwd=CODE_FOLDER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

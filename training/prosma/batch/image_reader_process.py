@@ -1,4 +1,14 @@
-"""The other end of reading_process.py: reads the images that stdin names, until stdin ends."""
+"""The process that reads images, DICOM among them: those that stdin names, until stdin ends.
+
+| what is segmented | which process reads its files |
+| --- | --- |
+| batches of the command line | this one, asked by `image_reader`; each process of a pool has its own |
+| one case of the command line | this one too |
+| files that Slicer names (a batch of the panel) | the worker, `door/worker` |
+| a volume that is loaded in Slicer | Slicer has read it; the worker gets its voxels as a mapped file |
+
+All of them read with `image.reading.read_image`, and DICOM with `image.dicom`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +26,7 @@ import numpy as np
 
 from ..errors import UserFacingError, explained
 from ..image.geometry import ImageError
-from .reading_process import packed
+from .image_reader import packed
 
 NO_VOXELS = np.zeros((0, 0, 0, 0), np.uint8)  # in the answer: they lie in a file
 

@@ -1,4 +1,4 @@
-"""How an edited segment is recognised, piece by piece for the event loop; the rule is ``prosma.image.labels``."""
+"""Fingerprints of segments, slab by slab for the event loop; the rule is ``prosma.image.edited_segments``."""
 
 import slicer
 
@@ -15,7 +15,7 @@ def fingerprintsOfLabels(array, offset, imageToWorld):
     :param offset: i, j, k of the array's first voxel.
     :param imageToWorld: vtkMatrix4x4 from i, j, k to mm.
     """
-    from prosma.image.labels import Fingerprints
+    from prosma.image.edited_segments import Fingerprints
 
     found = Fingerprints()
     for slab in slabs(array, BYTES_PER_SLAB):
@@ -35,6 +35,6 @@ def fingerprintsOfImage(image):
 
 def isUnchanged(now, written):
     """Whether two fingerprints are of the same voxels at the same place."""
-    from prosma.image.labels import same_fingerprint
+    from prosma.image.edited_segments import same_fingerprint
 
     return same_fingerprint(now, written)

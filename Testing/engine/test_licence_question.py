@@ -10,8 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from prosma.cli import main
+from prosma.cli.licence_question import check_licence
 from prosma.package import LicenceError
-from prosma.package.licence import accept, check_licence, is_accepted
+from prosma.package.accepted_licences import accept, is_accepted
 from tiny_model import make_tiny_package
 
 
@@ -94,7 +95,7 @@ def test_a_person_is_asked_with_the_licence(home, tmp_path, answer, accepted):
     package = strict(tmp_path / "m")
     ours, theirs = pty.openpty()
     code = (
-        "import sys; from prosma.package import ModelPackage; from prosma.package.licence import check_licence\n"
+        "import sys; from prosma.package import ModelPackage; from prosma.cli.licence_question import check_licence\n"
         "check_licence(ModelPackage.open(sys.argv[1]), False); print('accepted')"
     )
     child = subprocess.Popen(
