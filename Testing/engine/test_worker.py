@@ -174,6 +174,25 @@ def test_describe_loads_a_model_once(engine, tmp_path):
     assert second["seconds"] <= first["seconds"]
 
 
+def test_models_loaded_in_advance_give_way_to_what_a_person_waits_for(slow_package, tiny, tmp_path):
+    engine = Engine("--preload", slow_package.folder)
+    engine.segment("running", slow_package, tmp_path / "one", big_volume())
+    while engine.event()["stage"] != "Segmenting":
+        pass
+    for name in ("first", "second"):
+        engine.send(id=name, do="describe", model=str(tiny.folder), device="cpu")
+    (tmp_path / "images").mkdir()
+    engine.send(id="cases", do="cases", images=str(tmp_path / "images"), output=str(tmp_path), format=".nrrd")
+    engine.send(id="x", do="cancel", job="running")
+    ended = []
+    while len(ended) < 4:
+        event = engine.event()
+        if event["event"] in ("result", "error"):
+            ended.append(event["id"])
+    assert ended == ["running", "cases", "first", "second"]
+    engine.close()
+
+
 def test_a_changed_package_is_loaded_again_and_a_damaged_one_refused(engine, tmp_path, volume):
     answers = []
     for seed in (1, 2):

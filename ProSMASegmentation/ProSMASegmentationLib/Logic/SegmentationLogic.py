@@ -160,8 +160,9 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         self.library.acceptLicence(self.library.resolve(model))
 
     def preload(self, package, device, onEvent):
-        """Load a model into the warm engine, so that the first click need not wait for it."""
-        self.engine.request({"do": "describe", "model": str(package.folder.absolute()), "device": device}, onEvent)
+        """Load a model into the warm engine, so that the first click need not wait for it. Returns the request's id."""
+        request = {"do": "describe", "model": str(package.folder.absolute()), "device": device}
+        return self.engine.request(request, onEvent)
 
     def cancelAll(self, reason=None):
         """Cancel every batch, and every job that runs or waits."""

@@ -44,6 +44,7 @@ class Panel(VTKObservationMixin):
         self._guiTag = None
         self._lastVolume = None
         self._preloaded = None  # (model id, device) that the engine was asked to load
+        self._preloading = None  # id of that request, which may have been answered
         self._makeSections()
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
@@ -215,7 +216,7 @@ class Panel(VTKObservationMixin):
         self._run.update()
 
     def _preload(self):
-        """Have the engine load the chosen model, unless it has been asked to or cannot."""
+        """Have the engine load the chosen model, and no other, unless it has been asked to or cannot."""
         engine, package = self.logic.engine, self._input.package
         wanted = (package.id, self._devices.current) if package is not None else None
         if (
@@ -225,8 +226,9 @@ class Panel(VTKObservationMixin):
             or wanted in (None, self._preloaded)
         ):
             return
+        engine.cancel(self._preloading)
         self._preloaded = wanted
-        self.logic.preload(package, self._devices.current, self._onPreloaded)
+        self._preloading = self.logic.preload(package, self._devices.current, self._onPreloaded)
 
     def _onPreloaded(self, event):
         if event["event"] == "error" and event["code"] not in ("cancelled", "engine_stopped"):

@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 
-from prosma.fast import autotune
+from prosma.cancel import Cancelled
+from prosma.fast import autotune, network
+from prosma.inference.segmenter import Segmenter
+from tiny_model import make_tiny_package
 
 
 @pytest.fixture
@@ -49,3 +52,24 @@ def test_a_damaged_or_unwritable_file_does_no_harm(content, counted, tmp_path, m
     monkeypatch.setattr(autotune, "_known", {})
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path / autotune.FILE_NAME / "below a file"))
     assert autotune.fastest("a sum", ways) == "second"
+
+
+def test_a_measurement_that_is_not_wanted_any_more_ends_without_an_answer(counted, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
+    calls, ways = counted
+    with autotune.stoppable(lambda: len(calls) == 2), pytest.raises(Cancelled):
+        autotune.fastest("a sum", ways)
+    assert calls == ["first", "second"]
+    assert not autotune.read_answers()
+    assert autotune.fastest("a sum", ways) == "second", "nothing stops the next one"
+
+
+def test_a_model_whose_loading_is_cancelled_while_it_is_measured_is_not_loaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path))
+    monkeypatch.setattr(network, "computes_in_half", lambda device: True)  # as on a processor with bfloat16
+    monkeypatch.setattr(network, "FEW_WEIGHTS", 0)
+    package = make_tiny_package(tmp_path / "model")
+    with pytest.raises(Cancelled):
+        Segmenter(package, "cpu", cancelled=lambda: True)
+    assert not autotune.read_answers()
+    assert Segmenter(package, "cpu", cancelled=lambda: False).device == "cpu"

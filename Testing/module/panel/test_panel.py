@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +186,21 @@ def test_the_choice_of_device_stays_with_the_computer(panel):
     assert qt.QSettings().value("ProSMASegmentation/Device") == "cpu"
     combo.setCurrentIndex(0)
     assert panel._devices.current == "auto"
+
+
+def test_only_the_chosen_model_is_loaded_in_advance(panel, monkeypatch):
+    engine, asked = panel.logic.engine, []
+    processEvents(until=lambda: not engine._handlers)  # what was asked for before
+    monkeypatch.setattr(engine, "_send", asked.append)  # an engine that is busy: it answers nothing
+    scenes.choose(panel, "coarse")
+    scenes.choose(panel, "flips")
+    first, cancelled, second = asked
+    assert (first["do"], Path(first["model"]).name) == ("describe", "coarse")
+    assert (cancelled["do"], cancelled["job"]) == ("cancel", first["id"])
+    assert (second["do"], Path(second["model"]).name) == ("describe", "flips")
+    for message in (first, second):
+        engine._onEvent({"event": "error", "id": message["id"], "code": "cancelled", "message": "", "remedy": ""})
+    assert not engine._handlers
 
 
 def test_choices_are_saved_with_the_scene(panel, tmp_path):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,8 @@ class Worker:
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.models: dict[tuple[str, str, str], Segmenter] = {}
-        self.waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self.waiting: queue.PriorityQueue[tuple[bool, int, Job]] = queue.PriorityQueue()  # see `_accept`
+        self.numbers = itertools.count()
         self.jobs: dict[str | int, Job] = {}  # queued and running
         self.lock = threading.Lock()
 
@@ -98,7 +100,10 @@ class Worker:
             os._exit(0)
 
     def _accept(self, line: bytes) -> bool:
-        """Queue or do one request; True for shutdown. EngineError bad_input for what is none."""
+        """Queue or do one request; True for shutdown. EngineError bad_input for what is none.
+
+        What a person waits for is done before models are loaded in advance, else in order.
+        """
         request = parsed(line)
         if isinstance(request, Cancel):
             self._cancel(request.job)
@@ -108,7 +113,7 @@ class Worker:
                 if job.id in self.jobs:
                     raise bad_request(f"There is already a job {job.id!r}.")
                 self.jobs[job.id] = job
-            self.waiting.put(job)
+            self.waiting.put((isinstance(request, Describe), next(self.numbers), job))
         return isinstance(request, Shutdown)
 
     def _cancel(self, job_id: str | int) -> None:
@@ -128,7 +133,7 @@ class Worker:
     def run(self) -> None:
         """Do jobs in order, until the reading thread ends the process, or until memory did not suffice for one."""
         while True:
-            job = self.waiting.get()
+            *_order, job = self.waiting.get()
             with self.lock:
                 if job.cancelled.is_set():
                     continue
@@ -155,14 +160,14 @@ class Worker:
     def _done(self, job: Job) -> dict[str, Any]:
         """Do a job; the event that tells of it."""
         if isinstance(job.request, Describe):
-            return self._describe(job.request)
+            return self._describe(job, job.request)
         if isinstance(job.request, Segment):
             return self._segment(job, job.request)
         return {"event": "result", "cases": job.list_cases(job.request)}
 
-    def _describe(self, request: Describe) -> dict[str, Any]:
+    def _describe(self, job: Job, request: Describe) -> dict[str, Any]:
         began = time.perf_counter()
-        segmenter = self.model(request.model, request.device)
+        segmenter = self.model(request.model, request.device, job.cancelled.is_set)
         seconds = round(time.perf_counter() - began, 3)
         return {
             "event": "result",
@@ -206,13 +211,13 @@ class Worker:
         )
         return job.write_results(result, image.voxel_ml)
 
-    def model(self, path: str, device: str) -> Segmenter:
+    def model(self, path: str, device: str, cancelled: Callable[[], bool] | None = None) -> Segmenter:
         """The Segmenter for a package, loaded once as long as its weights stay the same."""
         from ..inference.segmenter import Segmenter
 
         package = ModelPackage.open(path)
         key = (path, package.sha256, device)
-        segmenter = self.models.pop(key, None) or Segmenter(package, device)
+        segmenter = self.models.pop(key, None) or Segmenter(package, device, cancelled)
         self.models[key] = segmenter
         while len(self.models) > KEPT_MODELS:
             del self.models[next(iter(self.models))]

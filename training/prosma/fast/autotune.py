@@ -5,15 +5,18 @@ The file is a help and no more: without it, or where it cannot be written, the m
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextvars import ContextVar
 
 import torch
 
+from ..cancel import stop_if
 from ..files import replaced_when_whole, user_folder
 from .allocator import freed_memory_kept
 
@@ -22,6 +25,17 @@ ROUNDS = 2
 CLEARLY = 0.9  # another way than the first must take less than this share of its time
 
 _known: dict[str, str] = {}
+_cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=lambda: False)
+
+
+@contextlib.contextmanager
+def stoppable(cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Within it a measurement ends with Cancelled, and without an answer, once ``cancelled()`` says so."""
+    token = _cancelled.set(cancelled)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
 
 
 def fastest(question: str, ways: Mapping[str, Callable[[], object]]) -> str:
@@ -54,10 +68,12 @@ def measure(ways: Mapping[str, Callable[[], object]]) -> str:
     """Best of a few interleaved rounds after one that is not counted.
 
     The time is this thread's own: it does its share of every parallel loop, and does not count what other programs take.
+    Raises Cancelled, see `stoppable`.
     """
     best = dict.fromkeys(ways, float("inf"))
     with freed_memory_kept():
         for number, (name, way) in itertools.product(range(ROUNDS + 1), ways.items()):
+            stop_if(_cancelled.get())
             began = time.thread_time()
             way()
             if number:

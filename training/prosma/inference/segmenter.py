@@ -40,6 +40,7 @@ class Segmenter:
     Args:
         package: a ModelPackage, the id of a bundled or imported model, or a package's path.
         device: `auto`, `cpu` or `cuda`; a CUDA card is used only if a kernel really runs on it.
+        cancelled: asked while the fastest ways to compute are measured; True raises Cancelled.
 
     >>> import numpy as np
     >>> from prosma import Image, Segmenter
@@ -50,10 +51,15 @@ class Segmenter:
     ((40, 48, 36), (3, 40, 48, 36))
 
     On Linux with glibc the process's allocator is told to keep the network's large blocks, which halves its time.
-    Raises UserFacingError with the codes no_torch, no_device, bad_model, out_of_memory.
+    Raises UserFacingError with the codes no_torch, no_device, bad_model, out_of_memory, cancelled.
     """
 
-    def __init__(self, package: ModelPackage | str | os.PathLike, device: str = "auto") -> None:
+    def __init__(
+        self,
+        package: ModelPackage | str | os.PathLike,
+        device: str = "auto",
+        cancelled: Callable[[], bool] | None = None,
+    ) -> None:
         torch = import_torch()
         let_large_blocks_go()
         if "OMP_NUM_THREADS" not in os.environ:
@@ -61,13 +67,15 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
+            from ..fast.autotune import stoppable
             from ..fast.network import accelerate, laid_out
             from ..package.weights import load_network
 
             network = load_network(self.package)
             self.multiple = network.divisor
             laid_out(network, "cpu")  # so that the fast one shares its weights
-            self.network: Any = accelerate(network, self.device)
+            with stoppable(cancelled or (lambda: False)):
+                self.network: Any = accelerate(network, self.device)
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
