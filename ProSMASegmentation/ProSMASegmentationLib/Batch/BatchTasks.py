@@ -146,7 +146,7 @@ class VolumeFileTask(_VolumesTask):
 
     def _find(self):
         origin = records.origin(self._batch.package, self._batch.run, self._digest)
-        state = yield from records.Records(self.output.parent).state(self.output.name, origin)
+        state = yield from records.records_of(self.output.parent.absolute()).state(self.output.name, origin)
         if state in (FINISHED, EDITED):
             return state
         reason, remedy = records.why_not(state, self.output.name)

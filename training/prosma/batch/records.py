@@ -9,20 +9,27 @@ take some ms each, for an event loop; `finish` runs them at once.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
 import json
 import os
+import re
 import threading
-from collections.abc import Generator, Sequence
+from array import array
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from ..files import locked
 from ..image.formats.parts import other_parts
 
 RECORDS = "prosma-results.jsonl"
 BYTES_PER_STEP = 4 << 20
+BEGINNING = re.compile(
+    rb'\{"output": (?P<name>"(?:[^"\\]|\\.)*"), "(?P<kind>\w+)": '
+)  # of a line as `append` writes it
 
 ABSENT = "absent"  # there is no such file
 FINISHED = "finished"  # written by us from the same model, options and input
@@ -50,6 +57,9 @@ class Records:
     A line about a result has `output`, `sha256`, `origin`, `files`, `written`, and `report`: what is known about the case.
     A line about a case that failed has `output`, `error` and `written` instead; one about measures of a result `output`,
     `measured` (the result's digest) and `segments`; one about the start of a batch `batch`.
+
+    What is kept in memory is where each line begins and which file it is about, some 200 bytes a line: a cohort has a
+    million of them. Lines are read again when somebody asks for one.
     """
 
     def __init__(self, folder: str | os.PathLike) -> None:
@@ -60,35 +70,38 @@ class Records:
     def _forget(self) -> None:
         self._file: int | None = None  # which file has been read
         self._bytes = 0  # and how much of it
-        self._all: list[dict] = []
-        self._results: dict[str, list[tuple[int, dict]]] = {}  # by file, with the numbers of the lines
+        self._last = b""  # the last line of that
+        self._starts = array("Q")  # where each line begins
+        self._results: dict[str, int | tuple[int, ...]] = {}  # by file, the numbers of the lines
+        self._others: dict[str, int | tuple[int, ...]] = {}  # and of those about something else than a result
 
     def names(self) -> set[str]:
-        """The files that have lines."""
-        self.lines()
-        return set(self._results)
+        """The files that have lines about results."""
+        with self._opened():
+            return set(self._results)
 
     def of(self, name: str) -> list[dict]:
-        """The lines about one file, oldest first."""
+        """The lines about one file as a result, oldest first."""
         return [line for _number, line in self._of(name)]
 
-    def _of(self, name: str) -> list[tuple[int, dict]]:
-        self.lines()
-        return list(self._results.get(name, ()))
+    def about(self, name: str, mark: int = 0) -> list[dict]:
+        """All lines about one file, those after `mark` lines, oldest first."""
+        return [line for _number, line in self._of(name, mark, all_kinds=True)]
 
     def count(self) -> int:
         """How many lines there are now: a mark for `since`."""
-        return len(self.lines())
+        with self._opened():
+            return len(self._starts)
 
     def failure_since(self, name: str, mark: int) -> dict | None:
         """The error in the last line about the case whose result would be `name`, if it failed after `mark` lines."""
-        about = (line for line in reversed(self.lines()[mark:]) if line.get("output") == name)
-        return next(about, {"error": None}).get("error")
+        about = self.about(name, mark)
+        return about[-1].get("error") if about else None
 
     def measures_of(self, name: str, sha256: str) -> list[dict] | None:
         """The segments of a result with this digest, where they were measured in full; else None."""
-        for line in reversed(self.lines()):
-            if line.get("output") == name and sha256 in (line.get("sha256"), line.get("measured")):
+        for line in reversed(self.about(name)):
+            if sha256 in (line.get("sha256"), line.get("measured")):
                 segments = line.get("segments") or line.get("report", {}).get("segments") or [{}]
                 if all("box" in segment for segment in segments):
                     return segments
@@ -138,35 +151,86 @@ class Records:
             file.flush()
 
     def lines(self) -> list[dict]:
-        """All whole lines; only what was added since the last time is read."""
+        """All whole lines."""
+        with self._opened() as file:
+            return [line for _number, line in self._read(file, range(len(self._starts)))]
+
+    def _of(self, name: str, mark: int = 0, all_kinds: bool = False) -> list[tuple[int, dict]]:
+        """The lines about a file with their numbers, oldest first."""
+        with self._opened() as file:
+            numbers = [
+                *_numbers(self._results.get(name, ())),
+                *(_numbers(self._others.get(name, ())) if all_kinds else ()),
+            ]
+            return list(self._read(file, sorted(number for number in numbers if number >= mark)))
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[BinaryIO | None]:
+        """The file, of which every whole line is known by then; None where there is none."""
         with self._lock:
             try:
-                with self.path.open("rb") as file:
-                    facts = os.fstat(file.fileno())
-                    if facts.st_ino != self._file or facts.st_size < self._bytes:
-                        self._forget()
-                        self._file = facts.st_ino
-                    file.seek(self._bytes)
-                    data = file.read()
+                file = self.path.open("rb")
             except FileNotFoundError:
                 self._forget()
-                return []
-            whole = data[: data.rfind(b"\n") + 1]
-            self._bytes += len(whole)
-            for row in whole.splitlines():
-                self._take(row)
-            return list(self._all)
+                yield None
+                return
+            with file:
+                self._learn(file)
+                yield file
 
-    def _take(self, row: bytes) -> None:
-        try:
-            line = json.loads(row)
-        except ValueError:
-            return
-        if not isinstance(line, dict):
-            return
-        if {"output", "sha256", "origin"} <= line.keys():
-            self._results.setdefault(line["output"], []).append((len(self._all), line))
-        self._all.append(line)
+    def _learn(self, file: BinaryIO) -> None:
+        """Note what was added since the last time."""
+        number = os.fstat(file.fileno()).st_ino
+        file.seek(self._bytes - len(self._last))
+        if number != self._file or file.read(len(self._last)) != self._last:  # another file, or written anew
+            self._forget()
+            self._file = number
+            file.seek(0)
+        for row in file:
+            if not row.endswith(b"\n"):  # it is being written
+                break
+            self._note(row)
+            self._bytes += len(row)
+            self._last = row
+
+    def _note(self, row: bytes) -> None:
+        """One line: of the usual form without reading all of it, which would take a minute for a million."""
+        usual = BEGINNING.match(row)
+        if usual:
+            name, is_result = json.loads(usual["name"]), usual["kind"] == b"sha256"
+        else:
+            line = _parsed(row)
+            if line is None:
+                return
+            name, is_result = line.get("output"), {"sha256", "origin"} <= line.keys()
+        number = len(self._starts)
+        self._starts.append(self._bytes)
+        if name is not None:
+            table = self._results if is_result else self._others
+            table[name] = (*_numbers(table[name]), number) if name in table else number
+
+    def _read(self, file: BinaryIO | None, numbers: Iterable[int]) -> Iterator[tuple[int, dict]]:
+        """The lines of these numbers; those that are damaged are left out."""
+        for number in numbers:
+            assert file is not None, "no file, no lines"
+            if file.tell() != self._starts[number]:
+                file.seek(self._starts[number])
+            line = _parsed(file.readline())
+            if line is not None:
+                yield number, line
+
+
+def _numbers(entry: int | tuple[int, ...]) -> tuple[int, ...]:
+    return (entry,) if isinstance(entry, int) else entry
+
+
+def _parsed(row: bytes) -> dict | None:
+    """A line's content; None for one that a killed process left in part, or that is none of ours."""
+    try:
+        line = json.loads(row)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
 
 
 def now() -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import os
 import tempfile
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from ..image.tags import provenance
 from ..image.writing import label_suffix, write_labels
 from ..steps import finish
 from .records import EDITED, FINISHED, file_digest, input_of, origin, records_of, why_not
+
+# Places and, as in the records, digests of images that were read last: other series may lie among the same files.
+_JUST_READ: deque[tuple[list[str], dict]] = deque(maxlen=8)
 
 
 class ResultFile:
@@ -51,9 +56,11 @@ class ResultFile:
         EngineError bad_input for those that cannot be read.
         """
         try:
-            records = records_of(output.parent.absolute())
-            lines = records.lines() if series else records.of(output.name)  # other series may lie among the same files
+            where = [os.path.abspath(image) for image in images]
+            just_read = [line for place, line in _JUST_READ if place == where]
+            lines = [*records_of(output.parent.absolute()).of(output.name), *just_read]
             inputs = finish(input_of(images, lines, series))
+            _JUST_READ.append((where, {"files": inputs["files"], "origin": {"input": inputs["digest"]}}))
         except OSError as error:
             reason = f"{error.filename} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
