@@ -101,7 +101,7 @@ def test_tiny_voxels_are_no_fault():
         (np.zeros((4, 4, 4)), "has 2 dimensions"),
         (np.zeros((1, 4, 4, 4, 2)), "has 4 dimensions"),
         (np.zeros((1, 4, 0, 4)), "no voxels"),
-        (np.zeros((1, 2, 2, 2), np.complex64), "complex"),
+        (np.zeros((1, 2, 2, 2), np.complex64), "complex numbers as voxels"),
         (np.zeros((1, 2, 2, 2), "M8[s]"), "type datetime64"),
     ],
 )
@@ -184,6 +184,15 @@ def test_letters_of_anatomy_are_axes_of_the_patient_and_their_direction():
     assert {ANATOMY[letter] for letter in "LPI"} == {(0, -1), (1, -1), (2, -1)}
 
 
+def test_the_longest_voxel_edge_does_not_decide_the_orientation():
+    # A rotation by the quaternion (-4, 3, 0, 4) / sqrt(41). |cosines| of the right permutation: 32 + 23 + 32 = 87 of 41;
+    # 24 + 24 + 32 = 80 of the next one, which would win if the columns were not divided by their lengths.
+    turn = np.array([[-9, -24, 32], [-24, -23, -24], [32, -24, -9]]) / 41
+    matrix = np.eye(4)
+    matrix[:3, :3] = turn * (1, 20, 1)
+    assert closest_orientation(matrix, "RAS") == ((2, 1, 0), (False, True, False))
+
+
 def test_the_orientation_of_the_smallest_voxels_is_that_of_their_axes():
     matrix = np.eye(4)
     matrix[:3, :3] = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]]) * 1e-3
@@ -255,6 +264,9 @@ def test_grids_are_the_same_to_a_thousandth_of_a_voxel():
         moved = image(np.zeros((2, 3, 4)), (1.0, 1.0, 2.0), (0, change, 0))
         assert same_grid(first, moved) is same
     assert not same_grid(first, image(np.zeros((2, 3, 5)), (1.0, 1.0, 2.0)))
+    fine = image(np.zeros((2, 3, 4)), (2.0, 0.5, 2.0))
+    for change, same in ((0.0004, True), (0.0006, False)):
+        assert same_grid(fine, image(np.zeros((2, 3, 4)), (2.0, 0.5, 2.0), (0, 0, change))) is same, "the shortest edge"
 
 
 def test_resampling_to_a_grid_in_numbers():
@@ -264,6 +276,9 @@ def test_resampling_to_a_grid_in_numbers():
     assert found.shape == (1, 7, 1, 1) and found.dtype == np.float32
     # outside the extent (-0.5 ... 2.5) the lowest value; inside, but beyond the centres, the nearest one
     assert found.flatten().tolist() == [10, 10, 10, 15, 20, 30, 40]
+    middle = image(row(30.0, 20.0, 40.0))
+    around = image(np.zeros((7, 1, 1)), (0.9, 1, 1), (-0.9, 0, 0))  # -0.9, 0, 0.9, 1.8, 2.7, 3.6, 4.5
+    assert resample_to_grid(middle, around).flatten().tolist() == pytest.approx([20, 30, 21, 36, 20, 20, 20])
     beyond = image(np.zeros((3, 1, 1)), (0.5, 1, 1), (2.0, 0, 0))  # 2, 2.5, 3
     assert resample_to_grid(source, beyond).flatten().tolist() == [40, 40, 10]
 
@@ -295,3 +310,12 @@ def test_channels_are_stacked_in_order_with_all_notices():
     assert len(found.notices) == 3
     alone = stack_channels([first])
     assert alone.array is first.array and alone.notices == ("one",)
+
+
+def test_another_frame_of_reference_is_told_where_both_channels_name_theirs():
+    for one, other, told in (("1.2", "1.3", 1), ("1.2", "1.2", 0), ("1.2", "", 0), ("", "1.2", 0), ("", "", 0)):
+        pair = [image(row(1.0, 2.0), reference=one), image(row(3.0, 4.0), reference=other)]
+        notices = stack_channels(pair).notices
+        assert len(notices) == told and all(
+            "Volume 2 belongs to another frame of reference" in text for text in notices
+        )
