@@ -298,6 +298,11 @@ set(ENGINE_PYTHON_SCRIPTS
   network/gate.py
   network/gate_monitor.py
   network/unet.py
+  outputs/__init__.py
+  outputs/choices.py
+  outputs/dicom_seg.py
+  outputs/results.py
+  outputs/source.py
   package/__init__.py
   package/accepted_licences.py
   package/folders.py

@@ -28,12 +28,13 @@ ROOMS: dict[str, set[str]] = {
     "image": set(),
     "package": set(),
     "correct": {"image"},
+    "outputs": {"image"},
     "inference": {"network", "fast", "image", "package", "correct"},
-    "batch": {"image", "package", "inference"},
+    "batch": {"image", "package", "outputs", "inference"},
     "door": {"image", "package", "correct", "inference", "batch"},
     "benchmarking": {"network", "fast", "image", "package", "inference"},
     "learning": {"network", "fast", "image", "package", "inference"},
-    "cli": {"fast", "image", "package", "inference", "batch", "learning", "benchmarking"},
+    "cli": {"fast", "image", "package", "outputs", "inference", "batch", "learning", "benchmarking"},
     "worker": {"door"},
 }
 EXCEPTIONS = {"prosma.package.weights": {"network"}}  # the one file of its room that needs torch
@@ -48,12 +49,14 @@ OUTSIDE = {
     "image": LIGHT | {"pydicom"},
     "correct": LIGHT,
     "package": set(),
+    "outputs": LIGHT | {"pydicom"},
     "learning": ENGINE_NEEDS | {"lightning", "monai", "scipy", "PIL", "matplotlib", "yaml", "filelock"},
     "benchmarking": ENGINE_NEEDS | {"monai", "dynamic_network_architectures", "nnunetv2"},  # each if it is there
 }
 OUTSIDE_EXCEPTIONS = {
     "prosma.package.weights": {"torch", "safetensors"},
     "prosma.batch.tables": {"pyarrow"},  # if it is there
+    "prosma.outputs.dicom_seg": {"highdicom"},
     "prosma.batch.cluster": {"distributed"},
     "prosma.batch.cluster_worker": {"distributed"},
 }

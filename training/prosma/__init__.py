@@ -22,6 +22,7 @@ _DOORS = {
     "model_folders": "prosma.package",
     "read_image": "prosma.image.reading",
     "resolve": "prosma.package",
+    "write_dicom_seg": "prosma.outputs.dicom_seg",
     "write_labels": "prosma.image.writing",
 }
 
@@ -35,6 +36,7 @@ __all__ = [
     "model_folders",
     "read_image",
     "resolve",
+    "write_dicom_seg",
     "write_labels",
 ]
 

@@ -12,7 +12,7 @@ from ..image.dicom.files import is_dicom
 from ..image.dicom.reading import list_dicom
 from ..image.geometry import ImageError
 from ..image.reading import IMAGE_SUFFIXES, PHOTOGRAPHS
-from ..image.writing import LABEL_SUFFIXES, label_suffix
+from ..outputs.results import RESULT_SUFFIXES, check_result, result_suffix
 from .records import RECORDS, Records
 
 
@@ -32,7 +32,7 @@ class Case:
     @staticmethod
     def single(images: list[Path], output: Path, series: list[str] | None = None) -> Case:
         """The one case of a command whose output is a file."""
-        label_suffix(output)
+        result_suffix(output)
         return Case(stem(named(images[0])), list(images), output, series=series)
 
     def as_json(self) -> dict:
@@ -57,7 +57,8 @@ class Case:
         return self.images
 
     def check_output(self) -> None:
-        """ImageError where the result would take the place of an image, or lie among the files of one."""
+        """ImageError where the result would take the place of an image, lie among those of one, or have no such format."""
+        check_result(self.output, self.images)
         output = os.path.realpath(self.output)
         if output in map(os.path.realpath, self.images):
             reason = f"The result would overwrite the image {self.output.name}."
@@ -79,10 +80,10 @@ def named(path: Path) -> Path:
 
 
 def output_is_folder(images: list[Path], output: Path) -> bool:
-    """Whether an output names a folder: it is one, has no ending, or is no label map's name while the input is a folder."""
+    """Whether an output names a folder: it is one, has no ending, or is no result's name while the input is a folder."""
     if output.is_dir() or not output.suffix:
         return True
-    return images[0].is_dir() and not output.name.lower().endswith(LABEL_SUFFIXES)
+    return images[0].is_dir() and not output.name.lower().endswith(RESULT_SUFFIXES)
 
 
 def stem(path: Path) -> str:
@@ -109,7 +110,7 @@ def find_cases(
     own, unless `series` chooses some or the model takes several channels. Single files: one case. Earlier results in the
     same folder, and the folder of results, are no cases.
     """
-    label_suffix(f"case{suffix}")
+    result_suffix(f"case{suffix}")
     folder = images[0]
     if len(images) > 1 or not folder.is_dir():
         name = stem(named(folder))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..cancel import Cancelled
 from ..errors import EngineError
+from ..outputs.choices import BINARY
 from .cases import Case
 from .claims import Claims
 from .image_reader import READ_LIMIT_S, ImageReader
@@ -43,6 +44,7 @@ class Settings:
     mirror, roi). `since`: results that the records' lines before this one tell of are made again; 0 keeps all that are
     there. `force`: do images whose grid does not suit the model. `note_failures`: add a line to the records for a case
     that failed. `in_full`: measure segments, see measures.py. `read_limit`: seconds to read one image in.
+    `seg_type`: of DICOM segmentations.
     """
 
     folder: str
@@ -54,6 +56,7 @@ class Settings:
     note_failures: bool = True
     in_full: bool = False
     read_limit: float = READ_LIMIT_S
+    seg_type: str = BINARY
 
 
 @dataclass
@@ -160,7 +163,7 @@ class CaseWorker:
         if self.claims.holder(name):
             return Prepared(case, elsewhere=True)
         run, since = self.settings.run, self.settings.since
-        file = ResultFile.from_files(case.output, self.package, run, images, since, case.series)
+        file = ResultFile.from_files(case.output, self.package, run, images, since, case.series, self.settings.seg_type)
         if file.is_finished:
             self.claims.tidy(name)
             return Prepared(case, outcome=self._skipped(file, case))

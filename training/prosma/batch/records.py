@@ -39,10 +39,13 @@ CHANGED = "changed"  # written by us from something else, and changed by somebod
 FOREIGN = "foreign"  # not written by us
 
 
-def origin(package, options: dict, digest: str) -> dict:
-    """What a result is made from: the model package, the options of the run, and the digest of the input."""
+def origin(package, options: dict, digest: str, form: dict | None = None) -> dict:
+    """What a result is made from: the model package, the options of the run, and the digest of the input.
+
+    `form`: choices about the file itself, where they are not the usual ones.
+    """
     model = {"id": package.id, "version": package.version, "sha256": package.sha256}
-    return json.loads(json.dumps({"model": model, "options": options, "input": digest}))
+    return json.loads(json.dumps({"model": model, "options": options, "input": digest, **(form or {})}))
 
 
 @functools.lru_cache(maxsize=64)

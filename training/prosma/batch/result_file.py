@@ -14,8 +14,8 @@ import numpy as np
 
 from ..errors import EngineError
 from ..image.geometry import Image
-from ..image.tags import provenance
-from ..image.writing import label_suffix, write_labels
+from ..outputs.choices import BINARY
+from ..outputs.results import Origin, check_result, result_suffix, write_result
 from ..steps import finish
 from .records import EDITED, FINISHED, file_digest, input_of, origin, records_of, why_not
 
@@ -26,19 +26,23 @@ _JUST_READ: deque[tuple[list[str], dict]] = deque(maxlen=8)
 class ResultFile:
     """One result to be written: where, and from what.
 
-    `state` is what lies there now (see records). `inputs`: {"digest"} of the image and optionally its "files". What was
-    written before the mark `since` of the records is made again.
+    `state` is what lies there now (see records). `inputs`: {"digest"} of the image, and optionally its "files"; for a
+    DICOM result also "images" and "series", as in `from_files`. What was written before the mark `since` of the records is
+    made again. `seg_type`: of a DICOM segmentation.
     """
 
-    def __init__(self, output: Path, package, options: dict, inputs: dict, since: int = 0) -> None:
-        label_suffix(output)
+    def __init__(
+        self, output: Path, package, options: dict, inputs: dict, since: int = 0, seg_type: str = BINARY
+    ) -> None:
+        check_result(output, inputs.get("images", ()))
         self.output = output
         self.package = package
         self.options = options
         self.inputs = inputs
         self.since = since
         self.records = records_of(output.parent.absolute())
-        self.origin = origin(package, options, inputs["digest"])
+        self.seg_type = seg_type
+        self.origin = origin(package, options, inputs["digest"], {} if seg_type == BINARY else {"seg_type": seg_type})
         self.look()
 
     @classmethod
@@ -50,6 +54,7 @@ class ResultFile:
         images: Sequence[Path],
         since: int = 0,
         series: Sequence[str] | None = None,
+        seg_type: str = BINARY,
     ) -> ResultFile:
         """A result made from image files or DICOM folders, of which `series` chooses volumes.
 
@@ -64,7 +69,7 @@ class ResultFile:
         except OSError as error:
             reason = f"{error.filename} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
-        return cls(output, package, options, inputs, since)
+        return cls(output, package, options, {**inputs, "images": images, "series": series}, since, seg_type)
 
     def look(self) -> None:
         """See what lies there now."""
@@ -101,7 +106,7 @@ class ResultFile:
         `described` are the labels that it may hold, the model's own if it is None. `still_mine` is asked at the last
         moment; False leaves everything as it is.
         """
-        tags = provenance(self.package, self.options)
+        made_from = Origin(self.inputs.get("images", ()), self.inputs.get("series"), self.package, self.options)
 
         def record(whole: Path) -> None:
             """The last moment before the file takes its place: somebody may have put another one there meanwhile."""
@@ -119,14 +124,15 @@ class ResultFile:
         try:
             self.make_folder()
             self._remove_leftovers()
-            write_labels(self.output, labels, image, described or self.package.labels, tags, record)
+            described = described or self.package.labels
+            write_result(self.output, labels, image, described, made_from, self.seg_type, record)
         except OSError as error:
             raise not_writable(self.output, error) from error
         self.state = FINISHED
 
     def _remove_leftovers(self) -> None:
         """Parts of this result that a killed process left under their temporary names."""
-        suffix = label_suffix(self.output)
+        suffix = result_suffix(self.output)
         start = f".{self.output.name}."
         for file in self.output.parent.glob(f"{glob.escape(start)}*{suffix}"):
             if file.name[len(start) : -len(suffix)].isdigit():

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
+from ..outputs.choices import BINARY, SEG_TYPES
 from .common import MODEL_HELP, add_command, add_device, add_licence, insist_on_device
 
 
@@ -22,6 +23,7 @@ def add_parser(commands) -> None:
             "prosma segment scan.nii.gz -m hippocampus-mr -o scan.seg.nrrd",
             "prosma segment images/ -m hippocampus-mr -o results/ --device cpu --json",
             'prosma segment dicom/ -m hippocampus-mr -o scan.seg.nrrd --series "T1 sagittal"',
+            "prosma segment dicom/ -m prostate-t2 -o prostate.dcm",
         ],
         "One image, or every case of a folder. An image is a file or a DICOM folder. Results that are there already, from "
         "the same model, options and image, are left as they are.",
@@ -35,7 +37,11 @@ def add_parser(commands) -> None:
     )
     segment.add_argument("-m", "--model", required=True, help=MODEL_HELP)
     segment.add_argument(
-        "-o", "--output", required=True, type=Path, help=".seg.nrrd, .nrrd, .nii.gz or .mha; or a folder"
+        "-o",
+        "--output",
+        required=True,
+        type=Path,
+        help=".seg.nrrd, .nrrd, .nii.gz, .mha or, of a DICOM series, .dcm; or a folder",
     )
     segment.add_argument(
         "--series",
@@ -47,6 +53,7 @@ def add_parser(commands) -> None:
     add_device(segment)
     add_licence(segment)
     add_run_options(segment)
+    add_output_options(segment)
     add_batch_options(segment)
 
 
@@ -59,6 +66,17 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
     )
     segment.add_argument(
         "--force", action="store_true", help="run even where the image's voxel size does not suit the model"
+    )
+
+
+def add_output_options(segment: argparse.ArgumentParser) -> None:
+    """What is written of a result, and how."""
+    group = segment.add_argument_group("outputs")
+    group.add_argument(
+        "--seg-type",
+        choices=SEG_TYPES,
+        default=BINARY,
+        help="of a .dcm result: a frame for each segment and slice, or one label map a slice (new; fewer programs read it)",
     )
 
 
@@ -119,6 +137,7 @@ def run(options: argparse.Namespace) -> int:
         cases = [Case.single(options.images, options.output, options.series)]
         folder, batch = options.output.parent, False
     check_output(folder, cases)
+    check_seg_type(options.seg_type, cases)
     if not options.scheduler:  # whose workers are other computers
         insist_on_device(options.device)
     return segment(options, package, cases, folder, batch)
@@ -138,6 +157,15 @@ def check_output(folder: Path, cases: list) -> None:
     for case in cases:
         case.check_output()
     check_writable(folder)
+
+
+def check_seg_type(seg_type: str, cases: list) -> None:
+    """EngineError where a type of DICOM segmentation was chosen for results that are none."""
+    from ..outputs.results import DICOM, result_suffix
+
+    if seg_type != BINARY and any(result_suffix(case.output) != DICOM for case in cases):
+        reason = f"--seg-type {seg_type} is for DICOM segmentations."
+        raise EngineError("bad_output", reason, "End the output in .dcm, or for a folder say --format .dcm.")
 
 
 def part(text: str) -> tuple[int, int]:
@@ -166,6 +194,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         note_failures=batch,
         in_full=options.statistics,
         read_limit=options.read_limit,
+        seg_type=options.seg_type,
     )
     if batch:
         records.begin(len(cases), options.part)

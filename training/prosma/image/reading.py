@@ -56,6 +56,14 @@ def read_image(
     >>> read_image(["scan.nrrd", "scan.nrrd"]).array.shape
     (2, 40, 50, 20)
     """
+    pairs = paired(paths, series)
+    return stack_channels([checked_image(_read_one(path, which)) for path, which in pairs])
+
+
+def paired(
+    paths: str | PathLike | Sequence[str | PathLike], series: str | int | Sequence[str | int] | None
+) -> list[tuple[Path, str | int | None]]:
+    """Each channel's path with the series that is chosen there; arguments and ImageError as for `read_image`."""
     paths = [paths] if isinstance(paths, (str, PathLike)) else list(paths)
     if not paths:
         raise ImageError("No image was given.", "Give at least one file.")
@@ -68,13 +76,13 @@ def read_image(
         raise ImageError(
             f"{len(chosen)} series were chosen for {len(paths)} images.", "Choose one for all, or one for each."
         )
-    if series is not None and not any(_is_dicom_path(Path(path)) for path in paths):
+    if series is not None and not any(is_dicom_path(Path(path)) for path in paths):
         raise ImageError("A series was chosen, but none of the images is DICOM.", "Leave out the choice of a series.")
-    pairs = zip(paths, chosen, strict=True)
-    return stack_channels([checked_image(_read_one(Path(path), which)) for path, which in pairs])
+    return list(zip(map(Path, paths), chosen, strict=True))
 
 
-def _is_dicom_path(path: Path) -> bool:
+def is_dicom_path(path: Path) -> bool:
+    """Whether a path is a DICOM file, or a folder."""
     return path.is_dir() or (path.is_file() and is_dicom(path))
 
 
@@ -102,7 +110,7 @@ def _read_one(path: Path, series: str | int | None = None) -> Image:
         raise ImageError(f"{path} does not exist.", "Check its name.")
     if path.is_file() and path.stat().st_size == 0:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
-    if _is_dicom_path(path):
+    if is_dicom_path(path):
         return read_dicom(path, series)
     refuse_other_formats(path)
     name = path.name.lower()

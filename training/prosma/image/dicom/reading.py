@@ -12,7 +12,7 @@ from pathlib import Path
 from ..geometry import LPS_TO_RAS, Image, ImageError
 from .files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
 from .frames import UNSIZED, Attributes, Frame, frames_of
-from .grid import grid_of
+from .grid import Grid, grid_of
 from .kinds import no_image, remedy_for
 from .values import voxels_of
 from .volumes import Volume, choose, volumes_of
@@ -52,11 +52,8 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
     K along the normal of the slices. ImageError names the file and the attribute that cannot be used.
     """
     with quiet_pydicom():
-        volumes, found, others = _volumes_at(path)
+        volume, grid, found, others = _grid_at(path, series)
         name = path.resolve().name
-        volume = choose(volumes, series, name)
-        _refuse_damaged(found, volume)
-        grid = grid_of(volume.frames, name)
         array, notices = voxels_of(grid, name)
     told = dict.fromkeys(notice.format(name=name) for frame in grid.frames for notice in frame.notices)
     unused = _unused(path, volume, found, others)
@@ -68,6 +65,24 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
         spacing_known=sized,
         reference=volume.frames[0].reference,
     )
+
+
+def read_grid(path: Path, series: str | int | None = None) -> Grid:
+    """The images that `read_dicom` makes a volume of, with their headers and the volume's grid, without the voxels.
+
+    For results that are to refer to them. ImageError as of `read_dicom`.
+    """
+    with quiet_pydicom():
+        return _grid_at(path, series)[1]
+
+
+def _grid_at(path: Path, series: str | int | None) -> tuple[Volume, Grid, Collected, list[tuple[Path, str]]]:
+    """The volume that `series` chooses, its grid, and what `_volumes_at` tells of the files."""
+    volumes, found, others = _volumes_at(path)
+    name = path.resolve().name
+    volume = choose(volumes, series, name)
+    _refuse_damaged(found, volume)
+    return volume, grid_of(volume.frames, name), found, others
 
 
 def _volumes_at(path: Path) -> tuple[list[Volume], Collected, list[tuple[Path, str]]]:

@@ -1,0 +1,1 @@
+"""What becomes of a result besides a label map: DICOM objects, contours, pictures, surfaces."""
