@@ -2,7 +2,10 @@
 
 import ast
 
+import pytest
 from mutants import mutants
+from named import NAMED
+from run import SUBJECTS
 
 
 def changed(source: str) -> set[str]:
@@ -33,3 +36,11 @@ def test_texts_types_and_checks_of_lengths_stay():
 def test_a_mutant_says_where_and_what():
     (mutant,) = mutants("x = 1\n\nz = not y")[1:]
     assert (mutant.line, mutant.change) == (3, "not y  ->  y")
+
+
+@pytest.mark.parametrize("fault", NAMED, ids=lambda fault: fault.name)
+def test_a_fault_with_a_name_changes_the_code_that_it_names(fault):
+    source = SUBJECTS[fault.subject].path.read_text(encoding="utf-8")
+    assert ast.dump(fault.tree(source)) != ast.dump(ast.parse(source))
+    with pytest.raises(ValueError, match="occurs 0 times"):
+        fault.tree(ast.unparse(fault.tree(source)))
