@@ -37,6 +37,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Models/GridSentences.py
   ProSMASegmentationLib/Models/ModelFit.py
   ProSMASegmentationLib/Models/ModelLibrary.py
+  ProSMASegmentationLib/Models/PackageImport.py
   ProSMASegmentationLib/Models/__init__.py
   ProSMASegmentationLib/Outputs/Comparison.py
   ProSMASegmentationLib/Outputs/Dice.py
@@ -44,6 +45,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Outputs/OutputsLogic.py
   ProSMASegmentationLib/Outputs/SegmentMeasures.py
   ProSMASegmentationLib/Outputs/__init__.py
+  ProSMASegmentationLib/Panel/AddModelButton.py
   ProSMASegmentationLib/Panel/BatchSection.py
   ProSMASegmentationLib/Panel/Choices.py
   ProSMASegmentationLib/Panel/CorrectSection.py

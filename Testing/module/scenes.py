@@ -17,6 +17,12 @@ def choose(panel, model_id):
     headless_slicer.processEvents()
 
 
+def add_model(panel):
+    """Click Add, whose menu and dialog have an answer (`headless_slicer.answer`), and wait until that has ended."""
+    headless_slicer.click(panel.ui.addModelButton)
+    headless_slicer.processEvents(until=lambda: panel.ui.addModelButton.text == "Add...", timeout=60)
+
+
 def texture(shape, seed=0, dtype="int16"):
     """Smooth noise (K, J, I): different everywhere, with structures of some voxels."""
     from scipy.ndimage import zoom

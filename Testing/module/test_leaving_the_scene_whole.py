@@ -257,7 +257,7 @@ def test_a_broken_package_is_refused_by_python_and_by_the_picker(panel, models, 
     with pytest.raises(ProSMAError, match=BAD_PACKAGES[spoil]):
         panel.logic.segment(volume, model=folder)
     headless_slicer.answer("From a folder...", str(folder))
-    click(panel.ui.addModelButton)
+    scenes.add_model(panel)
     assert BAD_PACKAGES[spoil] in panel.ui.messageLabel.text
     assert scenes.serialised() == before
 

@@ -66,16 +66,19 @@ class EventLoopTask:
             callback(value)
 
 
-def inThread(work, *arguments):
+def inThread(work, *arguments, meanwhile=lambda: None):
     """Steps (for EventLoopTask) that wait for a function which another thread runs, and return or raise what it does.
 
     For work in libraries that let go of Python's lock meanwhile, as SimpleITK does. It must touch neither scene nor Qt.
+
+    :param meanwhile: called again and again while the thread is at work, from the event loop.
     """
     threads = ThreadPoolExecutor(1)
     try:
         result = threads.submit(work, *arguments)
         while not result.done():
             wait([result], SECONDS_BETWEEN_LOOKS)
+            meanwhile()
             yield
         return result.result()
     finally:

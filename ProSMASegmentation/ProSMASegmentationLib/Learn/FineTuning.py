@@ -9,6 +9,7 @@ from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
 from ProSMASegmentationLib.Base.Job import Job
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Models.PackageImport import PackageImport
 
 PACKAGES = {"lightning": "lightning>=2.5", "monai": "monai>=1.5", "yaml": "pyyaml>=6"}  # beside the engine's own
 
@@ -35,6 +36,7 @@ class FineTuning(Job):
         self._name = name or newName(package, library)
         self._options = options or {}
         self._process = None
+        self._adding = None  # the PackageImport of what was made
         self._output = None  # private folder
 
     @property
@@ -86,8 +88,12 @@ class FineTuning(Job):
         """Stop for good; nothing is left of it."""
         if not self.isActive:
             return
-        error = ProSMAError("cancelled", _("Fine-tuning was cancelled. Models and cases are as they were."))
-        self._end(self.CANCELLED, error)
+        if (
+            self._adding is not None
+        ):  # its end is ours: the thread may be past the point from which there is a new model
+            self._adding.cancel()
+            return
+        self._endCancelled()
 
     def wait(self):
         """Process events until it has ended. Returns the new package or raises the error."""
@@ -115,15 +121,26 @@ class FineTuning(Job):
             self._fail(ending.sentence(_("Fine-tuning")), _("The application log has the details; please report them."))
 
     def _import(self):
-        try:
-            self.package = self._library.importPackage(self._output / "model")
-        except ProSMAError as error:
-            self._fail(error.message, error.remedy)
-            return
-        self.fraction = 1.0
-        self._end(self.FINISHED)
+        self._adding = PackageImport(self._library, self._output / "model")
+        self._adding.onProgress.append(lambda adding: self._announce(adding.stage, adding.fraction))
+        self._adding.onEnd.append(self._onAdded)
+        self._adding.start()
+
+    def _onAdded(self, adding):
+        self.package = adding.package
+        if adding.state == adding.FINISHED:
+            self.fraction = 1.0
+            self._end(self.FINISHED)
+        elif adding.state == adding.CANCELLED:
+            self._endCancelled()
+        else:
+            self._fail(adding.error.message, adding.error.remedy)
 
     # ---- ends
+
+    def _endCancelled(self):
+        error = ProSMAError("cancelled", _("Fine-tuning was cancelled. Models and cases are as they were."))
+        self._end(self.CANCELLED, error)
 
     def _fail(self, message, remedy):
         nothing = _("No model was made; cases and models are as they were.")

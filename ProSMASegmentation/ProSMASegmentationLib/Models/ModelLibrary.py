@@ -4,7 +4,6 @@ from slicer.i18n import tr as _
 
 from prosma.package import accepted_licences, library
 from prosma.package.folders import model_folders
-from prosma.package.importing import import_package
 from prosma.package.model_package import ModelPackage
 from prosma.package.schema import PackageError
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -14,7 +13,7 @@ class ModelLibrary:
     """The model packages that can be chosen: bundled ones and those that the user imported.
 
     ``packages`` are usable (objects with ``id``, ``name``, ``model``, ``folder``, ...), ``broken`` are not and have a
-    ``reason``. Checking a package hashes its weights, so the list is made once and then on request.
+    ``reason``. Checking a package hashes its weights, so the list is made once and then on request. PackageImport adds one.
     """
 
     def __init__(self):
@@ -25,7 +24,10 @@ class ModelLibrary:
 
     def refresh(self):
         """Read the model folders again."""
-        found = library.find_packages(model_folders())
+        self.show(library.find_packages(model_folders()))
+
+    def show(self, found):
+        """List what was found in the model folders; see ``prosma.package.library.find_packages``."""
         self.packages = [package for package in found if isinstance(package, ModelPackage)]
         self.broken = [package for package in found if not isinstance(package, ModelPackage)]
         for package in self.broken:
@@ -46,15 +48,6 @@ class ModelLibrary:
             return library.resolve(model)
         except PackageError as error:
             raise ProSMAError(error.code, error.message, error.remedy) from error
-
-    def importPackage(self, path):
-        """Check the package at ``path`` and copy it among the user's models. Raises ProSMAError ``bad_model``."""
-        try:
-            package = import_package(path)
-        except PackageError as error:
-            raise ProSMAError(error.code, error.message, error.remedy) from error
-        self.refresh()
-        return package
 
     @staticmethod
     def matches(package, words):

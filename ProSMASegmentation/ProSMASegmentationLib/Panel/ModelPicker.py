@@ -1,8 +1,8 @@
 import qt
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Models.ModelLibrary import ModelLibrary
+from ProSMASegmentationLib.Panel.AddModelButton import AddModelButton
 from ProSMASegmentationLib.Panel.ModelCard import ModelCard, imageOf, previewPath, structuresOf
 from ProSMASegmentationLib.Panel.PanelText import plainText
 from ProSMASegmentationLib.Panel.PlacePicture import iconOf
@@ -11,19 +11,18 @@ ROW_HEIGHT, PICTURE_SIZE = 42, 38  # pixels
 
 
 class ModelPicker:
-    """The list of models, which a search and a kind of image make shorter; the card of the chosen one; adding models.
+    """The list of models, which a search and a kind of image make shorter, with the card of the chosen one and Add.
 
-    :param ui: the panel's widgets (modelSearch, modalityComboBox, addModelButton, modelList, and those of the ModelCard).
+    :param ui: the panel's widgets (modelSearch, modalityComboBox, modelList, and those of the ModelCard and AddModelButton).
     :param library: the ModelLibrary.
     :param onChosen: called with the id of the model that the user has chosen.
-    :param onError: called with a ProSMAError when a package could not be imported.
+    :param onError: called with a ProSMAError when a package could not be added.
     """
 
     def __init__(self, ui, library, onChosen, onError):
         self._ui = ui
         self._library = library
         self._onChosen = onChosen
-        self._onError = onError
         self._filling = False
         self._card = ModelCard(ui)
         self.current = ""
@@ -32,10 +31,7 @@ class ModelPicker:
         ui.modelSearch.connect("textChanged(QString)", self._onFilter)
         ui.modalityComboBox.connect("currentIndexChanged(int)", self._onFilter)
         ui.modelList.connect("itemSelectionChanged()", self._onSelection)
-        self._menu = qt.QMenu(ui.addModelButton)
-        self._menu.addAction(_("From a file (.zip)...")).connect("triggered()", self._onImportFile)
-        self._menu.addAction(_("From a folder...")).connect("triggered()", self._onImportFolder)
-        ui.addModelButton.connect("clicked()", self._onAdd)
+        self._adding = AddModelButton(ui, library, self._onAdded, onError)
         self.fill()
 
     def choose(self, modelId):
@@ -62,20 +58,8 @@ class ModelPicker:
         self._showCard()
 
     def cleanup(self):
+        self._adding.cleanup()
         self._card.cleanup()
-
-    def importPackage(self, path):
-        """Add the package at ``path`` to the user's models and choose it."""
-        try:
-            package = self._library.importPackage(path)
-        except ProSMAError as error:
-            self._onError(error)
-            return
-        self._ui.modelSearch.setText("")
-        self._ui.modalityComboBox.setCurrentIndex(0)
-        self.current = ""
-        self.choose(package.id)
-        self._onChosen(package.id)
 
     # ---- what is shown
 
@@ -130,21 +114,13 @@ class ModelPicker:
         self._showCard()
         self._onChosen(self.current)
 
-    def _onAdd(self):
-        button = self._ui.addModelButton
-        self._menu.exec_(button.mapToGlobal(qt.QPoint(0, button.height)))
-
-    def _onImportFile(self):
-        path = qt.QFileDialog.getOpenFileName(
-            self._ui.modelList, _("Add a model package"), "", _("Model packages") + " (*.zip)"
-        )
-        if path:
-            self.importPackage(path)
-
-    def _onImportFolder(self):
-        path = qt.QFileDialog.getExistingDirectory(self._ui.modelList, _("Add a model package"))
-        if path:
-            self.importPackage(path)
+    def _onAdded(self, package):
+        """A package is among the models now: it is shown, whatever the filters were, and chosen."""
+        self._ui.modelSearch.setText("")
+        self._ui.modalityComboBox.setCurrentIndex(0)
+        self.current = ""
+        self.choose(package.id)
+        self._onChosen(package.id)
 
 
 def _square(picture):

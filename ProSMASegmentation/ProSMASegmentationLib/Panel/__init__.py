@@ -5,6 +5,7 @@
 | `Panel` | its life, and the parameter node's choices; `Choices` are those of one moment |
 | `InputSection` | volume, model and ROI, and whether they fit |
 | `ModelPicker` | the list of models; `ModelCard` the card of the chosen one |
+| `AddModelButton` | a model package added, its progress, Cancel |
 | `DevicePicker` | where the network is computed |
 | `MirrorCheckBox` | segmenting the image mirrored too |
 | `RunSection` | Segment, Cancel, and how far the job is |

@@ -67,7 +67,7 @@ def test_a_package_can_be_added_from_a_zip(panel, models, tmp_path):
         for path in folder.iterdir():
             file.write(path, f"added/{path.name}")
     headless_slicer.answer("From a file (.zip)...", str(archive))
-    click(panel.ui.addModelButton)
+    scenes.add_model(panel)
     assert panel._parameters.model == "added"
     assert "added" in listed(panel)
     shutil.rmtree(models.home / "models" / "added")
