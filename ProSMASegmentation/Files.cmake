@@ -302,8 +302,11 @@ set(ENGINE_PYTHON_SCRIPTS
   network/unet.py
   outputs/__init__.py
   outputs/choices.py
+  outputs/contours.py
+  outputs/dicom_header.py
   outputs/dicom_seg.py
   outputs/results.py
+  outputs/rtstruct.py
   outputs/source.py
   package/__init__.py
   package/accepted_licences.py

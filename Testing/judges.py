@@ -38,6 +38,15 @@ def dcmqi_labels(path: Path, folder: Path, image: Image) -> np.ndarray:
     return labels
 
 
+def plastimatch_masks(path: Path, folder: Path, series: Path, image: Image) -> dict[str, np.ndarray]:
+    """The structures of a DICOM structure set by their names, as plastimatch fills them, (I, J, K)."""
+    import SimpleITK as sitk
+
+    command = [program("plastimatch"), "convert", "--input", path, "--referenced-ct", series, "--output-prefix", folder]
+    subprocess.run([*map(str, command), "--prefix-format", "nrrd"], check=True, timeout=300, capture_output=True)
+    return {file.stem: on_grid(sitk.ReadImage(str(file)), image) > 0 for file in folder.glob("*.nrrd")}
+
+
 def on_grid(picture, image: Image) -> np.ndarray:
     """The voxels above 0 of a SimpleITK image at their places on an image's grid; all must lie on its voxels."""
     import SimpleITK as sitk

@@ -24,6 +24,7 @@ _DOORS = {
     "resolve": "prosma.package",
     "write_dicom_seg": "prosma.outputs.dicom_seg",
     "write_labels": "prosma.image.writing",
+    "write_rtstruct": "prosma.outputs.rtstruct",
 }
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "resolve",
     "write_dicom_seg",
     "write_labels",
+    "write_rtstruct",
 ]
 
 

@@ -24,6 +24,7 @@ def add_parser(commands) -> None:
             "prosma segment images/ -m hippocampus-mr -o results/ --device cpu --json",
             'prosma segment dicom/ -m hippocampus-mr -o scan.seg.nrrd --series "T1 sagittal"',
             "prosma segment dicom/ -m prostate-t2 -o prostate.dcm",
+            "prosma segment dicom/ -m head-neck-oar-ct -o organs.rtstruct.dcm",
         ],
         "One image, or every case of a folder. An image is a file or a DICOM folder. Results that are there already, from "
         "the same model, options and image, are left as they are.",
@@ -41,7 +42,7 @@ def add_parser(commands) -> None:
         "--output",
         required=True,
         type=Path,
-        help=".seg.nrrd, .nrrd, .nii.gz, .mha or, of a DICOM series, .dcm; or a folder",
+        help=".seg.nrrd, .nrrd, .nii.gz, .mha or, of a DICOM series, .dcm, .rtstruct.dcm; or a folder",
     )
     segment.add_argument(
         "--series",
@@ -161,9 +162,9 @@ def check_output(folder: Path, cases: list) -> None:
 
 def check_seg_type(seg_type: str, cases: list) -> None:
     """EngineError where a type of DICOM segmentation was chosen for results that are none."""
-    from ..outputs.results import DICOM, result_suffix
+    from ..outputs.results import SEG, result_suffix
 
-    if seg_type != BINARY and any(result_suffix(case.output) != DICOM for case in cases):
+    if seg_type != BINARY and any(result_suffix(case.output) != SEG for case in cases):
         reason = f"--seg-type {seg_type} is for DICOM segmentations."
         raise EngineError("bad_output", reason, "End the output in .dcm, or for a folder say --format .dcm.")
 

@@ -1,5 +1,12 @@
 """What becomes of a result besides a label map.
 
-`choices`: what a person can choose; light. `results`: a result's file by its ending. `source`: the DICOM images that a
-result was made from, which `dicom_seg` names in DICOM segmentations.
+| file | what it holds |
+| --- | --- |
+| `choices` | what a person can choose; light |
+| `results` | a result's file by its ending |
+| `source` | the DICOM images that a result was made from |
+| `dicom_header` | what DICOM objects have in common: header, UIDs, references |
+| `dicom_seg` | DICOM segmentations |
+| `rtstruct` | DICOM structure sets |
+| `contours` | outlines of masks, which these consist of |
 """

@@ -6,42 +6,40 @@ so that frames of multi-frame files, in any order, and several series are all na
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.valuerep import DA, TM
 
 from .. import __version__
 from ..errors import EngineError
 from ..files import replaced_when_whole
 from ..image.axes import as_kji
 from ..image.dicom.files import quiet_pydicom
-from ..image.dicom.frames import Frame
 from ..image.geometry import ImageError
 from .choices import BINARY, SEG_TYPES
+from .dicom_header import (
+    class_of,
+    code_item,
+    entropy_of,
+    header_of,
+    new_series_number,
+    references,
+    refuse_unknown_labels,
+    short,
+    studies_of,
+    uid_of,
+)
 from .source import OTHER_FORMATS, Plane, Source, read_source
 
 TISSUE = ["SCT", "85756007", "Tissue"]  # what Slicer takes where nothing is said
 PLAIN_IMAGE = "1.2.840.10008.5.1.4.1.1.4"  # class of the stand-ins: one that has one place an image
 STAND_IN = "2.999."  # begins the UID of a stand-in, which ends in its number; no image has such a UID
-SERIES_ABOVE = 1000  # that of the source
-LONGEST = 64  # characters of a text in a header
-# Attributes that every object has to have, if only empty ones, and what their values have to be
-REQUIRED: dict[str, Callable | None] = {
-    **dict.fromkeys(("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName")),
-    **dict.fromkeys(("PatientBirthDate", "StudyDate"), DA),
-    "StudyTime": TM,
-    "PatientSex": ("", "M", "F", "O").index,
-}
 SHARED = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns", "ImageOrientationPatient")
-LEFT_OUT = ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence", "NumberOfFrames")
 
 
 def write_dicom_seg(
@@ -91,14 +89,6 @@ def write_dicom_seg(
                 before_it_moves(temporary)
 
 
-def refuse_unknown_labels(labels: np.ndarray, described: Sequence[dict]) -> None:
-    """ImageError for values that no description has."""
-    unknown = set(np.unique(labels).tolist()) - {0} - {label["value"] for label in described}
-    if unknown:
-        reason = f"The label map holds {', '.join(map(str, sorted(unknown)))}, which no label of the model has."
-        raise ImageError(reason, "Give the descriptions of all its labels.")
-
-
 def need_highdicom() -> None:
     """EngineError bad_output where highdicom is not there."""
     try:
@@ -132,7 +122,7 @@ def segmentation_of(labels: np.ndarray, source: Source, package, described: list
         segmentation_type=seg_type.upper(),
         segment_descriptions=[segment(number, label, algorithm) for number, label in enumerate(described, start=1)],
         series_instance_uid=generate_uid(entropy_srcs=[*entropy, "series"]),
-        series_number=SERIES_ABOVE + int(source.first.attributes.number("SeriesNumber") or 0),
+        series_number=new_series_number(source),
         sop_instance_uid=generate_uid(entropy_srcs=[*entropy, "instance"]),
         instance_number=1,
         manufacturer="ProSMA",
@@ -144,14 +134,6 @@ def segmentation_of(labels: np.ndarray, source: Source, package, described: list
         content_creator_name="ProSMA",
         series_description=short(f"ProSMA {package.name}"),
     )
-
-
-def entropy_of(labels: np.ndarray, source: Source, package, seg_type: str, options: dict) -> list[str]:
-    """Texts that the UIDs are made of: all that the object depends on, but for the time of writing."""
-    images = [f"{uid_of(frame)} {frame.index}" for frame in source.frames()]
-    voxels = hashlib.sha256(np.ascontiguousarray(as_kji(labels)).data).hexdigest()
-    model = [package.id, package.version, package.sha256, __version__, seg_type, json.dumps(options, sort_keys=True)]
-    return [*model, *images, voxels, str(labels.dtype)]
 
 
 def numbered(labels: np.ndarray, described: list[dict]) -> np.ndarray:
@@ -180,7 +162,7 @@ def segment(number: int, label: dict, algorithm):
     )
     if modifier:
         kind_item = described.SegmentedPropertyTypeCodeSequence[0]
-        kind_item.SegmentedPropertyTypeModifierCodeSequence = [concept(modifier)]
+        kind_item.SegmentedPropertyTypeModifierCodeSequence = [code_item(modifier)]
     return described
 
 
@@ -202,39 +184,6 @@ def stand_in(source: Source, planes: list[Plane], k: int, first=None):
     ds.SOPClassUID, ds.SOPInstanceUID = PLAIN_IMAGE, f"{STAND_IN}{k}"
     ds.ImagePositionPatient = [float(mm) for mm in planes[k].position]
     return ds
-
-
-def header_of(source: Source):
-    """The header of the first image as one of a plain image, with all that highdicom asks for."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import generate_uid
-
-    first = source.first
-    ds = Dataset()
-    for element in first.attributes.header:
-        if element.keyword not in LEFT_OUT:
-            ds.add(copy.deepcopy(element))
-    for keyword, kind in REQUIRED.items():
-        if not is_valid(ds.get(keyword), kind):
-            setattr(ds, keyword, None)
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-        if not ds.get(keyword):
-            setattr(ds, keyword, generate_uid(entropy_srcs=[keyword, uid_of(first)]))
-    if not first.reference:  # the places of a series without one are its own
-        ds.FrameOfReferenceUID = generate_uid(entropy_srcs=["FrameOfReferenceUID", ds.SeriesInstanceUID])
-    ds.Rows, ds.Columns = first.rows, first.columns
-    ds.ImageOrientationPatient = [float(part) for part in source.axes.ravel()]
-    ds.PixelSpacing = [float(first.pixel[1]), float(first.pixel[0])]
-    ds.SliceThickness, ds.SpacingBetweenSlices = first.thickness or source.step, source.step
-    return ds
-
-
-def is_valid(value, kind: Callable | None) -> bool:
-    """Whether a value of a header can be taken over: some programs write dates that are none."""
-    try:
-        return value is not None and (kind is None or kind(value) is not None)
-    except ValueError:
-        return False
 
 
 # --- what it was made from -------------------------------------------------------------------------------------------
@@ -263,56 +212,3 @@ def name_sources(content, source: Source) -> None:
     content.ReferencedSeriesSequence = own.ReferencedSeriesSequence
     if others:
         content.StudiesContainingOtherReferencedInstancesSequence = others
-
-
-def studies_of(source: Source) -> list:
-    """An item for each study, that of the first image first, with its series and their images."""
-    from pydicom.dataset import Dataset
-
-    frames: dict[str, dict[str, list[Frame]]] = {}
-    for frame in source.frames():
-        study = frames.setdefault(frame.attributes.text("StudyInstanceUID"), {})
-        study.setdefault(frame.attributes.text("SeriesInstanceUID"), []).append(frame)
-    items = []
-    for uid, series in frames.items():
-        item = Dataset()
-        item.StudyInstanceUID = uid
-        item.ReferencedSeriesSequence = [series_item(*members) for members in series.items()]
-        items.append(item)
-    return items
-
-
-def series_item(uid: str, frames: list[Frame]):
-    """A series and its files."""
-    from pydicom.dataset import Dataset
-
-    item = Dataset()
-    item.SeriesInstanceUID, item.ReferencedInstanceSequence = uid, references(frames)
-    return item
-
-
-def references(frames: Iterable[Frame]) -> list:
-    """An item for each file that holds some of the images."""
-    from pydicom.dataset import Dataset
-
-    items = []
-    for uid, frame in {uid_of(frame): frame for frame in frames}.items():
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = class_of(frame), uid
-        items.append(item)
-    return items
-
-
-def uid_of(frame: Frame) -> str:
-    """The SOPInstanceUID of the file that holds an image."""
-    return frame.attributes.text("SOPInstanceUID")
-
-
-def class_of(frame: Frame) -> str:
-    """Its SOPClassUID."""
-    return frame.attributes.text("SOPClassUID")
-
-
-def short(text: str) -> str:
-    """A text as it fits into a header."""
-    return text.replace("\\", "/")[:LONGEST].strip()

@@ -1,4 +1,4 @@
-"""The file of a result, by its ending: a label map, or a DICOM segmentation of the series that it was made from."""
+"""The file of a result, by its ending: a label map, or a DICOM object of the series that it was made from."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..image.tags import provenance
 from ..image.writing import LABEL_SUFFIXES, write_labels
 from .source import refuse_other_images
 
-DICOM = ".dcm"
-RESULT_SUFFIXES = (*LABEL_SUFFIXES, DICOM)
+RTSTRUCT, SEG = ".rtstruct.dcm", ".dcm"
+RESULT_SUFFIXES = (*LABEL_SUFFIXES, RTSTRUCT, SEG)
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,12 @@ def result_suffix(path: str | os.PathLike) -> str:
 
 def check_result(path: Path, images: Sequence[Path]) -> None:
     """An error where a result with this name cannot be written of these images: DICOM needs a series, and a library."""
-    if result_suffix(path) == DICOM:
+    suffix = result_suffix(path)
+    if suffix not in LABEL_SUFFIXES:
+        refuse_other_images(images[0] if images else path)
+    if suffix == SEG:
         from .dicom_seg import need_highdicom
 
-        refuse_other_images(images[0] if images else path)
         need_highdicom()
 
 
@@ -60,12 +62,18 @@ def write_result(
     before_it_moves: Callable[[Path], None],
 ) -> None:
     """Write a label map (I, J, K) on the grid of `image`; all or nothing, as `write_labels` and `write_dicom_seg`."""
-    package, options = origin.package, origin.options
-    if result_suffix(path) == DICOM:
-        from .dicom_seg import write_dicom_seg
-        from .source import read_source
+    package, options, suffix = origin.package, origin.options, result_suffix(path)
+    if suffix in LABEL_SUFFIXES:
+        write_labels(path, labels, image, described, provenance(package, options), before_it_moves)
+        return
+    from .source import read_source
 
-        source = read_source(origin.images, origin.series)
+    source = read_source(origin.images, origin.series)
+    if suffix == SEG:
+        from .dicom_seg import write_dicom_seg
+
         write_dicom_seg(path, labels, source, package, described, seg_type, options, before_it_moves)
     else:
-        write_labels(path, labels, image, described, provenance(package, options), before_it_moves)
+        from .rtstruct import write_rtstruct
+
+        write_rtstruct(path, labels, source, package, described, options, before_it_moves)
