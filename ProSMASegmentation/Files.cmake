@@ -169,6 +169,8 @@ set(ENGINE_PYTHON_SCRIPTS
   benchmarking/report.py
   benchmarking/rounds.py
   benchmarking/subjects.py
+  benchmarking/training.py
+  benchmarking/training_subjects.py
   cancel.py
   cli/__init__.py
   cli/__main__.py

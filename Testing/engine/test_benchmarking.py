@@ -1,6 +1,7 @@
 """`prosma benchmark`: what it counts is right, and what it writes says so."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from prosma.benchmarking.process import measure
 from prosma.benchmarking.report import markdown
 from prosma.benchmarking.rounds import median_row, ratios
 from prosma.benchmarking.subjects import body_volume
+from prosma.benchmarking.training import OURS, Subject, measure_steps
+from prosma.benchmarking.training_subjects import STEPS, random_patches
 from prosma.cli import main
 
 SMALL = {
@@ -97,6 +100,52 @@ def test_rounds_are_put_together_by_their_medians():
     together = [{**each, **ratios(each, {**each, "processor_seconds": 2.0})} for each in rows]
     assert median_row(together)["processor_ratio"] == 2.5
     assert ratios(rows[0], {"problem": "no"}) == {}
+
+
+def test_training_steps_of_all_run_in_turn_and_ours_is_the_measure():
+    rows = [
+        (OURS, {"subject": "prosma", "allocator": True}),
+        ("MONAI UNet", {"subject": "unet"}),
+        ("MONAI AttentionUnet", {"subject": "attention"}),
+        ("nobody's", {"subject": "nobody"}),
+    ]
+    small = {"features": [4, 8]}
+    found = measure_steps((1, 1, 16, 16, 16), 2, 1, sys.executable, rows, small)
+    assert (found["clock"], found["rounds"], found["threads"]) == ("processor", 2, 1)
+    ours, *others, missing = found["rows"]
+    assert ours["ratio"] == 1
+    for row in (ours, *others):
+        assert 0 < row["best_seconds"] <= row["seconds"]
+        assert row["ratio"] > 0 < row["peak_bytes"]
+    assert "nobody" in missing["problem"]
+    report = {"date": "d", "machine": {**MACHINE, "python": "3", "torch": "2", "card": None}, "clock": "processor"}
+    text = markdown({**report, "full": False, "rounds": 2, "training": [found]})
+    assert "1 x 1 x 16 x 16 x 16, 1 thread, processor time, 2 rounds" in text
+    assert "| nobody's | not measured: " in text
+
+
+def test_a_subject_that_dies_between_two_steps_says_so():
+    task = {"subject": "unet", "shape": [1, 1, 16, 16], "features": [4, 8]}
+    subject = Subject("MONAI UNet", task, 1, sys.executable)
+    assert subject.step()["wall"] > 0
+    subject._process.kill()
+    assert subject.step() is None
+    assert "signal 9" in subject.problem
+    subject.end()
+
+
+def test_a_training_step_that_is_measured_moves_the_weights_towards_less_loss():
+    images, labels = random_patches((2, 1, 32, 32))
+    assert images.shape == labels.shape and set(labels.unique().tolist()) >= {1, 2, 3}
+    step = STEPS["prosma"]({"shape": [2, 1, 32, 32], "features": [4, 8]})
+    names = dict(zip(step.__code__.co_freevars, (cell.cell_contents for cell in step.__closure__), strict=True))
+    training = names["training"]
+    with torch.no_grad():
+        before = training.loss(training.network(images), labels).item()
+    for _ in range(20):
+        step()
+    with torch.no_grad():
+        assert training.loss(training.network(images), labels).item() < 0.9 * before
 
 
 @pytest.mark.slow

@@ -32,8 +32,8 @@ ROOMS: dict[str, set[str]] = {
     "inference": {"network", "fast", "image", "package", "correct"},
     "batch": {"image", "package", "outputs", "inference"},
     "door": {"image", "package", "correct", "inference", "batch"},
-    "benchmarking": {"network", "fast", "image", "package", "inference"},
     "learning": {"network", "fast", "image", "package", "inference"},
+    "benchmarking": {"network", "fast", "image", "package", "inference", "learning"},
     "cli": {"fast", "image", "package", "outputs", "inference", "batch", "learning", "benchmarking"},
     "worker": {"door"},
 }

@@ -6,6 +6,8 @@
 | `forward` | a forward pass, in 2D and 3D |
 | `click` | a click as the panel makes it |
 | `rounds` | rounds of measurements, and growth with the volume |
+| `training` | training steps beside others', in turn |
+| `training_subjects` | our training step and others' |
 | `process` | one measurement in a process of its own |
 | `machine` | the computer that was measured |
 | `report` | tables for people |

@@ -47,29 +47,33 @@ def measure(task: dict) -> dict:
 
 
 def measured_apart(tasks: list[dict], threads: int, python: str = sys.executable) -> list[dict]:
-    """`measure` of each task, one after the other, in one new process; where it fails, rows with a `problem`.
+    """`measure` of each task, one after the other, in one new process; where it fails, rows with a `problem`."""
+    command = [python, "-m", "prosma.benchmarking.process", json.dumps(tasks)]
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    for task in tasks[len(rows) :]:
+        rows.append({**task, "problem": problem_in(done.returncode, done.stderr)})
+    return rows
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of a new process, with this engine.
 
     How threads wait is for each to decide: what `import_torch` has set in this process does not reach others' programs.
     """
-    environment = {
+    return {
         **{name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")},
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "PYTHONPATH": os.pathsep.join([str(ENGINE), *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
-    command = [python, "-m", "prosma.benchmarking.process", json.dumps(tasks)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    for task in tasks[len(rows) :]:
-        rows.append({**task, "problem": problem_in(done)})
-    return rows
 
 
-def problem_in(done: subprocess.CompletedProcess) -> str:
+def problem_in(code: int, errors: str) -> str:
     """Why a process ended without a result, in one line."""
-    if done.returncode < 0:
-        return f"it was ended by signal {-done.returncode}"
-    line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if code < 0:
+        return f"it was ended by signal {-code}"
+    line = (errors.strip().splitlines() or ["it said nothing"])[-1]
     missing = line.removeprefix("ModuleNotFoundError: No module named ")
     return f"{missing} is not installed here" if missing != line else line
 

@@ -159,27 +159,9 @@ def monai(volume: np.ndarray, task: dict):
 def nnunet(volume: np.ndarray, task: dict):
     """nnU-Net v2's predictor with its plain U-Net, without mirroring, from a normalised float32 tensor to labels."""
     import torch  # as others do, without what `import_torch` sets
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    features = list(task.get("features", FEATURES))
-    stages = len(features)
-    network = PlainConvUNet(
-        1,
-        stages,
-        features,
-        torch.nn.Conv3d,
-        3,
-        [1] + [2] * (stages - 1),
-        2,
-        task["classes"],
-        2,
-        conv_bias=True,
-        norm_op=torch.nn.InstanceNorm3d,
-        norm_op_kwargs={"eps": 1e-5, "affine": True},
-        nonlin=torch.nn.LeakyReLU,
-        nonlin_kwargs={"inplace": True},
-    ).eval()
+    network = plain_unet(volume[None, None].shape, task.get("features", FEATURES), task["classes"]).eval()
     predictor = nnUNetPredictor(1 - task["overlap"], use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
     predictor.network = network
     predictor.configuration_manager = SimpleNamespace(patch_size=task.get("patch", PATCH))
@@ -191,6 +173,31 @@ def nnunet(volume: np.ndarray, task: dict):
             predictor.predict_sliding_window_return_logits(x).argmax(dim=0).to(torch.uint8)
 
     return network, run
+
+
+def plain_unet(shape, features, classes: int, deep_supervision: bool = False):
+    """nnU-Net's plain U-Net of these widths."""
+    import torch
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+
+    axes, stages = len(shape) - 2, len(features)
+    return PlainConvUNet(
+        1,
+        stages,
+        list(features),
+        (torch.nn.Conv2d, torch.nn.Conv3d)[axes - 2],
+        3,
+        [1] + [2] * (stages - 1),
+        2,
+        classes,
+        2,
+        conv_bias=True,
+        norm_op=(torch.nn.InstanceNorm2d, torch.nn.InstanceNorm3d)[axes - 2],
+        norm_op_kwargs={"eps": 1e-5, "affine": True},
+        nonlin=torch.nn.LeakyReLU,
+        nonlin_kwargs={"inplace": True},
+        deep_supervision=deep_supervision,
+    )
 
 
 def normalised_tensor(volume: np.ndarray):

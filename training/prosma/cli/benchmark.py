@@ -1,4 +1,4 @@
-"""`prosma benchmark`: whole volumes beside other tools, growth, and a click; JSON and Markdown."""
+"""`prosma benchmark`: whole volumes and training steps beside other tools, growth, and a click; JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..benchmarking import CLASSES, SHAPE
 from ..errors import UserFacingError
 from .common import add_command
 
-PARTS = ("forward", "whole", "growth", "click")
+PARTS = ("forward", "whole", "growth", "click", "training")
 CLICK_SHAPE = (128, 128, 96)
 
 
@@ -23,11 +23,13 @@ def add_parser(commands) -> None:
         run,
         "measure the speed on this computer, beside MONAI and nnU-Net where they are installed",
         ["prosma benchmark", "prosma benchmark --only forward whole --json speed.json -o speed.md"],
-        "Forward passes, whole volumes, growth and a click, side by side in one run. Quick: the network runs on the first "
-        "tiles of each volume and the rest is counted.",
+        "Forward passes, whole volumes, growth, a click and training steps, side by side in one run. Quick: the network runs "
+        "on the first tiles of each volume and the rest is counted.",
     )
     parser.add_argument("--full", action="store_true", help="compute every tile, in three rounds")
-    parser.add_argument("--rounds", type=int, help="of forward passes (3) and whole volumes (1; with --full 3)")
+    parser.add_argument(
+        "--rounds", type=int, help="of forward passes (3), training steps (5), whole volumes (1; with --full 3)"
+    )
     parser.add_argument(
         "--only", nargs="*", choices=PARTS, default=PARTS, help="what to measure (default: all; none: tables of --json)"
     )
@@ -94,12 +96,16 @@ def measured(part: str, options: argparse.Namespace, threads: int, rounds: int):
     from ..benchmarking.click import measure_click
     from ..benchmarking.forward import measure_forward
     from ..benchmarking.rounds import growth_cases, measure_growth, measure_whole
+    from ..benchmarking.training import measure_training
 
     if part == "forward":
         return measure_forward(options.rounds or 3, threads)
     if part == "whole":
         shape = tuple(options.shape)
         return measure_whole(shape, options.classes, threads, options.python, options.full, tell, rounds=rounds)
+    if part == "training":
+        numbers = [options.threads] if options.threads else sorted({1, threads})
+        return measure_training(options.rounds or 5, numbers, options.python, tell)
     if part == "growth":
         return measure_growth(growth_cases(), threads, options.full)
     return measure_click(SHAPE if options.full else CLICK_SHAPE, CLASSES, threads)
