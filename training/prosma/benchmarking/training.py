@@ -26,6 +26,8 @@ from .training_subjects import SHAPES, STEPS
 OURS = "ProSMA"
 ROWS: tuple[tuple[str, dict], ...] = (
     (OURS, {"subject": "prosma", "allocator": True}),
+    ("ProSMA, plain PyTorch", {"subject": "prosma", "allocator": True, "fitting": {"fast": False}}),
+    ("ProSMA, plain PyTorch, allocator as it is", {"subject": "prosma", "fitting": {"fast": False}}),
     ("ProSMA, bfloat16", {"subject": "prosma", "allocator": True, "half": True}),
     ("nnU-Net, as shipped", {"subject": "nnunet"}),
     ("nnU-Net, allocator fixed", {"subject": "nnunet", "allocator": True}),

@@ -66,6 +66,7 @@ class Fitting:
     early_share: float = 0.0  # ... in this share of the epochs, the first ones: progressive resizing, far less work
     validate_every: int = 5  # epochs
     precision: str = "auto"
+    fast: bool = True  # on a CPU: the same sums in ways of their own; False: as PyTorch has them, for comparison
     seed: int = 20260303
     fold: int = 0  # of the data's splits, where they have several
 
