@@ -179,6 +179,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/common.py
   cli/compare.py
   cli/completion.py
+  cli/dicomweb.py
   cli/evaluate.py
   cli/exit_codes.py
   cli/export.py
@@ -320,6 +321,12 @@ set(ENGINE_PYTHON_SCRIPTS
   package/schema.py
   package/weights.py
   package/weights_file.py
+  pacs/__init__.py
+  pacs/access.py
+  pacs/marks.py
+  pacs/query.py
+  pacs/round_trip.py
+  pacs/server.py
   steps.py
   worker.py
   )

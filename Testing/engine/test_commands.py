@@ -45,6 +45,8 @@ WRONG_NAMES = [
     (["finetune", "MODEL", "--data", "nosuch", "-o", "package"], "'nosuch' holds no training data"),
     (["compare", "nosuch.yaml", "--data", "nosuch", "-o", "runs"], "no comparison nosuch.yaml"),
     (["results", "nosuch", "-o", "page.md"], "no folder nosuch"),
+    (["dicomweb", "nosuch", "-m", "MODEL", "-o", "out"], "'nosuch' is no address"),
+    (["dicomweb", "http://127.0.0.1:1/x", "-m", "nosuch", "-o", "out"], "no model 'nosuch'"),
     (["segment", "nosuch", "-m", "MODEL", "-o", "out", "--device", "tpu"], "no device 'tpu'"),
 ]
 

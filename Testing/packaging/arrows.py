@@ -31,10 +31,11 @@ ROOMS: dict[str, set[str]] = {
     "outputs": {"image"},
     "inference": {"network", "fast", "image", "package", "correct"},
     "batch": {"image", "package", "outputs", "inference"},
+    "pacs": {"image", "package", "outputs", "inference", "batch"},
     "door": {"image", "package", "correct", "inference", "batch"},
     "learning": {"network", "fast", "image", "package", "inference"},
     "benchmarking": {"network", "fast", "image", "package", "inference", "learning"},
-    "cli": {"fast", "image", "package", "outputs", "inference", "batch", "learning", "benchmarking"},
+    "cli": {"fast", "image", "package", "outputs", "inference", "batch", "pacs", "learning", "benchmarking"},
     "worker": {"door"},
 }
 EXCEPTIONS = {"prosma.package.weights": {"network"}}  # the one file of its room that needs torch
@@ -50,6 +51,7 @@ OUTSIDE = {
     "correct": LIGHT,
     "package": set(),
     "outputs": LIGHT | {"pydicom"},
+    "pacs": {"pydicom", "dicomweb_client", "requests", "retrying"},
     "learning": ENGINE_NEEDS | {"lightning", "monai", "scipy", "PIL", "matplotlib", "yaml", "filelock"},
     "benchmarking": ENGINE_NEEDS | {"monai", "dynamic_network_architectures", "nnunetv2"},  # each if it is there
 }

@@ -18,6 +18,10 @@ from .records import file_digest, now
 from .result_file import ResultFile
 
 
+class MadeElsewhere(EngineError):
+    """Another process is making the same result."""
+
+
 def run_case(
     file: ResultFile,
     read: Callable[[], Image],
@@ -29,8 +33,8 @@ def run_case(
 ) -> dict:
     """All of one case; what there is to tell about it, see `complete` and `skipped`.
 
-    `read` gives the image and `segmenter` the Segmenter, each called only if needed. Raises EngineError bad_output where
-    another process works on the same result, and as `prepare` and `complete`.
+    `read` gives the image and `segmenter` the Segmenter, each called only if needed. Raises MadeElsewhere where another
+    process works on the same result, and as `prepare` and `complete`.
     """
     if file.is_finished:
         return {**(facts or {}), **skipped(file)}
@@ -46,10 +50,12 @@ def run_case(
         return complete(file, image, segmenter(), facts, progress, cancelled, lambda: claims.is_mine(name), force)
 
 
-def made_elsewhere(name: str, holder: dict) -> EngineError:
+def made_elsewhere(name: str, holder: dict) -> MadeElsewhere:
     """The error for a result that another process is making."""
     whose = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-    return EngineError("bad_output", f"{name} is being made by another process ({whose}).", "Wait until it has ended.")
+    return MadeElsewhere(
+        "bad_output", f"{name} is being made by another process ({whose}).", "Wait until it has ended."
+    )
 
 
 def prepare(file: ResultFile, read: Callable[[], Image]) -> Image | None:

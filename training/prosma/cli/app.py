@@ -17,6 +17,7 @@ from . import (
     benchmark,
     compare,
     completion,
+    dicomweb,
     evaluate,
     exit_codes,
     export,
@@ -30,7 +31,21 @@ from . import (
 )
 from .common import HelpFormatter, Parser, complain
 
-COMMANDS = (models, segment, report, plan, train, evaluate, export, finetune, compare, results, benchmark, completion)
+COMMANDS = (
+    models,
+    segment,
+    report,
+    dicomweb,
+    plan,
+    train,
+    evaluate,
+    export,
+    finetune,
+    compare,
+    results,
+    benchmark,
+    completion,
+)
 
 FOR_TRAINING = {"monai", "lightning", "filelock", "yaml", "tensorboard", "PIL", "matplotlib", "scipy"}
 

@@ -81,6 +81,12 @@ def add_output_options(segment: argparse.ArgumentParser) -> None:
     )
 
 
+def run_of(options: argparse.Namespace) -> dict:
+    """What a result depends on, as the records keep it."""
+    roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
+    return {"overlap": options.overlap, "mirror": options.mirror, "roi": roi}
+
+
 def add_batch_options(segment: argparse.ArgumentParser) -> None:
     """How a batch goes on and what it tells."""
     group = segment.add_argument_group("many cases")
@@ -183,13 +189,12 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
     from ..batch.records import records_of
     from .telling import Teller
 
-    roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
     records = records_of(folder.absolute())
     settings = Settings(
         folder=str(folder.absolute()),
         model=str(package.folder.absolute()),
         device=options.device,
-        run={"overlap": options.overlap, "mirror": options.mirror, "roi": roi},
+        run=run_of(options),
         since=records.count() if options.again else 0,
         force=options.force,
         note_failures=batch,

@@ -12,6 +12,11 @@ from .common import complain
 from .exit_codes import exit_code
 
 MOST_NAMES = 20  # of failed cases in the last sentence
+SKIPPED = {
+    "finished": "was there already",
+    "edited": "was there already, and was changed since",
+    "removed": "was stored before and is not on the server any more; --again makes it once more",
+}
 
 
 class Teller:
@@ -116,11 +121,11 @@ def lines_of(outcome: dict) -> list[str]:
     """What a person reads of a case on stdout; nothing of one that failed."""
     if "error" in outcome:
         return []
+    stored = [f"    stored as {outcome['stored']}"] if "stored" in outcome else []
     if "skipped" in outcome:
-        changed = ", and was changed since" if outcome["skipped"] == "edited" else ""
-        return [f"{outcome['output']}  (was there already{changed})"]
+        return [f"{outcome['output']}  ({SKIPPED[outcome['skipped']]})", *stored]
     first = f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})"
-    return [first, *(f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"])]
+    return [first, *(f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"]), *stored]
 
 
 def amount(segment: dict) -> str:

@@ -1,0 +1,210 @@
+"""Servers that answer otherwise than Orthanc: less than asked for, more than asked for, or nothing that can be used."""
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from urllib.parse import parse_qs, urlsplit
+
+import pydicom
+import pytest
+from dicom_writing import noise, write_series
+
+from prosma.cli import exit_codes, main
+from tiny_model import make_tiny_package
+
+pytest.importorskip("dicomweb_client")
+pytest.importorskip("highdicom")
+FIELDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "StudyDate")
+
+
+class Handler(BaseHTTPRequestHandler):
+    """QIDO-RS that ignores every filter and knows no pages, WADO-RS and STOW-RS; a test changes what it does."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server, path = self.server, urlsplit(self.path).path
+        server.asked.append((self.path, dict(self.headers)))
+        if server.busy:
+            server.busy -= 1
+            self.answer(503, b"busy", "text/plain")
+        elif server.html:
+            self.answer(200, b"<html>Welcome</html>", "text/html")
+        elif re.fullmatch(r"/web/studies/[\d.]+/series/[\d.]+", path):
+            self.answer(200, *multipart(server.of(path)[server.left_out :]))
+        else:
+            if path.endswith("/metadata"):
+                found = [ds.to_json_dict() for ds in server.of(path)]
+                for header in found:
+                    header.pop("7FE00010")
+            else:
+                key = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")[path.count("/") // 2 - 1]
+                found = list({ds[key].value: entry(ds, server.silent) for ds in server.of(path)}.values())
+            self.answer(200, json.dumps(found).encode(), "application/dicom+json")
+
+    def do_POST(self):
+        length = int(self.headers["Content-Length"])
+        self.server.stored.append(self.rfile.read(length))
+        self.answer(self.server.stow, self.server.stow_says, "application/dicom+json")
+
+    def answer(self, code, content, kind):
+        self.send_response(code)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_words):
+        pass
+
+
+class StubServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, images: list[pydicom.Dataset]):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.images, self.asked, self.stored = images, [], []
+        self.busy, self.html, self.left_out, self.silent = 0, False, 0, ()
+        self.stow, self.stow_says = 200, b""
+        self.url = f"http://127.0.0.1:{self.server_port}/web"
+
+    def of(self, path: str) -> list[pydicom.Dataset]:
+        uids = re.findall(r"/(?:studies|series|instances)/([\d.]+)", path)
+        keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+        return [ds for ds in self.images if all(ds[key].value == uid for key, uid in zip(keys, uids, strict=False))]
+
+
+def entry(ds, silent) -> dict:
+    told = pydicom.Dataset()
+    for keyword in FIELDS:
+        if keyword in ds and keyword not in silent:
+            setattr(told, keyword, ds[keyword].value)
+    return told.to_json_dict()
+
+
+def multipart(images) -> tuple[bytes, str]:
+    parts = []
+    for ds in images:
+        with BytesIO() as file:
+            ds.save_as(file, enforce_file_format=True)
+            parts.append(b"--x\r\nContent-Type: application/dicom\r\n\r\n" + file.getvalue() + b"\r\n")
+    return b"".join(parts) + b"--x--\r\n", 'multipart/related; type="application/dicom"; boundary=x'
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_tiny_package(tmp_path / "tiny", spacing=None, patch_size=[16, 16, 16], seed=7)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setattr("prosma.pacs.access.FIRST_WAIT_MS", 1)
+    monkeypatch.setenv("NETRC", str(tmp_path / "nosuch"))
+    images = []
+    for number, (modality, part) in enumerate([("MR", "HEAD"), ("CT", "HEAD"), ("MR", "FOOT")], start=1):
+
+        def edit(ds, _k, number=number, part=part):
+            ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.9", f"1.2.9.{number}"
+            ds.BodyPartExamined, ds.StudyDate, ds.FrameOfReferenceUID = part, "20260303", "1.2.9.9"
+
+        files = write_series(tmp_path / f"series{number}", noise(seed=number), modality=modality, edit=edit)
+        images += [pydicom.dcmread(file) for file in files]
+    stub = StubServer(images)
+    threading.Thread(target=stub.serve_forever, daemon=True).start()
+    yield stub
+    stub.shutdown()
+    stub.server_close()
+
+
+def ask(server, model, tmp_path, *more) -> int:
+    words = (server.url, "-m", model.folder, "-o", tmp_path / "work", "--device", "cpu", *more)
+    return main(["dicomweb", *map(str, words)])
+
+
+@pytest.mark.parametrize("silent", [(), ("Modality",), ("StudyDate", "Modality")])
+def test_filters_that_a_server_ignores_or_does_not_tell_count_all_the_same(silent, server, model, tmp_path, capsys):
+    server.silent = silent
+    assert ask(server, model, tmp_path, "--list", "--body-part", "HEAD", "--study-date", "20260101-") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["1.2.9.1"]
+    assert any(parse_qs(urlsplit(path).query).get("BodyPartExamined") == ["HEAD"] for path, _headers in server.asked)
+
+
+def test_a_series_of_which_an_image_does_not_come_is_not_segmented(server, model, tmp_path, capsys):
+    server.left_out = 1
+    assert ask(server, model, tmp_path, "--series-uid", "1.2.9.1") == exit_codes.FAILED
+    assert "Of 12 images of the series 1 did not come from 127.0.0.1" in capsys.readouterr().err
+    assert not server.stored and not list((tmp_path / "work").glob("*.dcm"))
+    server.left_out = 0
+    server.stow_says = json.dumps(
+        {"00081199": {"vr": "SQ", "Value": [{"00081155": {"vr": "UI", "Value": ["1.2.3"]}}]}}
+    ).encode()  # took something else
+    assert ask(server, model, tmp_path, "--series-uid", "1.2.9.1") == exit_codes.FAILED
+    assert "did not take the segmentation." in capsys.readouterr().err
+    assert len(server.stored) == 1
+
+
+def test_a_refusal_is_a_named_failure_and_the_next_call_stores_the_same_bytes(server, model, tmp_path, capsys):
+    server.stow = 409
+    for words in (["--json"], []):
+        assert ask(server, model, tmp_path, "--series-uid", "1.2.9.1", *words) == exit_codes.FAILED
+        assert "1.2.9.1: The server 127.0.0.1" in capsys.readouterr().err.replace(str(server.server_port), "")
+    first, second = server.stored
+    assert first == second
+
+
+def test_a_busy_server_is_asked_again_and_then_given_up(server, model, tmp_path, capsys):
+    server.busy = 3
+    assert ask(server, model, tmp_path, "--list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    server.busy = 1000
+    assert ask(server, model, tmp_path, "--list") == exit_codes.FAILED
+    assert "refused the request (503)" in capsys.readouterr().err
+
+
+def test_a_token_is_shown_to_the_server_and_to_nobody_else(server, model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROSMA_DICOMWEB_TOKEN", "t0ken")
+    assert ask(server, model, tmp_path, "--list") == 0
+    assert {headers["Authorization"] for _path, headers in server.asked} == {"Bearer t0ken"}
+    assert "t0ken" not in str(capsys.readouterr())
+
+
+def test_wrong_addresses_and_what_is_no_dicomweb_are_told_in_a_sentence(server, model, tmp_path, capsys):
+    for url in ("pacs", "ftp://pacs/x", "http://", "http://pacs:port/", "https://pacs/dicom-web?x=1"):
+        assert main(["dicomweb", url, "-m", str(model.folder), "-o", str(tmp_path / "work")]) == exit_codes.FAILED
+        assert f"'{url}' is no address of a DICOMweb server." in capsys.readouterr().err
+    server.html = True
+    assert ask(server, model, tmp_path) == exit_codes.FAILED
+    assert "does not answer as a DICOMweb server." in capsys.readouterr().err
+    assert ask(server, model, tmp_path, "--study-date", "yesterday") == exit_codes.FAILED
+    assert "'yesterday' is no date" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_models_that_cannot_do_series_say_so(server, tmp_path, capsys):
+    two = make_tiny_package(tmp_path / "two", channels=2)
+    assert ask(server, two, tmp_path) == exit_codes.FAILED
+    assert "takes 2 images a case, and a series is one" in capsys.readouterr().err
+    photos = make_tiny_package(tmp_path / "photos", modality="colour image")
+    assert ask(server, photos, tmp_path) == exit_codes.FAILED
+    assert "no modality of DICOM. Say with --modality" in capsys.readouterr().err
+    assert ask(server, photos, tmp_path, "--modality", "CT", "--list") == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_what_travels_unencrypted_is_told(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("prosma.pacs.access.FIRST_WAIT_MS", 1)
+    words = ["-m", str(model.folder), "-o", str(tmp_path / "work")]
+    assert main(["dicomweb", "http://pacs.invalid/web", *words]) == exit_codes.FAILED
+    said = capsys.readouterr().err
+    assert "travel unencrypted to pacs.invalid" in said and "The server pacs.invalid does not answer" in said
+    assert main(["dicomweb", "https://pacs.invalid/web", *words]) == exit_codes.FAILED
+    assert "unencrypted" not in capsys.readouterr().err
+
+
+def test_without_the_library_one_sentence_says_what_to_do(model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "dicomweb_client.web", None)
+    words = ["-m", str(model.folder), "-o", str(tmp_path / "work")]
+    assert main(["dicomweb", "http://127.0.0.1:1/web", *words]) == exit_codes.FAILED
+    assert "pip install './training[dicomweb]'" in capsys.readouterr().err
