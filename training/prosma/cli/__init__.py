@@ -6,6 +6,7 @@
 | `segment` | `prosma segment`; `telling` is what it tells of its cases |
 | `models` | `prosma models` |
 | `report` | `prosma report`, of a batch |
+| `dicomweb` | `prosma dicomweb`, the series of a PACS |
 | `evaluate` | `prosma evaluate` |
 | `plan` | `prosma plan` |
 | `train` | `prosma train` |
