@@ -13,10 +13,10 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_writing import OBLIQUE, SAGITTAL, noise, write_series
-from judges import dcmqi_labels, dice
-from orthanc import PASSWORD, TIMEOUT, USER, Orthanc
 from pydicom.uid import generate_uid
 
+from judges import dcmqi_labels, dice
+from orthanc import PASSWORD, TIMEOUT, USER, Orthanc
 from prosma import read_image
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes, main
