@@ -53,7 +53,6 @@ def corrections(draw):
         "spacing": draw(st.sampled_from([(1, 1, 1), (5, 0.5, 0.7)])),
         "probability": draw(st.sampled_from([None, random.integers(0, 256, shape).astype(np.uint8)])),
         "fixed": draw(st.sampled_from([None, random.random(shape) < 0.2])),
-        "barred": draw(st.sampled_from([None, random.random(shape) < 0.2])),
         "radius_mm": draw(st.sampled_from([None, 3.0])),
     }
     arrays[draw(st.sampled_from(["strokes_add", "strokes_remove"]))][tuple(n // 2 for n in shape)] = True
@@ -76,9 +75,8 @@ def test_strokes_are_honoured_exactly_and_changes_stay_in_the_box(given_):
         assert not (changed & ~mask).any(), "a stroke that removes has added"
     if not remove.any():
         assert not (changed & mask).any(), "a stroke that adds has removed"
-    for name in ("fixed", "barred"):
-        if given_[name] is not None:
-            assert not (changed & given_[name] & ~add & ~remove).any()
+    if given_["fixed"] is not None:
+        assert not (changed & given_["fixed"] & ~add & ~remove).any()
     for name, array in before.items():
         np.testing.assert_array_equal(given_[name], array)
     np.testing.assert_array_equal(refine(**given_).mask, found.mask)
@@ -144,15 +142,6 @@ def test_strokes_made_before_may_be_given_again():
     assert dice(result, truth) > dice(mask | (missed() & truth), truth)
     around = ball(mask.shape, (12, 20, 34), 3) & ~np.roll(truth, 4, axis=2)
     np.testing.assert_array_equal(result[around], mask[around])
-
-
-def test_barred_voxels_stay_unless_they_are_stroked():
-    mask, image, _ = scene()
-    free = refine(mask, image, missed(), None, (1, 1, 1), radius_mm=8).on(mask) & ~mask
-    barred = free & (np.arange(mask.shape[1]) < 20)[None, :, None]
-    assert (barred & ~missed()).any()
-    held = refine(mask, image, missed(), None, (1, 1, 1), radius_mm=8, barred=barred).on(mask) & ~mask
-    np.testing.assert_array_equal(held, free & (~barred | missed()))
 
 
 def test_an_image_with_gaps_is_no_obstacle():

@@ -47,11 +47,9 @@ def random_scene(channels=2, log_odds_too=True):
     fixed = np.zeros(SHAPE, bool)
     fixed[0, 0, 1:3], fixed[2, 6, 10] = True, True
     fixed[1, 3, 3:5] = True  # stroked before as well: no longer earlier strokes
-    barred = np.zeros(SHAPE, bool)
-    barred[1, 5, 5] = True
     odds = random.normal(0, 3, SHAPE).astype(np.float32) if log_odds_too else None
     image = random.normal(size=(channels, *SHAPE)).astype(np.float32)
-    return own, stroke, Scene(image, SPACING, VOXEL, REACH, odds, fixed, barred)
+    return own, stroke, Scene(image, SPACING, VOXEL, REACH, odds, fixed)
 
 
 def nearest(mask):
@@ -102,7 +100,7 @@ def test_features_of_place():
 def test_candidates_are_the_free_voxels_within_reach_on_the_other_side():
     own, stroke, scene = random_scene()
     found = evidence(own, stroke, scene, 1)
-    expected = ~own & ~stroke & ~scene.fixed & ~scene.barred & (nearest(stroke) <= REACH)
+    expected = ~own & ~stroke & ~scene.fixed & (nearest(stroke) <= REACH)
     np.testing.assert_array_equal(found.candidates, expected)
     assert 0 < expected.sum() < (~own & ~stroke).sum()
     assert found.features.shape == (expected.sum(), 27) and found.features.dtype == np.float32
@@ -121,7 +119,7 @@ def test_features_of_strokes():
 
 def test_without_earlier_strokes_nothing_supports_or_opposes():
     own, stroke, scene = random_scene()
-    alone = Scene(scene.image, SPACING, VOXEL, REACH, None, np.zeros(SHAPE, bool), scene.barred)
+    alone = Scene(scene.image, SPACING, VOXEL, REACH, None, np.zeros(SHAPE, bool))
     found = evidence(own, stroke, alone, 1)
     assert found.names == FEATURES["image"]
     for name in ("supported", "supported_next_to", "opposed", "opposed_next_to"):
@@ -172,7 +170,7 @@ def test_features_of_the_networks_log_odds(sign):
 def test_a_stroke_far_behind_the_border_is_eight_voxels_deep():
     own, stroke = np.zeros((1, 1, 30), bool), np.zeros((1, 1, 30), bool)
     own[..., 0], stroke[..., 20] = True, True
-    scene = Scene(np.zeros((1, 1, 1, 30), np.float32), np.ones(3), 1.0, 5.0, None, own & False, own & False)
+    scene = Scene(np.zeros((1, 1, 1, 30), np.float32), np.ones(3), 1.0, 5.0, None, own & False)
     found = evidence(own, stroke, scene, 1)
     for name in ("depth", "thickness", "mean_thickness"):
         assert (found.features[:, found.names.index(name)] == 8).all()
@@ -219,7 +217,7 @@ def test_a_path_is_longer_by_the_standard_deviations_it_climbs_within_a_voxel(sl
 
 def test_the_distance_travelled_is_a_feature_and_ends_with_the_reach():
     own, stroke, scene = random_scene()
-    even = Scene(0 * scene.image, SPACING, VOXEL, REACH, None, scene.fixed, scene.barred)
+    even = Scene(0 * scene.image, SPACING, VOXEL, REACH, None, scene.fixed)
     found = evidence(own, stroke, even, 1)
     column = found.features[:, found.names.index("travelled")]
     straight = nearest(stroke)[found.candidates] / REACH
@@ -385,10 +383,10 @@ def test_the_box_around_a_stroke_in_numbers():
     assert box == ((0, 5), (6, 55), (8, 37))
     assert scene.image.shape == (2, 5, 49, 29) and abs(scene.image.mean()) < 1e-6
     assert scene.log_odds.shape == (5, 49, 29) and scene.log_odds[0, 0, 0] == pytest.approx(np.log(200.5 / 55.5))
-    assert scene.fixed.sum() == 0 and not scene.barred.any()
-    wide, scene = surroundings(stroke, extent, image, np.array([4.0, 1.0, 2.0]), None, 41.0, None, fixed)
+    assert scene.fixed.sum() == 0
+    wide, scene = surroundings(stroke, extent, image, np.array([4.0, 1.0, 2.0]), None, 41.0, fixed)
     assert wide == ((0, 5), (0, 60), (0, 46)) and scene.reach == 41 and scene.log_odds is None
-    assert scene.barred.sum() == 5 * 60 * 5 and not scene.fixed.any()
+    assert scene.fixed.sum() == 5 * 60 * 5
 
 
 def test_constants_that_the_networks_were_fitted_with():

@@ -126,11 +126,6 @@ def test_which_samples_a_sample_reaches():
     assert AxisWeights.make(8, 4).touched(7, 8) == slice(3, 4)
 
 
-def test_one_row_of_an_interpolation():
-    scores = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
-    np.testing.assert_allclose(AxisWeights.make(2, 4).combine(scores, 1), 0.75 * scores[:, 0] + 0.25 * scores[:, 1])
-
-
 def test_nearest_neighbours_in_numbers():
     assert resample_nearest(np.array([1, 2, 3, 4]), (2,)).tolist() == [2, 4]
     assert resample_nearest(np.array([1, 2]), (5,)).tolist() == [1, 1, 2, 2, 2]

@@ -56,7 +56,6 @@ def refine(
     probability: np.ndarray | None = None,
     radius_mm: float | None = None,
     fixed: np.ndarray | None = None,
-    barred: np.ndarray | None = None,
 ) -> Refinement:
     """Move the border of one segment by strokes. The same input gives the same result; no input is written to.
 
@@ -71,7 +70,6 @@ def refine(
             twelve voxels.
         fixed: voxels of earlier strokes, bool (K, J, I): only a stroke may change them, and they speak for their own
             side around them.
-        barred: voxels that only a stroke may change and that say nothing about others, bool (K, J, I).
 
     A stroke never changes voxels against its own meaning: "belongs" only adds, "does not belong" only removes. Only the
     part of the arrays around the strokes is read, so they may be memory-mapped. Raises StrokeError, with a sentence for
@@ -87,9 +85,8 @@ def refine(
     """
     mask, image = np.asanyarray(mask), np.asanyarray(image)
     image = image[None] if image.ndim == mask.ndim else image
-    arrays = {"strokes_add": strokes_add, "strokes_remove": strokes_remove, "probability": probability}
-    arrays |= {"fixed": fixed, "barred": barred}
-    check_arrays(mask, image, arrays, spacing)
+    strokes = {"strokes_add": strokes_add, "strokes_remove": strokes_remove}
+    check_arrays(mask, image, {**strokes, "probability": probability, "fixed": fixed}, spacing)
     add, remove = (None if stroke is None else np.asarray(stroke, bool) for stroke in (strokes_add, strokes_remove))
     given = [stroke for stroke in (add, remove) if stroke is not None]
     stroked = given[0] | given[1] if len(given) > 1 else given[0] if given else None
@@ -100,7 +97,7 @@ def refine(
         raise StrokeError(f"The radius is a positive number of mm, not {radius_mm!r}.")
     spacing = np.asarray(spacing, float)
     reach = default_reach(stroked, extent, spacing) if radius_mm is None else float(radius_mm)
-    box, scene = surroundings(stroked, extent, image, spacing, probability, reach, fixed, barred)
+    box, scene = surroundings(stroked, extent, image, spacing, probability, reach, fixed)
     place = slices(box)
     added, removed = (np.zeros(scene.fixed.shape, bool) if s is None else s[place] for s in (add, remove))
     return Refinement(box, refine_box(np.array(mask[place], bool), added, removed, scene))
@@ -152,7 +149,7 @@ def default_reach(stroke: np.ndarray, box, spacing: np.ndarray) -> float:
 
 
 def surroundings(
-    stroked, extent: Box, image, spacing: np.ndarray, probability, reach: float, fixed=None, barred=None
+    stroked, extent: Box, image, spacing: np.ndarray, probability, reach: float, fixed=None
 ) -> tuple[Box, Scene]:
     """The box that strokes can change, as in Refinement, and what is known there; the arguments are on the whole grid.
 
@@ -162,9 +159,9 @@ def surroundings(
     reach = max(reach, LEAST_REACH * voxel)
     box = grown(extent, np.ceil(reach / spacing).astype(int).tolist(), stroked.shape)
     place = slices(box)
-    kept = [np.zeros(stroked[place].shape, bool) if m is None else np.array(m[place], bool) for m in (fixed, barred)]
+    earlier = np.zeros(stroked[place].shape, bool) if fixed is None else np.array(fixed[place], bool)
     odds = None if probability is None else log_odds(probability[place])
-    return box, Scene(standardised(image[(slice(None), *place)]), spacing, voxel, reach, odds, *kept)
+    return box, Scene(standardised(image[(slice(None), *place)]), spacing, voxel, reach, odds, earlier)
 
 
 def refine_box(mask: np.ndarray, add: np.ndarray, remove: np.ndarray, scene: Scene) -> np.ndarray:

@@ -24,7 +24,7 @@ MOST_DEEP = 8.0  # voxels behind the border beyond which a depth counts as this
 @dataclass(frozen=True)
 class Scene:
     """What is known around strokes: `image` (C, K, J, I) standardised, `spacing`, `voxel` (its mean size) and `reach`
-    in mm, the network's `log_odds` of belonging (K, J, I) or None, and the voxels that are `fixed` and `barred`."""
+    in mm, the network's `log_odds` of belonging (K, J, I) or None, and the voxels that are `fixed`."""
 
     image: np.ndarray
     spacing: np.ndarray
@@ -32,7 +32,6 @@ class Scene:
     reach: float
     log_odds: np.ndarray | None
     fixed: np.ndarray
-    barred: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def evidence(own: np.ndarray, stroke: np.ndarray, scene: Scene, sign: int) -> Ev
     stroke = connected_component(stroke & ~own, stroke)
     fresh = stroke & ~own
     away = distance_to(stroke, scene.spacing)
-    candidates = ~own & ~stroke & ~scene.fixed & ~scene.barred & (away <= scene.reach)
+    candidates = ~own & ~stroke & ~scene.fixed & (away <= scene.reach)
     values = of_place(own, stroke, away, scene)
     values |= of_strokes(own, stroke, scene)
     values |= of_image(own, stroke, scene)

@@ -41,14 +41,6 @@ class AxisWeights:
         rows = np.flatnonzero(((self.index >= low) & (self.index < high) & (self.weight > 0)).any(axis=1))
         return slice(int(rows[0]), int(rows[-1]) + 1)
 
-    def combine(self, array: np.ndarray, row: int) -> np.ndarray:
-        """Row `row` of the result, where axis 1 of `array` (C, rows, ...) is the one interpolated: (C, ...) float32."""
-        result = array[:, self.index[row, 0]] * self.weight[row, 0]
-        for index, weight in zip(self.index[row, 1:], self.weight[row, 1:], strict=True):
-            if weight:
-                result += array[:, index] * weight
-        return result
-
 
 def resample(array: np.ndarray, size, window=None) -> np.ndarray:
     """The last len(size) axes of `array` brought to `size`, linearly, float32; the same values where sizes agree.
