@@ -196,7 +196,7 @@ def line(image, reach, start=30, spacing=2.0, voxel=2.0):
     stroke = np.zeros((1, 1, image.shape[-1]), bool)
     stroke[0, 0, start] = True
     none = np.zeros(stroke.shape, bool)
-    scene = Scene(image, np.array([1.0, 1.0, spacing]), voxel, reach, None, none, none)
+    scene = Scene(image, np.array([1.0, 1.0, spacing]), voxel, reach, None, none)
     return geodesic_distance(stroke, scene)[0, 0]
 
 
@@ -325,7 +325,7 @@ def test_what_is_added_joins_and_what_is_removed_goes_and_takes_along(monkeypatc
     add, remove = np.zeros(mask.shape, bool), np.zeros(mask.shape, bool)
     add[..., 34], remove[..., 14] = True, True
     none = np.zeros(mask.shape, bool)
-    scene = Scene(np.zeros((1, *mask.shape), np.float32), np.ones(3), 1.0, 8.0, None, none, none)
+    scene = Scene(np.zeros((1, *mask.shape), np.float32), np.ones(3), 1.0, 8.0, None, none)
     found = refine_box(mask, add, remove, scene)
     expected = mask.copy()
     expected[..., 31:39] = expected[..., 30] = True  # 34 - 4 to 34 + 4
@@ -344,7 +344,7 @@ def test_networks_are_told_whether_a_stroke_adds_or_removes(monkeypatch):
     mask, add, remove = (np.zeros((1, 1, 40), bool) for _ in range(3))
     mask[..., 10:30], add[..., 34], remove[..., 14] = True, True, True
     none = np.zeros(mask.shape, bool)
-    scene = Scene(np.zeros((1, *mask.shape), np.float32), np.ones(3), 1.0, 3.0, None, none, none)
+    scene = Scene(np.zeros((1, *mask.shape), np.float32), np.ones(3), 1.0, 3.0, None, none)
     found = refine_box(mask, add, remove, scene)
     assert np.flatnonzero(found[0, 0]).tolist() == [*range(10, 14), *range(15, 30), *range(31, 38)]
 
