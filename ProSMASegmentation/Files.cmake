@@ -200,6 +200,7 @@ set(ENGINE_PYTHON_SCRIPTS
   correct/stroke_features.py
   correct/stroke_network.py
   door/__init__.py
+  door/events.py
   door/job_files.py
   door/requests.py
   door/worker.py

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_worker import Engine, job_files
 
+from prosma.door.events import Described, Failed, Listed, Progress, Ready, Segmented, Skipped, Written
 from prosma.door.requests import Cancel, Cases, ChannelFile, Describe, Segment, Shutdown, id_of, parsed
 from prosma.errors import EngineError, UserFacingError
 from small_volumes import smooth_volume
@@ -59,6 +60,23 @@ def test_the_page_names_every_field_of_a_request_with_its_default(title, kind):
         default = fields[row[0].strip("`")].default
         told = json.loads(row[1].strip("`")) if row[1] else dataclasses.MISSING
         assert told == default and type(told) is type(default), row
+
+
+EVENTS = {
+    "`ready`": [Ready],
+    "`progress`": [Progress],
+    "`error`": [Failed],
+    "`result` of `describe`": [Described],
+    "`result` of `segment`": [Segmented],
+    "`result` of `segment` with `output`": [Written, Skipped],
+    "`result` of `cases`": [Listed],
+}
+
+
+@pytest.mark.parametrize(("title", "kinds"), EVENTS.items())
+def test_the_page_names_every_field_of_an_event(title, kinds):
+    assert documented(title) == {field.name for kind in kinds for field in dataclasses.fields(kind)}
+    assert {kind.NAME for kind in kinds} == {re.match(r"`(\w+)`", title)[1]}
 
 
 @pytest.fixture(scope="module")

@@ -4,5 +4,6 @@
 | --- | --- |
 | `worker` | the process: one thread reads requests (also cancel), the other does them |
 | `requests` | what can be asked, a dataclass each, from which checks and errors come |
+| `events` | what is told, a dataclass each |
 | `job_files` | a job, and its arrays in a private folder |
 """

@@ -17,6 +17,7 @@ from ..image.geometry import Image, ImageError, checked_image, stack_channels
 from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
+from .events import Segmented
 from .requests import Cases, ChannelFile, Describe, Segment
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class Job:
         lead = () if components is None else (components,)
         return as_ijk(new_mapped_array(path, (*lead, *shape[::-1]), dtype))
 
-    def write_results(self, result: Segmentation, voxel_ml: float | None) -> dict[str, Any]:
+    def write_results(self, result: Segmentation, voxel_ml: float | None) -> Segmented:
         """The labels' file, cropped to what is not 0, and the event that tells of all results."""
         extents = label_extents(result.labels, result.described[-1]["value"])
         box = union(extent.box for extent in extents)
@@ -133,17 +134,16 @@ class Job:
         volumes = {name: {"file": f"{name}.npy", "offset": corner} for name in names}
         if "probabilities" in volumes:
             volumes["probabilities"] = self._crop_probabilities(result)
-        return {
-            "event": "result",
-            "labels": {"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
-            "segments": segment_volumes(extents, voxel_ml, result.described),
-            "volumes": volumes,
-            "statistics": result.statistics,
-            "seconds": result.seconds,
-            "device": result.device,
-            "notices": result.notices,
-            "device_notices": result.device_notices,
-        }
+        return Segmented(
+            labels={"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
+            segments=segment_volumes(extents, voxel_ml, result.described),
+            volumes=volumes,
+            statistics=result.statistics,
+            seconds=result.seconds,
+            device=result.device,
+            notices=result.notices,
+            device_notices=result.device_notices,
+        )
 
     def _crop_probabilities(self, result: Segmentation) -> dict[str, Any]:
         """Replace the file of the probabilities by one of the box that labels reach; outside all is background.

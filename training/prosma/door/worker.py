@@ -20,13 +20,14 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..cancel import Cancelled
 from ..errors import EngineError, UserFacingError, bad_request, explained
 from ..inference.memory_ladder import means_out_of_memory
 from ..package import ModelPackage
+from .events import Described, Event, Failed, Listed, Progress, Ready, Skipped, Written
 from .job_files import Job
 from .requests import Cancel, Describe, Segment, Shutdown, id_of, parsed
 
@@ -51,9 +52,9 @@ class Channel:
         os.close(nothing)
         self._lock = threading.Lock()
 
-    def send(self, **event: Any) -> None:
-        """Write one event. Where nobody reads any more there is nobody to work for."""
-        data = (json.dumps(event) + "\n").encode()
+    def send(self, event: Event, **request_id: str | int | None) -> None:
+        """Write one event, with the `id` of the request. Where nobody reads any more there is nobody to work for."""
+        data = (json.dumps({**event.content(), **request_id}) + "\n").encode()
         with self._lock:
             try:
                 while data:
@@ -62,7 +63,7 @@ class Channel:
                 os._exit(0)
 
     def send_error(self, request_id: str | int | None, error: Exception) -> None:
-        self.send(id=request_id, **error_event(error))
+        self.send(error_event(error), id=request_id)
 
     def lines(self) -> Iterator[bytes]:
         """Requests as bytes until stdin ends."""
@@ -152,35 +153,31 @@ class Worker:
             with self.lock:
                 del self.jobs[job.id]
                 last = not self.jobs
-            self.channel.send(id=job.id, **event)
+            self.channel.send(event, id=job.id)
             if last and lacked_memory:
                 # oneDNN never tries again what it once found no memory to compile. A new engine does.
                 os._exit(0)
 
-    def _done(self, job: Job) -> dict[str, Any]:
+    def _done(self, job: Job) -> Event:
         """Do a job; the event that tells of it."""
         if isinstance(job.request, Describe):
             return self._describe(job, job.request)
         if isinstance(job.request, Segment):
             return self._segment(job, job.request)
-        return {"event": "result", "cases": job.list_cases(job.request)}
+        return Listed(cases=job.list_cases(job.request))
 
-    def _describe(self, job: Job, request: Describe) -> dict[str, Any]:
+    def _describe(self, job: Job, request: Describe) -> Described:
         began = time.perf_counter()
         segmenter = self.model(request.model, request.device, job.cancelled.is_set)
         seconds = round(time.perf_counter() - began, 3)
-        return {
-            "event": "result",
-            "model": segmenter.package.id,
-            "device": segmenter.device,
-            "seconds": seconds,
-            "notices": segmenter.device_notices,
-        }
+        return Described(
+            model=segmenter.package.id, device=segmenter.device, seconds=seconds, notices=segmenter.device_notices
+        )
 
-    def _segment(self, job: Job, request: Segment) -> dict[str, Any]:
+    def _segment(self, job: Job, request: Segment) -> Event:
         def progress(stage: str, fraction: float, seconds_left: float | None) -> None:
             left = None if seconds_left is None else round(seconds_left, 2)
-            self.channel.send(event="progress", id=job.id, stage=stage, fraction=round(fraction, 4), seconds_left=left)
+            self.channel.send(Progress(stage=stage, fraction=round(fraction, 4), seconds_left=left), id=job.id)
 
         def read() -> Image:
             if request.images is not None:
@@ -196,7 +193,7 @@ class Worker:
 
             file = job.result_file(request, Path(request.output), ModelPackage.open(request.model))
             done = run_case(file, read, segmenter, {}, progress, job.cancelled.is_set, request.force)
-            return {"event": "result", **done}
+            return Skipped(**done) if "skipped" in done else Written(**done)
         image, ready = read(), segmenter()
         result = ready.segment(
             image,
@@ -224,16 +221,15 @@ class Worker:
         return segmenter
 
 
-def error_event(error: BaseException) -> dict[str, Any]:
-    """The error event for an exception, whatever it is."""
+def error_event(error: BaseException) -> Failed:
+    """The event for an exception, whatever it is."""
     if isinstance(error, OSError):
         error = EngineError(
             "internal",
             f"A file of the job could not be read or written ({error.strerror or error}).",
             "Free some space on the disk of the temporary folder and try again.",
         )
-    error = explained(error)
-    return {"event": "error", "code": error.code, "message": error.message, "remedy": error.remedy}
+    return Failed.of(explained(error))
 
 
 def introduce(worker: Worker, preload: str | None) -> None:
@@ -248,8 +244,7 @@ def introduce(worker: Worker, preload: str | None) -> None:
             model = worker.model(preload, "auto").package.id
     except UserFacingError as error:
         problem = {"code": error.code, "message": error.message, "remedy": error.remedy}
-    worker.channel.send(
-        event="ready",
+    ready = Ready(
         pid=os.getpid(),
         prosma=__version__,
         python=platform.python_version(),
@@ -258,6 +253,7 @@ def introduce(worker: Worker, preload: str | None) -> None:
         model=model,
         problem=problem,
     )
+    worker.channel.send(ready)
 
 
 def main(arguments: list[str] | None = None) -> None:
