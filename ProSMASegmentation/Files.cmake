@@ -194,6 +194,9 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/train.py
   contracts.py
   correct/__init__.py
+  correct/crop.py
+  correct/prompt_input.py
+  correct/prompting.py
   correct/refine.py
   correct/review.py
   correct/sensitivity.py
@@ -285,6 +288,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/fit/norm.py
   learning/fit/planning.py
   learning/fit/progress.py
+  learning/fit/prompting.py
   learning/fit/sources.py
   learning/judge/__init__.py
   learning/judge/evaluation.py
@@ -300,6 +304,12 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/report/reporting.py
   learning/report/sheet.py
   learning/report/tables.py
+  learning/strokes/__init__.py
+  learning/strokes/objects.py
+  learning/strokes/person.py
+  learning/strokes/scenes.py
+  learning/strokes/sessions.py
+  learning/strokes/sets.py
   network/__init__.py
   network/gate.py
   network/gate_monitor.py

@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "batch": {"image", "package", "outputs", "inference"},
     "pacs": {"image", "package", "outputs", "inference", "batch"},
     "door": {"image", "package", "correct", "inference", "batch"},
-    "learning": {"network", "fast", "image", "package", "inference"},
+    "learning": {"network", "fast", "image", "package", "correct", "inference"},
     "benchmarking": {"network", "fast", "image", "package", "inference", "learning"},
     "cli": {"fast", "image", "package", "outputs", "inference", "batch", "pacs", "learning", "benchmarking"},
     "worker": {"door"},
@@ -64,7 +64,7 @@ OUTSIDE_EXCEPTIONS = {
 }
 
 # The rooms of training: each may import those before it. `recipe` lies on the floor below them.
-LEARNING = ("data", "judge", "packing", "fit", "compare", "report")
+LEARNING = ("data", "strokes", "judge", "packing", "fit", "compare", "report")
 
 # The rooms of the module in Slicer: each may import those before it.
 MODULE = ("Base", "Volumes", "Models", "Results", "Correct", "Engine", "Outputs", "Learn", "Batch", "Logic", "Panel")

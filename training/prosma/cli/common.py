@@ -90,9 +90,10 @@ def insist_on_device(wanted: str) -> None:
 
 def check_data(folders: Sequence[str] | None, fold: int | None = None) -> None:
     """DatasetError for folders of labelled images that cannot be used; nothing heavy is loaded."""
-    from ..learning.data.dataset import LabelledFolder, holds_label_maps_alone
+    from ..learning.data.dataset import LabelledFolder, data_sets_in, holds_label_maps_alone
 
-    if folders and not holds_label_maps_alone(Path(folders[0])):  # images are painted from those
+    special = folders and (holds_label_maps_alone(Path(folders[0])) or data_sets_in(Path(folders[0])))
+    if folders and not special:  # images are painted from label maps; strokes are learnt on many data sets
         LabelledFolder.open(folders, fold or 0)
 
 

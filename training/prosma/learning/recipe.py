@@ -87,6 +87,34 @@ class Painting:
 
 
 @dataclass
+class Strokes:
+    """The section `strokes` of a recipe: a network that segments what strokes mean, in any image. Shares are of scenes."""
+
+    left_out: list[str] = field(default_factory=list)  # data sets, by the names of their folders
+    left_out_labels: list[str] = field(default_factory=list)  # labels with such a word in their name, in any set
+    pseudo_share: float = 0.25  # the object is a supervoxel or a region of like values
+    merged_share: float = 0.1  # it is several labels together
+    part_share: float = 0.3  # it is one connected part of a label
+    started_share: float = 0.3  # the first stroke corrects a mask
+    continued_share: float = 0.7  # of rounds that another one follows
+    most_rounds: int = 8
+    closer_share: float = 0.3  # of rounds after which the network looks at the border of its answer at twice the scale
+    stretch: float = 1.3  # voxel sizes are multiplied by up to this, or divided by it
+    rotation: float = 25.0  # degrees, about each axis
+    rotation_probability: float = 0.3
+    thick_probability: float = 0.15  # slices are taken together
+    blur_probability: float = 0.15
+    window_probability: float = 0.25
+    curve_probability: float = 0.35
+    field_probability: float = 0.25
+    inverted_share: float = 0.15
+    noise: float = 0.3  # largest, in deviations of the image
+    noise_probability: float = 0.4
+    validation_scenes: int = 32
+    validation_rounds: int = 5
+
+
+@dataclass
 class Recipe:
     """``model`` and ``network`` hold the entries of model.json that are known before training (see `model_package`)."""
 
@@ -95,6 +123,7 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
     fitting: Fitting = field(default_factory=Fitting)
     painting: Painting | None = None  # where images are painted from label maps
+    strokes: Strokes | None = None  # where a simulated person strokes objects of any kind
 
     @classmethod
     def from_dict(cls, content: dict) -> Recipe:
@@ -111,6 +140,7 @@ class Recipe:
             augmentation=section(Augmentation, content.get("augmentation")),
             fitting=section(Fitting, content.get("fitting")),
             painting=section(Painting, content["painting"]) if content.get("painting") else None,
+            strokes=section(Strokes, content["strokes"]) if content.get("strokes") else None,
         )
         recipe.check()
         return recipe
@@ -173,7 +203,7 @@ class Recipe:
 
 
 def section(kind: type, content: dict | None):
-    """An Augmentation, Fitting or Painting from its part of the recipe. Raises RecipeError for unknown entries."""
+    """An Augmentation, Fitting, Painting or Strokes from its part of the recipe. Raises RecipeError for unknown entries."""
     unknown = set(content or {}) - {entry.name for entry in fields(kind)}
     if unknown:
         raise RecipeError(f"'{kind.__name__.lower()}' has unknown entries: {', '.join(sorted(unknown))}.")

@@ -131,6 +131,16 @@ def holds_label_maps_alone(folder: Path) -> bool:
     return (folder / "labelsTr").is_dir() and not (folder / "imagesTr").is_dir()
 
 
+def is_data_set(folder: Path) -> bool:
+    """Whether a folder is one of labelled images, to look at."""
+    return (folder / "imagesTr").is_dir() or ((folder / "images").is_dir() and (folder / "masks").is_dir())
+
+
+def data_sets_in(folder: Path) -> list[Path]:
+    """The folders of labelled images in a folder that is none itself, for recipes that learn from many."""
+    return [] if is_data_set(folder) else sorted(path for path in folder.glob("*") if is_data_set(path))
+
+
 def read_description(path: Path) -> dict:
     """The content of dataset.json; empty where there is none. Raises DatasetError."""
     if not path.is_file():

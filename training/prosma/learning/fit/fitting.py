@@ -21,6 +21,7 @@ from monai.data import DataLoader as MonaiDataLoader
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
 
 from ...fast.allocator import keep_freed_memory
 from ...files import replaced_when_whole, write_json
@@ -214,6 +215,33 @@ def hardware(trainer: pl.Trainer) -> str:
     return device if trainer.world_size == 1 else f"{trainer.world_size} processes, each on {device}"
 
 
+class Cases:
+    """What `train` needs of a recipe that learns from images and their labels. `counts`: of cases, train and val."""
+
+    def __init__(self, recipe: Recipe, data: str | os.PathLike | Sequence[str | os.PathLike]) -> None:
+        self.recipe = recipe
+        self.training, self.validation, self.transforms = training_data(recipe, data)
+        self.counts = {"train": len(self.training), "val": len(self.validation)}
+
+    def task(self) -> SegmentationTask:
+        """The network with its loss."""
+        return SegmentationTask(copy.deepcopy(self.recipe.to_dict()))
+
+    def loaders(self, rank: int, world: int, workers: int) -> tuple[DataLoader, DataLoader]:
+        """Of training and of validation, for one of `world` processes."""
+        loader = training_loader(self.training, self.transforms, self.recipe, rank, world, workers)
+        return loader, MonaiDataLoader(self.validation, batch_size=1, num_workers=0)
+
+
+def source_of(recipe: Recipe, data: str | os.PathLike | Sequence[str | os.PathLike]) -> Any:
+    """Cases, or for a recipe with `strokes` the simulated people of `prompting`, which is a task of its own."""
+    if recipe.strokes is None:
+        return Cases(recipe, data)
+    from .prompting import Prompts
+
+    return Prompts(recipe, data)
+
+
 def train(
     recipe: Recipe,
     data: str | os.PathLike | Sequence[str | os.PathLike],
@@ -244,18 +272,16 @@ def train(
     if threads:
         torch.set_num_threads(threads)
     recipe.check_package()
-    training_cases, validation_cases, transforms = training_data(recipe, data)
+    source = source_of(recipe, data)
     run.mkdir(parents=True, exist_ok=True)
     pl.seed_everything(recipe.fitting.seed, verbose=False)
-    task = SegmentationTask(copy.deepcopy(recipe.to_dict()))
-    counts = {"train": len(training_cases), "val": len(validation_cases)}
+    task = source.task()
     trainer = make_trainer(
-        recipe, run, counts, accelerator, devices=devices, num_nodes=nodes, deterministic=deterministic
+        recipe, run, source.counts, accelerator, devices=devices, num_nodes=nodes, deterministic=deterministic
     )
     if trainer.is_global_zero:
         write_json(run / "recipe.json", recipe.to_dict())
-    loader = training_loader(training_cases, transforms, recipe, trainer.global_rank, trainer.world_size, workers)
-    validation = MonaiDataLoader(validation_cases, batch_size=1, num_workers=0)
+    loader, validation = source.loaders(trainer.global_rank, trainer.world_size, workers)
     checkpoint = last if resume and last.is_file() else None
     if checkpoint:
         # Lightning starts to draw patches before it tells the sampler which epoch it resumes.

@@ -1,0 +1,119 @@
+"""Where a promptable network looks: a cube of patient space around what was said last, as a box of voxels.
+
+A box may reach beyond the array. The cube has about the same length in mm along each axis; the network sees it resampled to
+its patch, so that objects of any size fill about the same share of what it sees. Axes may stand in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..image.box import Box, shape_of, slices, smallest
+from ..image.resampling import resample
+
+ZOOM = 2.5  # edge of the first cube, in lengths of what was said
+LEAST_VOXELS = 32  # edge of the smallest cube, in voxels of the finest axis
+GROWTH = 1.5  # of the edge, where the change reaches the patch's border
+ROOM = 1.25  # edge of a cube at least, in lengths of the change that it should hold
+TOUCH = 0.01  # share of a face of the patch that may change without being taken for a touch
+
+
+def first_cube(said: Box, spacing: Sequence[float], shape: Sequence[int], zoom: float = ZOOM) -> Box:
+    """The cube around the box of what was said, with an edge of `zoom` times its length, in an array of this shape."""
+    steps = np.asarray(spacing, float)
+    edge = max(zoom * longest(said, steps), LEAST_VOXELS * steps[np.asarray(shape) > 1].min(initial=np.inf))
+    return cube(said, edge if np.isfinite(edge) else 1.0, steps, shape)
+
+
+def grown_cube(box: Box, change: Box, spacing: Sequence[float], shape: Sequence[int]) -> Box:
+    """A larger cube around the box of what changes in a cube."""
+    steps = np.asarray(spacing, float)
+    edge = max(GROWTH * longest(box, steps), ROOM * longest(change, steps))
+    return cube(change, edge, steps, shape)
+
+
+def longest(box: Box, spacing: np.ndarray) -> float:
+    """The longest side of a box in mm."""
+    return float((np.array(shape_of(box)) * spacing).max())
+
+
+def cube(around: Box, edge: float, spacing: np.ndarray, shape: Sequence[int]) -> Box:
+    """The cube with this edge (mm) and the box `around` in its middle, moved into the array as far as it fits there.
+
+    An axis with a single voxel keeps it.
+    """
+    box = []
+    for (low, high), step, size in zip(around, spacing, shape, strict=True):
+        count = max(1, round(edge / step)) if size > 1 else 1
+        first = round((low + high - count) / 2)
+        first = min(max(first, 0), size - count) if count <= size else (size - count) // 2
+        box.append((first, first + count))
+    return tuple(box)
+
+
+def inside(box: Box, shape: Sequence[int]) -> Box:
+    """The part of a box that lies in an array of this shape."""
+    return tuple((max(0, low), min(int(size), high)) for (low, high), size in zip(box, shape, strict=True))
+
+
+def cut(array: np.ndarray, box: Box, size: Sequence[int], edge: bool = False) -> np.ndarray:
+    """The last axes of `array` inside the box, resampled to `size`, float32. Beyond the array: 0, or with `edge` its edge."""
+    lead = array.ndim - len(box)
+    shape = array.shape[lead:]
+    part = array[(slice(None),) * lead + slices(inside(box, shape))]
+    missing = [(max(0, -low), max(0, high - n)) for (low, high), n in zip(box, shape, strict=True)]
+    if any(map(any, missing)):
+        part = np.pad(part, [(0, 0)] * lead + missing, mode="edge" if edge else "constant")
+    return resample(part, size)
+
+
+def marked(mask: np.ndarray, box: Box, size: Sequence[int]) -> np.ndarray:
+    """Where a bool mask has any voxel, on the patch's grid; a thin stroke is not averaged away. float32, 0 or 1."""
+    shape = mask.shape
+    result = mask[slices(inside(box, shape))]
+    for axis, ((low, high), n, side) in enumerate(zip(box, shape, size, strict=True)):
+        count = high - low
+        place = np.arange(max(0, low), min(n, high)) - low
+        if count <= side:  # each voxel of the patch takes the one it lies in
+            index = np.floor((np.arange(side) + 0.5) * count / side).astype(int) - place[0]
+            known = (index >= 0) & (index < len(place))
+            result = np.take(result, np.clip(index, 0, len(place) - 1), axis)
+            result = result & np.expand_dims(known, tuple(a for a in range(mask.ndim) if a != axis))
+        else:  # each voxel marks the one of the patch that it lies in
+            target = (place * side) // count
+            starts = np.flatnonzero(np.diff(target, prepend=-1))
+            wide = np.zeros([side if a == axis else m for a, m in enumerate(result.shape)], bool)
+            wide[(slice(None),) * axis + (target[starts],)] = np.logical_or.reduceat(result, starts, axis)
+            result = wide
+    return result.astype(np.float32)
+
+
+def back(values: np.ndarray, box: Box, shape: Sequence[int]) -> tuple[Box, np.ndarray]:
+    """Values on a patch brought back to the part of the box that lies in an array of this shape, linearly."""
+    part = inside(box, shape)
+    window = slices(part, [low for low, _ in box])
+    return part, resample(values, shape_of(box), window)
+
+
+def touches(change: np.ndarray, box: Box, shape: Sequence[int]) -> bool:
+    """Whether a change (bool, on the patch) reaches a face of the cube beyond which the array goes on."""
+    for axis, ((low, high), n) in enumerate(zip(box, shape, strict=True)):
+        for end, goes_on in ((0, low > 0), (-1, high < n)):
+            face = change[(slice(None),) * axis + (end,)]
+            if goes_on and n > 1 and np.count_nonzero(face) > TOUCH * face.size:
+                return True
+    return False
+
+
+def box_on_array(change: np.ndarray, box: Box) -> Box | None:
+    """The box, in voxels of the array, around a change on the patch; None where nothing changes."""
+    found = smallest(change)
+    if found is None:
+        return None
+    ends = zip(found, box, change.shape, strict=True)
+    return tuple(
+        (low + int(np.floor(first * (high - low) / side)), low + int(np.ceil(last * (high - low) / side)))
+        for (first, last), (low, high), side in ends
+    )

@@ -1,0 +1,83 @@
+"""What a promptable network sees: the image, what was said about it and what is known of the object, as channels of a patch.
+
+Training and use make their patches here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..image.box import Box, whole
+from .crop import cut, marked
+
+# Channels after those of the image, in this order.
+PROMPT_CHANNELS = ("likeness", "mask", "belongs", "does not belong", "region", "log odds")
+LIKENESS, MASK, BELONGS, NOT, REGION, LOG_ODDS = range(-len(PROMPT_CHANNELS), 0)
+PERCENTILES = (0.5, 99.5)  # of a patch, to which its image is clipped
+SAMPLED = 7  # every so many voxels of a patch make its percentiles
+BINS, RANGE = 32, 3.0  # of the histogram of stroked values, in deviations of the patch
+SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16  # of that histogram
+MOST_ODDS = 4.0  # log odds are clipped to this
+
+
+@dataclass
+class Said:
+    """What a person said about an image, on its grid S: bool arrays, and what is known of the object.
+
+    `belongs`, `does_not`: strokes and points. `region`: boxes and lassos, in which the object roughly lies, or None.
+    `mask`: the object so far. `newest`: the box of what was said last. `log_odds`: a model's, float, or None.
+    """
+
+    belongs: np.ndarray
+    does_not: np.ndarray
+    mask: np.ndarray
+    newest: Box
+    region: np.ndarray | None = None
+    log_odds: np.ndarray | None = None
+
+    @classmethod
+    def nothing(cls, shape: Sequence[int]) -> Said:
+        """Before the first stroke, from nothing."""
+        return cls(np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool), whole(shape))
+
+
+def patch_of(image: np.ndarray, said: Said, box: Box, size: Sequence[int]) -> np.ndarray:
+    """The network's input: (image channels + PROMPT_CHANNELS, *size) float32. `image`: (C, *S)."""
+    seen = standardised(cut(image, box, size, edge=True))
+    nothing = np.zeros(tuple(size), np.float32)
+    belongs, does_not = marked(said.belongs, box, size), marked(said.does_not, box, size)
+    mask = cut(said.mask, box, size)
+    region = nothing if said.region is None else marked(said.region, box, size)
+    odds = nothing if said.log_odds is None else np.clip(cut(said.log_odds, box, size), -MOST_ODDS, MOST_ODDS)
+    known = next((where for where in (belongs > 0, mask > 0.5, region > 0) if where.any()), None)
+    likeness = nothing if known is None else likeness_to(seen, known)
+    return np.stack([*seen, likeness, mask, belongs, does_not, region, odds])
+
+
+def standardised(patch: np.ndarray) -> np.ndarray:
+    """Each channel clipped to percentiles, mean 0 and deviation 1; a constant one becomes 0."""
+    sampled = patch.reshape(len(patch), -1)[:, ::SAMPLED]
+    low, high = (
+        end.astype(np.float32).reshape(-1, *[1] * (patch.ndim - 1))
+        for end in np.percentile(sampled, PERCENTILES, axis=1)
+    )
+    patch = np.clip(patch, low, high)
+    axes = tuple(range(1, patch.ndim))
+    patch -= patch.mean(axes, dtype=np.float64, keepdims=True).astype(np.float32)
+    deviation = np.sqrt(np.square(patch).mean(axes, dtype=np.float64, keepdims=True))
+    tiny = 1e-6 * np.maximum(1e-6, np.maximum(abs(low), abs(high)))  # rounding must not be blown up to noise
+    return patch * np.where(deviation > tiny, 1 / np.maximum(deviation, tiny), 0).astype(np.float32)
+
+
+def likeness_to(seen: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """How common a voxel's value is among the known ones, 0 to 1: their smoothed histogram, the mean over channels."""
+    result = np.zeros(known.shape, np.float32)
+    for channel in seen:
+        bins = ((channel + RANGE) * (BINS / (2 * RANGE))).astype(np.int64)
+        np.clip(bins, 0, BINS - 1, out=bins)
+        counts = np.convolve(np.bincount(bins[known], minlength=BINS), SMOOTHING, "same")
+        result += (counts / counts.max()).astype(np.float32)[bins]
+    return result / len(seen)
