@@ -234,8 +234,8 @@ def start_wrong(scene: Scene, rng: Generator) -> None:
         blurred = 0.7 * believed + 0.3 * distance
         sharpness = rng.uniform(1, 4) / max(1e-3, depth)
         odds = np.clip(sharpness * blurred * MOST_ODDS / 2, -2 * MOST_ODDS, 2 * MOST_ODDS)
-        side = np.where(scene.mask, 1, -1)
-        scene.log_odds = (side * np.abs(odds) * np.where(odds * side > 0, 1, 0.05)).astype(np.float32)
+        sign = np.where(scene.mask, 1, -1)
+        scene.log_odds = (sign * np.abs(odds) * np.where(odds * sign > 0, 1, 0.05)).astype(np.float32)
 
 
 def signed_distance(mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
