@@ -7,6 +7,7 @@ Its rooms stand in a row, each of which imports only what is before it:
 | `recipe` | everything needed to train a model again, as one YAML file |
 | `checkpoints` | checkpoints of runs, read as data, never as code |
 | `data/` | labelled folders, their statistics, training patches |
+| `strokes/` | objects in any images, and a simulated person who strokes them |
 | `judge/` | overlap and surface distances |
 | `packing/` | from a run to a model package |
 | `fit/` | planning, loss, training, fine-tuning |
