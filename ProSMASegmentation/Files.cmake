@@ -218,6 +218,10 @@ set(ENGINE_PYTHON_SCRIPTS
   fast/norm.py
   fast/onednn.py
   fast/stencils.py
+  fast/training_convolutions.py
+  fast/training_gates.py
+  fast/training_network.py
+  fast/training_norm.py
   files.py
   image/__init__.py
   image/axes.py

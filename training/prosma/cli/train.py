@@ -46,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
         check_file(options.recipe, "recipe")
     check_data(options.data, options.fold)
     insist_on_device(options.device)
+    from ..inference.devices import import_torch
+
+    import_torch()  # first: it settles how threads wait, which decides what the processes that prepare patches get done
     from ..learning.fit.fitting import train
 
     warnings.filterwarnings("ignore", message="Checkpoint directory")  # a run's folder holds its recipe from the start

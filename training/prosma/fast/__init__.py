@@ -1,4 +1,4 @@
-"""The same network, made fast for inference. What is fast, why, in which file, and the plain twin it must agree with:
+"""The same network, made fast, for inference and for training. What is fast, why, in which file, and its plain twin:
 
 | file | what | why it is fast | plain twin in `network` |
 | --- | --- | --- | --- |
@@ -11,6 +11,10 @@
 | `autotune` | which of several ways is fastest here | measured once, remembered for the user | |
 | `allocator` | glibc keeps a network's large blocks | no page faults: 1.7 to 2 times at 96^3 | |
 | `fallback` | the log line where a fast way is not taken | | |
+| `training_network` | `use_fast_training`: the classes of a network that is trained | | `ProSMAUNet` |
+| `training_norm` | norm and activation, forward and backward | as one, sample by sample | `GroupNorm` |
+| `training_convolutions` | convolutions, forward and backward | as in `blocks`; no dilation | those of `network` |
+| `training_gates` | the gate on the decoder's grid | one pass of the skip, gradients added in passing | `SpatialGate` |
 
 The mathematics that the fast ways rest on:
 
@@ -26,5 +30,5 @@ The mathematics that the fast ways rest on:
 Rules: the fast network shares the plain one's weights and never changes it. It is tried on a test image at load: where an
 operator is missing or an answer is off, the plain network serves. A tensor without a fast way (gradients wanted, float64,
 another device, a PyTorch without oneDNN) goes through the plain twin, block by block. Each of these is logged, once per
-process and reason, under `prosma.fast`.
+process and reason, under `prosma.fast`. A network in training (`training_network`) is the plain one with other classes.
 """

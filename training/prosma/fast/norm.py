@@ -46,7 +46,8 @@ def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
     counts, means, variances = [], [], []
     length = sample.shape[1] * sample.shape[-1]
     # Running moments, here of no use, make those of bfloat16 single precision.
-    running = torch.zeros(length), torch.ones(length)
+    dtype = torch.promote_types(sample.dtype, torch.float32)
+    running = torch.zeros(length, dtype=dtype), torch.ones(length, dtype=dtype)
     for lines in rows(sample)[0].split(LONGEST_SUM):
         mean, variance = torch.batch_norm_update_stats(lines, *running, 0.0)
         counts.append(len(lines))

@@ -24,6 +24,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from ...fast.allocator import keep_freed_memory
+from ...fast.training_network import use_fast_training
 from ...files import replaced_when_whole, write_json
 from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
@@ -65,7 +66,8 @@ class SegmentationTask(pl.LightningModule):
         torch.manual_seed(fitting.seed)
         layout = CHANNELS_LAST[self.recipe.model["dimension"]]
         network = ProSMAUNet(**self.recipe.network_arguments, deep_supervision=fitting.deep_supervision)
-        use_fast_norm(network)
+        faster = use_fast_training if fitting.fast else use_fast_norm
+        faster(network)
         module: Any = network  # torch's stubs know no memory_format
         self.network: ProSMAUNet = module.to(memory_format=layout)
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(fitting.average_decay))
