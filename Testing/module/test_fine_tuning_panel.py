@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 
 import numpy as np
 import pytest
@@ -127,6 +128,31 @@ def test_cancelled_or_killed_it_leaves_nothing_and_says_so(saved, models):
         processEvents(until=lambda process=process: gone(process), timeout=60)
         assert leftovers(models) == before
     assert "Close other programs" in panel.ui.fineTuneLabel.text
+
+
+@pytest.mark.slow
+def test_cancelled_while_the_new_model_is_added_it_leaves_nothing(saved, models, monkeypatch):
+    from prosma.package import importing
+
+    panel, _volume, folder = saved
+    before = leftovers(models)
+    reached, let = threading.Event(), threading.Event()
+    limit_of = importing.limit_of  # asked by the thread before it copies a file
+
+    def waiting(name):
+        reached.set()
+        assert let.wait(60)
+        return limit_of(name)
+
+    monkeypatch.setattr(importing, "limit_of", waiting)
+    tuning = panel.logic.fineTune(folder, "tiny", wait=False, steps=2)
+    processEvents(until=lambda: reached.is_set() or not tuning.isActive, timeout=TRAINING_SECONDS)
+    assert tuning.isActive and tuning.stage == "Copying the model", str(tuning.error)
+    tuning.cancel()
+    let.set()
+    processEvents(until=lambda: not tuning.isActive, timeout=60)
+    assert tuning.state == tuning.CANCELLED and leftovers(models) == before
+    assert panel.logic.fineTune(folder, "tiny", steps=2).id == "tiny-tuned"
 
 
 def kill(tuning):
