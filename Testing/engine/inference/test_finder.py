@@ -191,3 +191,27 @@ def test_a_finder_of_other_labels_is_refused(package):
     path.write_text(json.dumps(model))
     with pytest.raises(PackageError, match=r"2 labels.*1 labels, one for each region"):
         ModelPackage.open(package.folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"spacing": None}, "with a spacing"),
+        ({"finder": {"region_mm": [16, 12, 14], "regions": REGIONS}}, "without a finder of its own"),
+        ({"spacing": 4.0}, r"In finder\.json 'spacing' should be"),
+    ],
+)
+def test_a_finder_that_could_not_work_is_refused(package, change, words):
+    path = package.folder / "finder.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(PackageError, match=words):
+        ModelPackage.open(package.folder)
+
+
+def test_two_regions_of_one_name_are_refused(package):
+    path = package.folder / "model.json"
+    model = json.loads(path.read_text())
+    model["finder"]["regions"][1]["name"] = "left"
+    path.write_text(json.dumps(model))
+    with pytest.raises(PackageError, match=r"finder\.regions\[1\]\.name.*another name than those before it"):
+        ModelPackage.open(package.folder)

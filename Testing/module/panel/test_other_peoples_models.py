@@ -16,21 +16,21 @@ from tiny_model import make_tiny_package
 from type_fuzz import WRONG, changed, places
 
 BUNDLED = sorted(bundled_models_folder().glob("*/model.json"))
+FINDERS = sorted(bundled_models_folder().glob("*/finder.json"))
 MARKUP = '<img src="file:///x.png"><b>bold</b> &amp;'
 
 
 def write_mutants(folder, number, seed):
-    """Bundled models with one wrong value each, and ids of their own where the id is no part of that."""
+    """Bundled models, each with an id of its own and then one wrong value in its description or its finder's."""
     draw = random.Random(seed)
     for count in range(number):
-        path = draw.choice(BUNDLED)
-        model = json.loads(path.read_text())
-        place = draw.choice(list(places(model)))
-        model = changed({**model, "id": f"m{count}"}, place, draw.choice(WRONG))
-        package = folder / f"m{count:03}"
-        package.mkdir(parents=True)
-        (package / "model.json").write_text(json.dumps(model))
-        shutil.copyfile(path.with_name("weights.safetensors"), package / "weights.safetensors")
+        path = draw.choice([*BUNDLED, *FINDERS])
+        package = shutil.copytree(path.parent, folder / f"m{count:03}")
+        description = package / "model.json"
+        description.write_text(json.dumps({**json.loads(description.read_text()), "id": f"m{count}"}))
+        content = json.loads((package / path.name).read_text())
+        place = draw.choice(list(places(content)))
+        (package / path.name).write_text(json.dumps(changed(content, place, draw.choice(WRONG))))
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,12 @@ class ModelPackage:
                 f"have {len(self.model['finder']['regions'])} labels, one for each region, and one channel.",
                 "Export or download the package again.",
             )
+        if content["dimension"] != 3 or not content.get("spacing") or content.get("finder"):
+            raise PackageError(
+                f"{FINDER} of model '{self.id}' should describe a model for volumes, with a spacing and without a finder of "
+                "its own.",
+                "Export or download the package again.",
+            )
         return ModelPackage(self.folder, content)
 
     @property
@@ -153,7 +159,7 @@ def read_description(folder: Path, name: str = DESCRIPTION) -> tuple[dict[str, A
         raise PackageError(
             f"'{folder / name}' is not valid JSON ({why(error)}).", "Export or download the package again."
         ) from error
-    return content, check_description(content)
+    return content, check_description(content, name)
 
 
 def refuse_constant(name: str) -> None:

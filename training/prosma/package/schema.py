@@ -380,10 +380,10 @@ class Model3D(Model):
 AnyModel = Annotated[Model2D | Model3D, "A ProSMA model package's model.json."]
 
 
-def check_description(content: object) -> Model:
-    """What a model.json says. Raises PackageError with the first thing that is wrong."""
+def check_description(content: object, name: str = DESCRIPTION) -> Model:
+    """What a model.json, or a file of another name, says. Raises PackageError with the first thing that is wrong."""
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
-        raise PackageError(f"{DESCRIPTION} does not describe a ProSMA model: it names no schema.", EXPORT)
+        raise PackageError(f"{name} does not describe a ProSMA model: it names no schema.", EXPORT)
     if content["schema"] > SCHEMA:
         raise PackageError(
             f"The package was made for a newer ProSMA (schema {content['schema']}, this one reads up to {SCHEMA}).",
@@ -394,7 +394,7 @@ def check_description(content: object) -> Model:
         for path, wanted, found in rules_broken(model):
             raise Mismatch(path, wanted, found)
     except Mismatch as error:
-        raise PackageError(f"In {DESCRIPTION} {error.message}", EXPORT) from None
+        raise PackageError(f"In {name} {error.message}", EXPORT) from None
     return model
 
 
@@ -409,7 +409,8 @@ def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
             )
         if label.name in KEPT_NAMES:
             yield f"labels[{number}].name", f"another name than {' and '.join(KEPT_NAMES)}", label.name
-    for kind, entries in (("channels", model.channels), ("labels", model.labels)):
+    regions = model.finder.regions if getattr(model, "finder", None) else []
+    for kind, entries in (("channels", model.channels), ("labels", model.labels), ("finder.regions", regions)):
         names = [entry.name for entry in entries]
         for number, name in enumerate(names):
             if name in names[:number]:
