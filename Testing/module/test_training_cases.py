@@ -170,6 +170,22 @@ def test_wherever_it_is_interrupted_there_is_a_whole_case_or_none(result, cases)
     assert [*LabelledFolder.open(cases).cases] == ["MR_head", "late", "next"]
 
 
+@pytest.mark.parametrize("left", [(), ("records",), ("dataset.json",), ("dataset.json", "labelsTr")])
+def test_a_stage_whose_removal_was_cut_off_blocks_no_later_case(result, cases, left):
+    panel, _volume, node = result
+    panel.logic.saveTrainingCase(node, cases)
+    stage = cases / ".saved-killed"
+    stage.mkdir()
+    for name in left:
+        if name == "dataset.json":
+            shutil.copy(cases / name, stage)
+        else:
+            (stage / name).mkdir()
+    assert panel.logic.saveTrainingCase(node, cases, name="next") == ["next"]
+    assert json.loads((cases / "dataset.json").read_text())["numTraining"] == 2
+    assert not list(cases.glob(".*"))
+
+
 def test_folders_that_do_not_fit_are_left_as_they_are(result, cases):
     panel, _volume, node = result
     panel.logic.saveTrainingCase(node, cases)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import glob
+import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
@@ -19,17 +23,49 @@ OWNER = ".owner"  # ends the name of a file that the process that works in a fol
 ASIDE = ".prosma-replaced-"  # begins the name of a folder while another one takes its place
 REMOVED = ".prosma-removed-"  # begins the name of a folder of which parts may be gone already
 TRIES = 5
+COMPUTER = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 
 
 @contextlib.contextmanager
 def replaced_when_whole(path: Path, suffix: str = "") -> Iterator[Path]:
-    """Gives a name in the folder of `path` to write to; moves that file to `path`, or removes it after an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{suffix}")
+    """Gives a name in the folder of `path` to write to; moves that file to `path`, or removes it after an error.
+
+    Such files that killed processes of this computer left are removed.
+    """
+    temporary = path.with_name(f".{path.name}.{COMPUTER}-{os.getpid()}{suffix}")
+    for other, computer, process in temporaries(path, suffix):
+        if computer == COMPUTER and not is_alive(process):
+            with contextlib.suppress(OSError):  # another process does the same
+                other.unlink()
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(path: Path, suffix: str = "") -> Iterator[tuple[Path, str, int]]:
+    """The files of `replaced_when_whole` for `path` that are there, with the computer and the process that each is of."""
+    start = f".{path.name}."
+    for file in path.parent.glob(f"{glob.escape(start)}*{glob.escape(suffix)}"):
+        if owner := re.fullmatch(r"([0-9a-f]{8})-([0-9]+)", file.name[len(start) : len(file.name) - len(suffix)]):
+            yield file, owner[1], int(owner[2])
+
+
+def is_alive(process: int) -> bool:
+    """Whether a process of this computer runs."""
+    if sys.platform == "win32":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)  # PROCESS_QUERY_LIMITED_INFORMATION
+        return bool(handle and ctypes.windll.kernel32.CloseHandle(handle))
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextlib.contextmanager
@@ -116,10 +152,11 @@ def read_regular(path: Path, most: int, follow: bool = True) -> bytes:
 
 @contextlib.contextmanager
 def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A new folder in `parent`, removed at the end. If this process is killed, `sweep` finds and removes it.
+    """A new folder in `parent`, removed at the end. If this process is killed, `sweep` or the next process removes it.
 
     A file beside it, which this process keeps locked, says whose it is; it is there before the folder and after it.
     """
+    _sweep_once(parent, prefix)
     with contextlib.ExitStack() as stack:
         owner = stack.enter_context(_owned_file(parent, prefix))
         folder = owner.with_name(owner.name.removesuffix(OWNER))
@@ -153,6 +190,9 @@ def sweep(parent: Path, prefix: str) -> None:
             if is_abandoned(owner):
                 shutil.rmtree(folder, ignore_errors=True)
                 owner.unlink(missing_ok=True)
+
+
+_sweep_once = functools.cache(sweep)
 
 
 def is_abandoned(owner: Path) -> bool:

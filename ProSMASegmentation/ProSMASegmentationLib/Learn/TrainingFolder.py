@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slicer.i18n import tr as _
 
+from prosma.files import write_text
 from prosma.image.constants import CHANNEL
 from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -130,7 +131,7 @@ class TrainingFolder:
         stage = OwnedFolder.newFolder(WRITING, self.path)
         for part in (IMAGES, LABELS, RECORDS):
             (stage / part).mkdir()
-        _writeJson(stage / DESCRIPTION, descriptionFor(package))
+        write_text(stage / DESCRIPTION, _asText(descriptionFor(package)))
         return stage
 
     def take(self, stage):
@@ -150,14 +151,18 @@ class TrainingFolder:
                 shutil.rmtree(stage, ignore_errors=True)
 
     def _takeWhole(self, stage):
-        """The images come last: without labels they would be a fault, labels without images are nothing."""
-        for part in (RECORDS, LABELS, IMAGES):
-            (self.path / part).mkdir(exist_ok=True)
-            for file in sorted((stage / part).iterdir()):
-                os.replace(file, self.path / part / file.name)
-        new = json.loads((stage / DESCRIPTION).read_text(encoding="utf-8"))
-        description = {**new, **self.description(), "numTraining": len(self.cases())}
-        _writeJson(self.path / DESCRIPTION, description)
+        """The images come last: without labels they would be a fault, labels without images are nothing.
+
+        Where the description is gone, all had been moved, and only the removal of the stage was cut off.
+        """
+        if (stage / DESCRIPTION).is_file():
+            for part in (RECORDS, LABELS, IMAGES):
+                (self.path / part).mkdir(exist_ok=True)
+                for file in sorted((stage / part).glob("*")):
+                    os.replace(file, self.path / part / file.name)
+            new = json.loads((stage / DESCRIPTION).read_text(encoding="utf-8"))
+            description = {**new, **self.description(), "numTraining": len(self.cases())}
+            write_text(self.path / DESCRIPTION, _asText(description))
         shutil.rmtree(stage, ignore_errors=True)
 
 
@@ -195,11 +200,5 @@ def _byName(labels):
     return {name.casefold(): value for name, value in labels.items() if value != 0}
 
 
-def _writeJson(path, content):
-    """The whole file or, if that fails, the old one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def _asText(content):
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -151,7 +151,7 @@ def test_parts_of_lines_and_of_files_that_a_killed_run_left_do_not_matter(images
     lines = [line for line in lines if "sha256" in line]
     (out / RECORDS).write_text(lines[0] + "\n" + lines[1][:40])
     (out / "b.seg.nrrd").unlink()
-    (out / ".b.seg.nrrd.123.seg.nrrd").write_bytes(b"half")
+    (out / ".b.seg.nrrd.0123abcd-123.seg.nrrd").write_bytes(b"half")
     assert resume(capsys, images, tiny, out)[1] == {"a": "finished", "b": "written", "broken": "bad_input"}
     assert names_in(out) == ["a.seg.nrrd", "b.seg.nrrd", RECORDS]
     assert resume(capsys, images, tiny, out)[1] == {"a": "finished", "b": "finished", "broken": "bad_input"}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserFacingError, explained
+from ..files import working_folder
 from ..image.geometry import ImageError
 from .image_reader import packed
 
@@ -36,15 +36,10 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the command, which then closes stdin
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no answer
-    folder = Path(tempfile.mkdtemp(prefix="prosma-read-"))
-    try:
+    with contextlib.suppress(BrokenPipeError), working_folder(Path(tempfile.gettempdir()), "prosma-read-") as folder:
         send(out, {"folder": str(folder)})
         for number, line in enumerate(sys.stdin.buffer):
             send(out, answer(json.loads(line), folder / f"{number}.npy"))
-    except BrokenPipeError:
-        pass
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def send(out, message: dict) -> None:

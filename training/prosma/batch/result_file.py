@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import tempfile
 from collections import deque
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError
+from ..files import temporaries
 from ..image.geometry import Image
 from ..outputs.choices import BINARY
 from ..outputs.results import Origin, check_result, result_suffix, write_result
@@ -132,12 +132,9 @@ class ResultFile:
 
     def _remove_leftovers(self) -> None:
         """Parts of this result that a killed process left under their temporary names."""
-        suffix = result_suffix(self.output)
-        start = f".{self.output.name}."
-        for file in self.output.parent.glob(f"{glob.escape(start)}*{suffix}"):
-            if file.name[len(start) : -len(suffix)].isdigit():
-                with contextlib.suppress(OSError):
-                    file.unlink()
+        for file, _computer, _process in temporaries(self.output, result_suffix(self.output)):
+            with contextlib.suppress(OSError):
+                file.unlink()
 
 
 def not_writable(path: Path, error: OSError) -> EngineError:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...files import working_folder
 from ..axes import channels_first
 from ..geometry import ImageError
 from .files import EXPORT_AGAIN, read_whole
@@ -101,14 +102,14 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
         (len(frames), frames[0].rows, frames[0].columns, formats[0].channels), result_type(frames, formats)
     )
     bright_padding = False
-    with tempfile.TemporaryDirectory(prefix="prosma-dicom-") as folder:
+    with working_folder(Path(tempfile.gettempdir()), "prosma-dicom-") as folder:
         numbers: dict[Path, dict[int, int]] = {}  # for each file: index of a frame in it -> its slice
         for k, frame in enumerate(frames):
             numbers.setdefault(frame.file, {})[frame.index] = k
         for file, wanted in numbers.items():
             dataset = read_whole(file)
             form = formats[next(iter(wanted.values()))]
-            for index, pixels in stored_images(dataset, file, form, sorted(wanted), Path(folder)):
+            for index, pixels in stored_images(dataset, file, form, sorted(wanted), folder):
                 k = wanted[index]
                 bright_padding |= form.channels == 1 and has_bright_padding(pixels, frames[k])
                 result[k] = real_values(pixels, frames[k], form, dataset)

@@ -1,0 +1,39 @@
+"""Files that are whole or not there, and what killed processes leave (training/prosma/files.py)."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from prosma.files import COMPUTER, replaced_when_whole, temporaries, working_folder
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from prosma.files import replaced_when_whole, working_folder
+with replaced_when_whole(Path(sys.argv[1]), ".nrrd") as temporary, working_folder(Path(sys.argv[2]), "work-") as folder:
+    temporary.write_text("half")
+    (folder / "more").write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signals")
+def test_what_a_killed_process_left_goes_with_the_next_one_that_does_the_same(tmp_path):
+    target, other = tmp_path / "[a].nrrd", tmp_path / ".[a].nrrd.0123abcd-7.nrrd"
+    (tmp_path / "work").mkdir()
+    code = subprocess.run(
+        [sys.executable, "-c", KILLED, target, tmp_path / "work"], timeout=120, check=False
+    ).returncode
+    assert code == -9 and len(list(tmp_path.iterdir())) == 2 and len(list((tmp_path / "work").iterdir())) == 2
+    other.write_text("another computer's, which may be at work on a shared disk")
+    living = tmp_path / f".[a].nrrd.{COMPUTER}-{os.getppid()}.nrrd"
+    living.write_text("a living process's")
+    with replaced_when_whole(target, ".nrrd") as temporary, working_folder(tmp_path / "work", "work-") as folder:
+        temporary.write_text("whole")
+        assert {file for file, *_owner in temporaries(target, ".nrrd")} == {temporary, other, living}
+        assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == [folder.name]
+    assert target.read_text() == "whole"
+    assert {path.name for path in tmp_path.iterdir()} == {target.name, other.name, living.name, "work"}
+    assert not list((tmp_path / "work").iterdir())
