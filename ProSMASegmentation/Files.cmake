@@ -95,32 +95,39 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Icons/Model.png
   Resources/Icons/ProSMASegmentation.png
   Resources/Models/breast-lesion-us/README.md
+  Resources/Models/breast-lesion-us/fit.npz
   Resources/Models/breast-lesion-us/model.json
   Resources/Models/breast-lesion-us/preview.png
   Resources/Models/breast-lesion-us/weights.safetensors
   Resources/Models/gland-histology/README.md
+  Resources/Models/gland-histology/fit.npz
   Resources/Models/gland-histology/model.json
   Resources/Models/gland-histology/preview.png
   Resources/Models/gland-histology/weights.safetensors
   Resources/Models/glioma-flair/README.md
+  Resources/Models/glioma-flair/fit.npz
   Resources/Models/glioma-flair/model.json
   Resources/Models/glioma-flair/preview.png
   Resources/Models/glioma-flair/weights.safetensors
   Resources/Models/head-neck-oar-ct/README.md
+  Resources/Models/head-neck-oar-ct/fit.npz
   Resources/Models/head-neck-oar-ct/model.json
   Resources/Models/head-neck-oar-ct/preview.png
   Resources/Models/head-neck-oar-ct/weights.safetensors
   Resources/Models/hippocampus-mr/README.md
   Resources/Models/hippocampus-mr/finder.json
   Resources/Models/hippocampus-mr/finder.safetensors
+  Resources/Models/hippocampus-mr/fit.npz
   Resources/Models/hippocampus-mr/model.json
   Resources/Models/hippocampus-mr/preview.png
   Resources/Models/hippocampus-mr/weights.safetensors
   Resources/Models/polyp-colonoscopy/README.md
+  Resources/Models/polyp-colonoscopy/fit.npz
   Resources/Models/polyp-colonoscopy/model.json
   Resources/Models/polyp-colonoscopy/preview.png
   Resources/Models/polyp-colonoscopy/weights.safetensors
   Resources/Models/prostate-t2/README.md
+  Resources/Models/prostate-t2/fit.npz
   Resources/Models/prostate-t2/model.json
   Resources/Models/prostate-t2/preview.png
   Resources/Models/prostate-t2/weights.safetensors
@@ -261,7 +268,10 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/__init__.py
   inference/back_to_image.py
   inference/devices.py
+  inference/distance.py
+  inference/encoder_features.py
   inference/finder.py
+  inference/fit.py
   inference/memory_ladder.py
   inference/options.py
   inference/pipeline.py
@@ -300,6 +310,8 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/packing/__init__.py
   learning/packing/card.py
   learning/packing/export.py
+  learning/packing/faulty_copies.py
+  learning/packing/fit_statistics.py
   learning/packing/icon.py
   learning/recipe.py
   learning/report/__init__.py

@@ -148,4 +148,6 @@ class EngineClient:
 
 def errorFromEvent(event):
     """The exception that an engine's error event stands for."""
-    return ProSMAError(event.get("code", "internal"), event.get("message", ""), event.get("remedy", ""))
+    return ProSMAError(
+        event.get("code", "internal"), event.get("message", ""), event.get("remedy", ""), event.get("fit")
+    )

@@ -54,6 +54,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         device="auto",
         wait=True,
         mirror=False,
+        force=False,
     ):
         """Segment a volume.
 
@@ -66,6 +67,8 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         :param wait: process events until the result is there. Else return at once.
         :param mirror: segment the image mirrored too, and average; 2 to 8 times the work. A model that was not trained
           with flips leaves it out, and says so in the job's ``result["notices"]``.
+        :param force: segment an image that shows something else than the model was trained on, too. Else it is an error
+          ``does_not_fit``, whose ``fit`` has the reasons.
         :return: the segmentation node, or with wait=False the SegmentationJob.
         :raises ProSMAError: with ``code``, ``message`` and ``remedy``; the scene is then as it was before.
         """
@@ -74,6 +77,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         keep = KeptProbabilities.canKeep(math.prod(size), len(package.result_labels) + 1)
         outputs = ["probabilities"] if keep else []
         request = {"device": device, "roi": box, "overlap": self.OVERLAP, "mirror": mirror, "outputs": outputs}
+        request["force"] = force
         options = {key: request[key] for key in ("device", "roi", "overlap")}
         options["mirror"] = mirror and bool(package.mirror_axes)
         writer = ResultWriter(readers[0].node, package, outputSegmentation, options)

@@ -1,7 +1,9 @@
 from slicer.i18n import tr as _
 
-from ProSMASegmentationLib.Panel.PanelText import WARNING, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, showText
 from ProSMASegmentationLib.Results.MillilitreTable import MillilitreTable
+
+FIT_STYLES = {"unusual": WARNING, "unfit": ERROR}  # what looks like the model's training images needs no word
 
 
 class ResultSection:
@@ -9,8 +11,8 @@ class ResultSection:
 
     How the run was computed (time, device, what the gate removed) is told in the section More.
 
-    :param ui: the panel's widgets (resultCollapsibleButton, show3DButton, volumesTable, noticesLabel; gateLabel,
-      deviceNoticesLabel).
+    :param ui: the panel's widgets (resultCollapsibleButton, show3DButton, volumesTable, imageFitLabel, noticesLabel;
+      gateLabel, deviceNoticesLabel).
     """
 
     def __init__(self, ui):
@@ -31,7 +33,7 @@ class ResultSection:
 
     def clear(self):
         """Forget what was said about a run."""
-        for label in (self._ui.noticesLabel, self._ui.gateLabel, self._ui.deviceNoticesLabel):
+        for label in (self._ui.imageFitLabel, self._ui.noticesLabel, self._ui.gateLabel, self._ui.deviceNoticesLabel):
             showText(label, "")
 
     def show(self, job):
@@ -39,7 +41,13 @@ class ResultSection:
         ofDevice = job.result["device_notices"]
         showText(self._ui.gateLabel, _computation(job))
         showText(self._ui.deviceNoticesLabel, "\n".join(ofDevice))
-        notices = [notice for notice in job.result["notices"] if notice not in ofDevice]
+        fit = job.result["fit"]
+        said = [*ofDevice, *fit["reasons"]]
+        notices = [notice for notice in job.result["notices"] if notice not in said]
+        worrying = fit["verdict"] in FIT_STYLES
+        showText(
+            self._ui.imageFitLabel, " ".join(fit["reasons"]) if worrying else "", FIT_STYLES.get(fit["verdict"], NORMAL)
+        )
         if job.result["labels"]["file"] is None:
             notices.insert(0, _("Nothing was found: the model sees none of its structures in this image."))
         showText(self._ui.noticesLabel, "\n".join(notices), WARNING)
@@ -56,4 +64,7 @@ def _computation(job):
     if share is not None:
         text = _("The gate removed {share:.0%} of the features on the network's skip connections.")
         sentences.append(text.format(share=share))
+    fit = job.result["fit"]
+    if fit["verdict"] == "unknown":
+        sentences += fit["reasons"]
     return " ".join(sentences)

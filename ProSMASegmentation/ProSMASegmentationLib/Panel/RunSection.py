@@ -1,3 +1,5 @@
+import qt
+import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -32,6 +34,7 @@ class RunSection:
         self._mayRun = mayRun
         self._onJobEnd = onEnd
         self.job = None
+        self._chosen = None  # the Choices of the last job
         ui.segmentButton.connect("clicked()", self._onSegmentOrCancel)
         self._showIdle()
 
@@ -57,13 +60,16 @@ class RunSection:
         else:
             showText(self._ui.fitLabel, "\n".join(ready.warnings), WARNING)
 
-    def start(self):
-        """Start a job with the panel's choices, as a click on Segment does."""
+    def start(self, force=False):
+        """Start a job with the panel's choices, as a click on Segment does.
+
+        :param force: segment an image that shows something else than the model was trained on, too.
+        """
         self.say("")
         try:
             if not self._mayRun(self._choices().package) or self.job is not None:
                 return
-            chosen = self._choices()
+            chosen = self._chosen = self._choices()
             self.job = self._logic.segment(
                 list(chosen.volumes),
                 chosen.package,
@@ -72,6 +78,7 @@ class RunSection:
                 chosen.device,
                 wait=False,
                 mirror=chosen.mirror,
+                force=force,
             )
         except ProSMAError as error:
             self.sayError(error)
@@ -104,6 +111,16 @@ class RunSection:
         else:
             self.sayError(job.error)
         self.update()
+        if job.error is not None and job.error.fit:
+            qt.QTimer.singleShot(0, self._askWhetherToForce)
+
+    def _askWhetherToForce(self):
+        """Nothing has been computed yet for an image that does not fit the model: let the person decide."""
+        if self.job is not None or self._choices() != self._chosen:
+            return
+        question = "\n\n".join([self._ui.messageLabel.text, _("Segment it all the same?")])
+        if slicer.util.confirmYesNoDisplay(plainText(question), windowTitle="ProSMA"):
+            self.start(force=True)
 
     def _showIdle(self):
         self._ui.segmentButton.text = _("Segment")

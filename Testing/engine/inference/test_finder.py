@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prosma import Image, ModelPackage, Segmenter
-from prosma.errors import UserFacingError
 from prosma.inference import finder
 from prosma.inference.finder import Region, averaged_down, largest_part, merged_statistics, region_box, shows_more
+from prosma.inference.fit import DoesNotFit
 from prosma.package import PackageError, write_package
 from tiny_model import make_tiny_package
 
@@ -106,10 +106,14 @@ def test_only_regions_inside_the_box_are_segmented(package, monkeypatch):
 def test_nothing_found_is_refused_and_the_remedy_works(package, monkeypatch):
     found(monkeypatch)
     segmenter, image = Segmenter(package, "cpu"), image_of()
-    with pytest.raises(UserFacingError, match=r"marks nothing.*region of interest closely"):
+    with pytest.raises(DoesNotFit, match=r"marks nothing.*region of interest closely") as refusal:
         segmenter.segment(image)
-    result = segmenter.segment(image, roi=((10, 26), (10, 26), (10, 26)))
-    assert any("marks nothing inside the region of interest" in notice for notice in result.notices)
+    assert refusal.value.fit.verdict == "unfit"
+    small = segmenter.segment(image, roi=((10, 26), (10, 26), (10, 26)))
+    forced = segmenter.segment(image, force=True)
+    for result, where in ((small, "inside the region of interest"), (forced, "of the kind in this volume")):
+        assert any(f"marks nothing {where}" in notice for notice in result.notices)
+        assert result.fit.verdict == "unusual"
     assert [label["value"] for label in result.described] == [1, 2]
 
 

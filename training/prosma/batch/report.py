@@ -69,12 +69,15 @@ def rows_of(report: dict) -> list[dict]:
 
 def facts_of(case: dict) -> dict:
     """What all rows of a case share."""
-    model = case.get("model") or {}
+    model, fit = case.get("model") or {}, case.get("fit") or {}
     return {
         "case": case["case"],
         "state": case["state"],
         "error": (case.get("error") or {}).get("message"),
         "notices": " ".join(case.get("notices", [])) or None,
+        "fit": fit.get("verdict"),
+        "fit_score": fit.get("score"),
+        "fit_reasons": " ".join(fit.get("reasons", [])) or None,
         "seconds": (case.get("seconds") or {}).get("total"),
         "device": case.get("device"),
         "model": model.get("id"),

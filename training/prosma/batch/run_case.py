@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from ..errors import EngineError, explained
 from ..image.geometry import Image, ImageError
+from ..inference.fit import Fit
 from ..package.regions import labels_in
 from ..steps import finish
 from .claims import Claims
@@ -83,7 +84,7 @@ def complete(
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `segments` (see `describe_segments`, as for `in_full`), `removed_share`, `statistics`, `seconds`, `device`,
-    `notices`, and of these `device_notices`.
+    `notices`, of these `device_notices`, `fit` (see `inference.fit`).
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
     result = segmenter.segment(image, **file.options, force=force, progress=progress, cancelled=cancelled)
@@ -99,6 +100,7 @@ def complete(
         "device": result.device,
         "notices": result.notices,
         "device_notices": result.device_notices,
+        "fit": result.fit.as_dict(),
     }
     file.write(result.labels, image, report, still_mine, result.described)
     return report
@@ -130,6 +132,13 @@ def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], 
 
 
 def failed(error: Exception) -> dict:
-    """What there is to tell about a case that failed: its `error` with code, and message and remedy as one text."""
+    """What there is to tell about a case that failed: its `error` with code, and message and remedy as one text.
+
+    For an image that does not suit the model, `fit` too.
+    """
     told = explained(error)
-    return {"error": {"code": told.code, "message": " ".join(str(told).split())}}
+    outcome: dict = {"error": {"code": told.code, "message": " ".join(str(told).split())}}
+    if told.code == "does_not_fit":
+        fit = getattr(told, "fit", None) or Fit("unfit", None, (told.message,))
+        outcome["fit"] = fit.as_dict()
+    return outcome

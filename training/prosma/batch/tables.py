@@ -13,7 +13,21 @@ from ..errors import EngineError
 from ..files import replaced_when_whole, write_text
 from .report import FAILED, rows_of
 
-TEXTS = {"case", "state", "segment", "error", "notices", "device", "model", "version", "written", "output", "inputs"}
+TEXTS = {
+    "case",
+    "state",
+    "segment",
+    "error",
+    "notices",
+    "fit",
+    "fit_reasons",
+    "device",
+    "model",
+    "version",
+    "written",
+    "output",
+    "inputs",
+}
 WHOLE = {"label", "voxels"}
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222 }

@@ -12,7 +12,7 @@ MEANINGS = {
     FAILED: "nothing done: one sentence on stderr says why and what to do",
     MISUSED: "the command line itself is wrong",
     SOME_FAILED: "some cases failed, which are listed; the rest is done",
-    UNSUITABLE: "nothing done: the voxel size does not suit the model; --force runs it all the same",
+    UNSUITABLE: "nothing done: the image does not suit the model; --force runs it all the same",
     STOPPED: "stopped by Ctrl+C",
 }
 

@@ -65,9 +65,7 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
     )
-    segment.add_argument(
-        "--force", action="store_true", help="run even where the image's voxel size does not suit the model"
-    )
+    segment.add_argument("--force", action="store_true", help="run even where the image does not suit the model")
 
 
 def add_output_options(segment: argparse.ArgumentParser) -> None:
@@ -211,8 +209,9 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         with outcomes_of(settings, package, cases, options, teller.show) as outcomes:
             for outcome in outcomes:
                 if outcome.get("error", {}).get("code") == "does_not_fit":
-                    outcome["error"]["message"] += " If its grid is right, --force runs it all the same."
+                    outcome["error"]["message"] += " If you are sure, --force runs it all the same."
                 if not batch and "error" in outcome:
+                    teller.end_with(outcome)
                     raise UserFacingError(outcome["error"]["message"], code=outcome["error"]["code"])
                 teller.tell(outcome)
                 if options.max_failures and len(teller.failures) >= options.max_failures:

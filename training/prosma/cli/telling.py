@@ -71,6 +71,14 @@ class Teller:
         self._told.update(of_device)
         return news
 
+    def end_with(self, outcome: dict) -> None:
+        """The only case has failed: the report for a program; a person reads the error that ends the command."""
+        self.outcomes.append(outcome)
+        self.failures.append(outcome)
+        if self.as_json:
+            self._bar.close()
+            self._line(json.dumps(self.report()))
+
     def finish(self) -> int:
         """The report, the table, the list of failures; the exit code."""
         self._bar.close()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from ..errors import UserFacingError
+from ..inference.fit import DoesNotFit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +56,12 @@ class Failed(Event):
     code: str
     message: str
     remedy: str
+    fit: dict[str, Any] | None = None
 
     @classmethod
     def of(cls, error: UserFacingError) -> Failed:
-        return cls(code=error.code, message=error.message, remedy=error.remedy)
+        fit = error.fit.as_dict() if isinstance(error, DoesNotFit) else None
+        return cls(code=error.code, message=error.message, remedy=error.remedy, fit=fit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +84,7 @@ class Run(Event):
     device: str
     notices: list[str]
     device_notices: list[str]
+    fit: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,6 +143,7 @@ class Job:
             device=result.device,
             notices=result.notices,
             device_notices=result.device_notices,
+            fit=result.fit.as_dict(),
         )
 
     def _crop_probabilities(self, result: Segmentation) -> dict[str, Any]:

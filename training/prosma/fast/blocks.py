@@ -6,12 +6,14 @@ Each holds the plain module that it stands for, and calls it where there is no f
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..network.gate import along_channels
 from ..network.unet import ConvolutionBlock
 from .norm import FEW, is_small, normalise_, normalised_in_half
 from .onednn import (
@@ -24,6 +26,8 @@ from .onednn import (
     transposed,
     with_neighbours,
 )
+
+Watch = Callable[[Tensor], None]
 
 CONVOLVE: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
 CONVOLVE_TRANSPOSED: dict[int, Any] = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -65,17 +69,19 @@ class FastBlock(FastModule):
         weight = self.plain[0].weight.transpose(1, 2) if self.stacked else self.plain[0].weight
         return convolution_weights(weight, dtype), convolution_weights(self.plain[3].weight, dtype)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in, S) -> (B, out, S / stride)."""
+    def forward(self, x: Tensor, watch: Watch | None = None) -> Tensor:
+        """(B, in, S) -> (B, out, S / stride). ``watch`` sees what each convolution gives, without its bias."""
         if not has_fast_way(x):
-            return self.plain(x)
+            return self.plain(x) if watch is None else watched(self.plain, x, watch)
         weight, second_weight = self.derived(x.dtype)
         x, first = channels_last(x), self.plain[0]
         if self.stacked:
             x = convolve(with_neighbours(x, first.kernel_size[0]), weight, None, None, (0, *first.padding[1:]))
         else:
             x = convolve(x, weight, None, first.stride, first.padding)
-        return rest_of_block(x, self.plain, second_weight)
+        if watch is not None:
+            watch(x)
+        return rest_of_block(x, self.plain, second_weight, watch)
 
 
 class FastUpsampling(FastModule):
@@ -166,11 +172,22 @@ def layers(block: ConvolutionBlock) -> list[Any]:
     return list(block)
 
 
-def rest_of_block(x: Tensor, block: ConvolutionBlock, weight: Tensor) -> Tensor:
+def watched(block: ConvolutionBlock, x: Tensor, watch: Watch) -> Tensor:
+    """What a plain block gives; ``watch`` sees what each of its convolutions gives, without its bias."""
+    for layer in block:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d | nn.Conv3d):
+            watch(x if layer.bias is None else x - along_channels(layer.bias, x.ndim - 2))
+    return x
+
+
+def rest_of_block(x: Tensor, block: ConvolutionBlock, weight: Tensor, watch: Watch | None = None) -> Tensor:
     """What a block does after its first convolution, which has had no bias; ``weight`` is the second's."""
     _, norm, activation, second, second_norm, second_activation = layers(block)
     x = norm_and_activation(x, norm, activation.negative_slope)
     x = convolve(x, weight, None, second.stride, second.padding)
+    if watch is not None:
+        watch(x)
     return norm_and_activation(x, second_norm, second_activation.negative_slope)
 
 

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | options | `options` | what is asked for, checked against the model |
 | preprocessing | `pipeline` | `Prepared`, made once: region of interest, channels, reorienting, resampling, normalisation |
+| fit | `fit` | whether the image looks like those of the training: `encoder_features`, and their `distance` from those |
 | sliding window | `sliding_window` | tiles, Gaussian blending, scores accumulated band by band |
 | forward passes | `prediction` | softmax, test-time augmentation by flips, gate map and gate statistics |
 | way back | `back_to_image` | scores resampled to the image's grid, argmax, probabilities, entropy |

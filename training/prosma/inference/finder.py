@@ -19,6 +19,7 @@ from ..image.box import Box, slices, start_of, union
 from ..image.geometry import Image, closest_orientation
 from ..package.model_package import ModelPackage
 from ..package.regions import region_labels
+from .fit import worst
 from .options import VOLUMES
 from .segmentation import Segmentation
 
@@ -136,6 +137,7 @@ def merged(parts: Sequence[tuple[Region, Segmentation]], package: ModelPackage, 
         device=first.device,
         described=[label for region, _ in parts for label in region_labels(package.model, region.number)],
         statistics=merged_statistics([part.statistics for _, part in parts]),
+        fit=worst([part.fit for _, part in parts]),
     )
     for region, part in parts:
         found = part.labels > 0

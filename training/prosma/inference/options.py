@@ -21,7 +21,8 @@ class Options:
         overlap: share that neighbouring tiles have in common; None: by their size.
         mirror: whether to average over the flips that the model was trained with (test-time augmentation).
         shortcuts: whether to look only at the box of what is not empty.
-        force: whether to run on an image whose grid does not suit the model.
+        force: whether to run on an image whose grid or content does not suit the model.
+        refuse_unfit: whether an image whose content does not suit is refused at all; else a notice says it.
     """
 
     outputs: tuple[str, ...] = ()
@@ -29,6 +30,11 @@ class Options:
     mirror: bool = False
     shortcuts: bool = True
     force: bool = False
+    refuse_unfit: bool = True
+
+    @property
+    def refuses_unfit(self) -> bool:
+        return self.refuse_unfit and not self.force
 
     @property
     def gate_map(self) -> bool:

@@ -26,7 +26,7 @@ class Prepared:
 
     `shape`: the whole image's (I, J, K); `box`: the part of it that is looked at, the region of interest. `notices`: what
     was changed. `grid`: the way from the part's grid to the model's, and back. `array`: float32 (C, X, Y, Z), normalised, of
-    what lies inside the slices `inside` of the model's grid; the rest is empty.
+    what lies inside the slices `inside` of the model's grid; the rest is empty. `lowest`: the least value of the part.
     """
 
     shape: tuple[int, int, int]
@@ -35,6 +35,7 @@ class Prepared:
     grid: Canonical
     array: np.ndarray
     inside: tuple[slice, ...]
+    lowest: float
 
 
 def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = True, force: bool = False) -> Prepared:
@@ -44,7 +45,6 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
         image: (C, I, J, K) with its geometry; its voxels stay as they are.
         roi: ((i0, i1), (j0, j1), (k0, k1)), half open; None for the whole image.
         shortcuts: crop, on the model's grid, to the box of what is not empty; not for 2D models.
-
         force: take an image whose grid does not suit the model, too.
 
     Raises ImageError for an image that the model cannot take, EngineError does_not_fit for a grid that does not suit it and
@@ -67,7 +67,7 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
         cropped = (slice(None), *inside)
         array = np.ascontiguousarray(array[cropped])
     release_freed_memory()  # blocks that the network's larger ones would not fit into
-    return Prepared(image.shape, box, (*part.notices, *scaling, *fit), grid, array, inside)
+    return Prepared(image.shape, box, (*part.notices, *scaling, *fit), grid, array, inside, float(part.array.min()))
 
 
 def roi_box(roi, shape: Sequence[int]) -> Box:

@@ -17,7 +17,9 @@ class RunLog:
     progress: Progress = lambda stage, fraction, seconds_left: None
     cancelled: Callable[[], bool] = lambda: False
     notices: list[str] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=lambda: {"total": 0.0, "preparing": 0.0, "network": 0.0})
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"total": 0.0, "preparing": 0.0, "fit": 0.0, "network": 0.0}
+    )
 
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:

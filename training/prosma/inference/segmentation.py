@@ -9,6 +9,7 @@ import numpy as np
 
 from ..image.axes import zeros
 from ..image.box import Box, slices
+from .fit import Fit
 
 
 @dataclass
@@ -20,8 +21,9 @@ class Segmentation:
     averaged over levels), (I, J, K), are uint8 0 ... 255 on the part of the grid in `box`, or None where not asked for.
     `reach`, with the probabilities: for each label the smallest box of the whole grid where its probability is above 0 in
     8 bits, None where nowhere. `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total,
-    preparing, network. `described` are the model's labels that this result may hold: where a finder named sides, those of the
-    regions found. `device_notices` are those of the `notices` that say why the device is not the one wished for.
+    preparing, fit, network. `described` are the model's labels that this result may hold: where a finder named sides, those
+    of the regions found. `fit`: whether the image looks like those that the model was trained on. `device_notices` are those
+    of the `notices` that say why the device is not the one wished for.
     """
 
     labels: np.ndarray
@@ -36,6 +38,7 @@ class Segmentation:
     gate_map: np.ndarray | None = None
     reach: list[Box | None] | None = None
     described: list[dict] = field(default_factory=list)
+    fit: Fit = field(default_factory=lambda: Fit("unknown"))
 
 
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:

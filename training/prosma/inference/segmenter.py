@@ -18,12 +18,14 @@ import numpy as np
 from ..cancel import Cancelled, cancelled_between_stages
 from ..errors import EngineError
 from ..fast.allocator import freed_memory_kept, let_large_blocks_go, memory_mapped, release_freed_memory
-from ..image.box import moved, start_of
+from ..image.box import moved, start_of, whole
 from ..image.geometry import Image, usable_image
 from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
+from .encoder_features import encoder_features
 from .finder import find_regions, is_inside, merged, nothing_found, region_box, shows_more
+from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
 from .options import Options
 from .pipeline import Prepared, prepare, roi_box
@@ -46,7 +48,7 @@ class Segmenter:
     >>> from prosma import Image, Segmenter
     >>> segmenter = Segmenter("hippocampus-mr", device="cpu")
     >>> voxels = np.random.default_rng(0).normal(size=(1, 40, 48, 36))
-    >>> result = segmenter.segment(Image(voxels, np.eye(4)), outputs=["probabilities"])
+    >>> result = segmenter.segment(Image(voxels, np.eye(4)), outputs=["probabilities"], force=True)  # noise fits no model
     >>> result.labels.shape, result.probabilities.shape
     ((40, 48, 36), (3, 40, 48, 36))
 
@@ -85,6 +87,7 @@ class Segmenter:
             ) from error
         self.classes = len(self.package.labels) + 1
         self._finder: Segmenter | None = None
+        self._statistics = FitStatistics.of_package(self.package.fit_path, self.package.sha256)
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
 
     def _move_to(self, device: str) -> None:
@@ -104,6 +107,7 @@ class Segmenter:
         progress: Progress | None = None,
         cancelled: Callable[[], bool] | None = None,
         allocate: Callable[..., np.ndarray] = allocate_array,
+        refuse_unfit: bool = True,
     ) -> Segmentation:
         """Segment one image; the same input gives the same bytes.
 
@@ -115,10 +119,13 @@ class Segmenter:
                 (`sliding_window.default_overlap`).
             mirror: average over the flips that the model was trained with; 2 to 8 times the work.
             shortcuts: look only at the box of what is not empty (air in CT, zeros in MR), not at the whole volume.
-            force: run even where the image's grid does not suit the model at all (`image.grid_fit`); a notice says so.
+            force: run even where the image's grid (`image.grid_fit`) or what it shows (`inference.fit`) does not suit the
+                model at all; a notice says so.
             progress: called with stage, fraction 0 ... 1 and seconds left (None while unknown).
             cancelled: asked before each tile and stage of the network; True ends the run with Cancelled.
             allocate: makes the result arrays, see `back_to_image.allocate_array`.
+            refuse_unfit: with False an image that shows something else is not refused; a notice and `fit` of the result
+                say so.
 
         Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory_ladder.Effort`).
 
@@ -128,25 +135,23 @@ class Segmenter:
         run.progress, run.cancelled = progress or run.progress, cancelled or run.cancelled
         try:
             with run.timed("total"):
-                options = Options(tuple(outputs), overlap, mirror, shortcuts, force)
+                options = Options(tuple(outputs), overlap, mirror, shortcuts, force, refuse_unfit)
                 result = self._run_regions(image, roi, options, run, allocate)
-                if result is None:
-                    result = self._run(image, roi, options, run, allocate)
         finally:
             release_freed_memory()
         result.seconds = {name: round(value, 4) for name, value in run.seconds.items()}
         run.progress("Done", 1.0, 0.0)
         return result
 
-    def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation | None:
+    def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
         """`_run` in each region that the finder marks, and their results as one.
 
-        None where the model has no finder, or the volume shows no more than what it learnt from, or the person's box is
-        small and holds no region.
+        In the image as it is where the model has no finder, or the volume shows no more than what it learnt from, or the
+        person's box is small and holds no region; and by force where there is none anywhere.
         """
         image = usable_image(image)
         if not self.package.has_finder or not shows_more(image, self.package):
-            return None
+            return self._run(image, roi, options, run, allocate)
         run.progress("Looking for the region", 0.0, None)
         with run.timed("preparing"):
             regions = find_regions(self._load_finder(), image, run.cancelled)
@@ -155,12 +160,15 @@ class Segmenter:
         wanted = [region for region in regions if is_inside(region, image, box)]
         boxes = [region_box(image, region, size, orientation) for region in wanted]
         if not wanted:
-            if roi is not None and not shows_more(image.cropped(box), self.package):
-                run.notices.append("The finder marks nothing inside the region of interest; it was used as it is.")
-                return None
-            raise nothing_found(self.package, outside=bool(regions))
+            missing = nothing_found(self.package, outside=bool(regions))
+            large = shows_more(image.cropped(box), self.package)
+            if large and options.refuses_unfit:
+                raise DoesNotFit(Fit("unfit", None, (missing.message,)), missing.remedy)
+            used = "The finder marks nothing inside the region of interest; it was used as it is."
+            why = missing.message if large else used
+            return self._run(image, roi, options, run, allocate, Fit.without_structure(why))
         parts = [
-            (region, self._run(image, part, options, run, allocate_array))
+            (region, self._run(image, part, options, run, allocate_array, Fit.with_structure_found))
             for region, part in zip(wanted, boxes, strict=True)
         ]
         result = merged(parts, self.package, allocate)
@@ -173,8 +181,13 @@ class Segmenter:
             self._finder = Segmenter(self.package.open_finder(), self.device)
         return self._finder
 
-    def _run(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
-        """`segment`: check, prepare, predict, and place the result on the image's whole grid."""
+    def _run(
+        self, image: Image, roi, options: Options, run: RunLog, allocate, seen: Callable[[Fit], Fit] = lambda fit: fit
+    ) -> Segmentation:
+        """`segment`: check, prepare, predict, and place the result on the image's whole grid.
+
+        `seen`: what the fit becomes by what the finder saw in the region of interest.
+        """
         from .prediction import has_gates
 
         run.progress("Preparing", 0.0, None)
@@ -183,6 +196,11 @@ class Segmenter:
         with run.timed("preparing"), told_when_out_of_memory():
             prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
         run.notices[:0] = prepared.notices
+        with run.timed("fit"):
+            fit = seen(self._fit_of(self._judged_part(image, prepared, options.force)))
+        if fit.verdict == "unfit" and options.refuses_unfit:
+            raise DoesNotFit(fit)
+        run.notices += fit.warnings
 
         def attempt(effort: Effort) -> Segmentation:
             return self._predict(prepared, options, effort, run, allocate)
@@ -197,9 +215,38 @@ class Segmenter:
         with cancelled_between_stages(self.network, run.cancelled), self._restored_afterwards() as can_halve:
             result = with_fallbacks(attempt, Effort(self.device), lighter, take_up)
         result.labels = on_whole_grid(result.labels, prepared.shape, prepared.box)
+        result.fit = fit
         result.notices, result.device_notices = run.notices, list(self.device_notices)
         result.described = self.package.labels
         return result
+
+    def fit_of(self, image: Image, roi: Sequence[Sequence[int]] | None = None) -> Fit:
+        """Whether an image, or its region of interest, looks like those that the model was trained on.
+
+        Raises as `segment` for an image that the model cannot take.
+        """
+        return self._fit_of(self._judged_part(image, prepare(image, self.package, roi), force=False))
+
+    def _judged_part(self, image: Image, prepared: Prepared, force: bool) -> Prepared:
+        """What the fit is judged by: of a picture, whatever its region of interest, all of it (a volume's middle slice)."""
+        *plane, (low, high) = prepared.box
+        if self.package.dimension == 3 or tuple(plane) == whole(image.shape)[:2]:
+            return prepared
+        middle = (low + high) // 2
+        return prepare(image, self.package, (*whole(image.shape)[:2], (middle, middle + 1)), force=force)
+
+    def _fit_of(self, prepared: Prepared) -> Fit:
+        if isinstance(self._statistics, str):
+            return Fit("unknown", None, (f"Whether the image fits cannot be told: {self._statistics}.",))
+        if len(self._statistics.size) != self.package.dimension:
+            return Fit("unknown", None, (OTHER_NETWORK,))
+        features = self.features(prepared, self._statistics.size, half=True)
+        return judged(self._statistics, features, self.package.model, prepared.lowest)
+
+    def features(self, prepared: Prepared, size: Sequence[int], half: bool = False) -> np.ndarray:
+        """What the encoder sees of a part of this size in the middle of an image, float64 (D,), see `encoder_features`."""
+        patch = self.package.model["patch_size"]
+        return encoder_features(self.network, self.device, prepared.array, patch, size, half)
 
     def _predict(self, prepared: Prepared, options: Options, effort: Effort, run: RunLog, allocate) -> Segmentation:
         """Tiles through the network, and their scores on the grid of the part in `prepared.box`."""

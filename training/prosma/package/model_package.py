@@ -1,5 +1,7 @@
 """Model packages: a folder or zip with ``model.json``, ``weights.safetensors``, ``README.md`` and ``preview.png``.
 
+``fit.npz``, where a package has it, holds statistics of its training images (`inference.fit`).
+
 The same package is what training exports, the panel imports and the command line runs. Nothing in it is ever executed.
 This file needs only the standard library, because Slicer's process uses it to check packages.
 """
@@ -24,6 +26,7 @@ from .weights_file import check_weights
 WEIGHTS = "weights.safetensors"
 README, PREVIEW = "README.md", "preview.png"
 FINDER, FINDER_WEIGHTS = "finder.json", "finder.safetensors"
+FIT = "fit.npz"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 LARGEST_DESCRIPTION = 1 << 20
 LARGEST_SIDE = 2048  # of the picture
@@ -139,6 +142,11 @@ class ModelPackage:
         return self.folder / str(self.model["weights"]["file"])
 
     @property
+    def fit_path(self) -> Path:
+        """Where the statistics of the training images lie; older packages have none."""
+        return self.folder / FIT
+
+    @property
     def preview_path(self) -> Path | None:
         """The picture of the model, None where there is none that can be shown at once."""
         path = self.folder / PREVIEW
@@ -184,7 +192,7 @@ def is_small_picture(path: Path) -> bool:
 
 def package_files(weights: str) -> tuple[str, ...]:
     """The names of all files that a package may have."""
-    return (DESCRIPTION, weights, README, PREVIEW, FINDER, FINDER_WEIGHTS, *LICENCES)
+    return (DESCRIPTION, weights, README, PREVIEW, FIT, FINDER, FINDER_WEIGHTS, *LICENCES)
 
 
 def write_package(
@@ -194,6 +202,7 @@ def write_package(
     readme: str,
     preview: bytes | None = None,
     finder: ModelPackage | None = None,
+    fit: bytes | None = None,
 ) -> ModelPackage:
     """Write a whole package, or nothing. ``model`` without its ``weights`` entry; ``weights`` is a safetensors file.
 
@@ -216,8 +225,9 @@ def write_package(
         (new / WEIGHTS).write_bytes(weights)
         (new / DESCRIPTION).write_text(json.dumps(model, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (new / README).write_text(readme, encoding="utf-8")
-        if preview is not None:
-            (new / PREVIEW).write_bytes(preview)
+        for name, content in ((PREVIEW, preview), (FIT, fit)):
+            if content is not None:
+                (new / name).write_bytes(content)
         if finder is not None:
             (new / FINDER_WEIGHTS).write_bytes(finder.weights_path.read_bytes())
             description = {**finder.model, "weights": {**finder.model["weights"], "file": FINDER_WEIGHTS}}

@@ -189,7 +189,7 @@ def score(segmenter: Segmenter, cases: Sequence[Case], conditions: Sequence[tupl
         image, reference = read_case(case, model)
         labelled.append(bool(((reference > 0) & (reference != IGNORED)).any()))
         for name, version in versions(image, case.id, conditions):
-            result = segmenter.segment(version)
+            result = segmenter.segment(version, refuse_unfit=False)
             for metric, value in overlaps(result.labels, reference, model).items():
                 scores[name][metric].append(round(value, 4))
             gates[name].append({"levels": [], "removed_share": None, **result.statistics})

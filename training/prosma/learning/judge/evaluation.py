@@ -80,7 +80,7 @@ def evaluate_case(segmenter: Segmenter, case: Case, unit: str = "mm", nsd_tolera
     """
     model = segmenter.package.model
     image, reference = read_case(case, model)
-    result = segmenter.segment(image)
+    result = segmenter.segment(image, refuse_unfit=False)
     predicted = np.where(reference == IGNORED, 0, result.labels)
     spacing, voxel_ml = ((1.0, 1.0, 1.0), None) if unit == "px" else (image.spacing, image.voxel_ml)
     labels, voxels = {}, {}

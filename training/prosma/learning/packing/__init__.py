@@ -5,4 +5,6 @@
 | `export` | the package from the run's averaged weights |
 | `card` | the model card, from records alone |
 | `icon` | a drawn picture where images may not be shown |
+| `fit_statistics` | what the package keeps of the training images, to tell which image fits |
+| `faulty_copies` | of these, copies with the faults that it shall know again |
 """

@@ -20,6 +20,7 @@ from ..data.pictures import SliceView
 from ..judge.evaluation import evaluate
 from ..recipe import Recipe, RecipeError
 from .card import model_card, results
+from .fit_statistics import fit_statistics
 from .icon import icon
 
 PREVIEW_SIZE = 256
@@ -44,7 +45,8 @@ def export(
     progress=lambda done, total, case: None,
     finder: ModelPackage | None = None,
 ) -> ModelPackage:
-    """Write the package of a run. With ``data`` it is evaluated on ``split`` and the card says how it did.
+    """Write the package of a run. With ``data``, whose `train` and `val` splits are those of the run, it is evaluated on
+    ``split``, the card says how it did, and the package can tell whether an image looks like those of the training.
 
     ``finder`` is the package of the network that a recipe with ``finder`` asks for.
 
@@ -66,7 +68,7 @@ def export(
     history = json.loads((run / "history.json").read_text(encoding="utf-8"))
     model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
     model["training"]["cases"] = dict(history.get("cases", {}))
-    preview = icon(model) if model["accept_licence"] else None
+    preview, fit = icon(model) if model["accept_licence"] else None, None
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
         draft = write_package(run / "package", model, save(weights), "", finder=finder)
@@ -82,8 +84,10 @@ def export(
             "hardware": report["hardware"],
             kind: report["seconds"]["per_case"],
         }
-        preview = preview or preview_picture(Segmenter(draft, "cpu"), median_case(folder, report))
-    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder)
+        segmenter = Segmenter(draft, "cpu")
+        preview = preview or preview_picture(segmenter, median_case(folder, report))
+        fit = fit_statistics(segmenter, folder)
+    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder, fit)
 
 
 def median_case(folder: LabelledFolder, report: dict) -> Case:
@@ -95,7 +99,7 @@ def preview_picture(segmenter: Segmenter, case: Case) -> bytes:
     """PNG of the slice with most labels, with the model's labels painted over it."""
     model = segmenter.package.model
     image, _ = read_case(case, model)
-    labels = segmenter.segment(image).labels
+    labels = segmenter.segment(image, refuse_unfit=False).labels
     view = SliceView.of_most_labels(image, labels, model["dimension"])
     stream = io.BytesIO()
     view.picture(PREVIEW_SIZE, labels, [label["color"] for label in model["labels"]]).save(stream, "PNG", optimize=True)

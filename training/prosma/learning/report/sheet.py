@@ -51,7 +51,7 @@ def case_row(segmenter: Segmenter, folder: LabelledFolder, title: str, row: dict
     model = segmenter.package.model
     image, reference = read_case(folder.cases[row["case"]], model)
     reference[reference == IGNORED] = 0
-    predicted = segmenter.segment(image).labels
+    predicted = segmenter.segment(image, refuse_unfit=False).labels
     view = SliceView.of_most_labels(image, reference if reference.any() else predicted, model["dimension"])
     colors = [label["color"] for label in model["labels"]]
     pictures = [view.picture(SIDE, labels, colors) for labels in (None, reference, predicted)]
