@@ -3,7 +3,8 @@
     python Testing/agreement.py            print the table, write nothing
     python Testing/agreement.py --write    put it into docs/formats.md
 
-The volumes are those of robust_volumes, where they are at hand, and others made here. Slicer's reader is that of slicer-core.
+The volumes are those of robust_volumes, where they are at hand, and others made here. Slicer's reader is that of slicer-core,
+for pictures ITK's.
 """
 
 from __future__ import annotations
@@ -25,38 +26,32 @@ import PIL.Image
 import headless_slicer
 from prosma.errors import UserFacingError
 from prosma.image.reading import read_image
+from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "formats.md"
 ROBUST = Path(os.environ.get("PROSMA_SHARED_DATA") or ROOT.parent / "shared" / "data") / "robust_volumes"
 BEGIN, END = "<!-- agreement: written by Testing/agreement.py -->", "<!-- agreement: end -->"
 MOST_MM = 0.01
-KNOWN = {  # volumes that the two place differently, and the notice that says so
-    "two forms, sform code 2 (made)": "places its voxels in two ways",
-    "pixdim other than the matrix (made)": "gives two voxel sizes",
-}
+PICTURES = (".png", ".jpg", ".tif", ".bmp")
+IN_TWO_WAYS = "places its voxels in two ways"  # how the panel refuses what Slicer places otherwise than we do
 VOXELS = np.random.default_rng(0).integers(0, 200, (12, 10, 8)).astype(np.int16)  # I, J, K
 TURNED = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.3, 0.2, 0.1) @ np.diag([-0.9, 1.1, 2.5]), [30, -20, 10])
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one volume: how far apart (mm) voxels lie, how much values differ at most, who refused, the notices."""
+    """What came of one volume: how far apart (mm) voxels lie, how much values differ at most, who refused."""
 
     name: str
     mm: float | None = None
     difference: float | None = None
     refused: str = ""
-    notices: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
-        """Whether both agree, or one refuses, or a notice tells of what is known to differ."""
-        if self.refused:
-            return True
-        if self.mm <= MOST_MM and self.difference == 0:
-            return True
-        return self.name in KNOWN and any(KNOWN[self.name] in notice for notice in self.notices)
+        """Whether both agree, or one refuses."""
+        return bool(self.refused) or (self.mm <= MOST_MM and self.difference == 0)
 
 
 def volumes(folder: Path) -> dict[str, Path]:
@@ -166,7 +161,7 @@ def compare(name: str, path: Path) -> Row:
     node = slicer_volume(path)
     if image is None or node is None:
         who = "both" if image is None and node is None else "ProSMA" if image is None else "Slicer"
-        return Row(name, refused=who, notices=image.notices if image else ())
+        return Row(name, refused=who)
     import slicer
     import vtk
 
@@ -176,8 +171,20 @@ def compare(name: str, path: Path) -> Row:
     array = slicer.util.arrayFromVolume(node)
     array = array[..., None] if array.ndim == 3 else array
     mm, difference = apart(image, array[..., : len(image.array)], theirs)
+    refused = "the panel" if panel_refuses(node) else ""
     slicer.mrmlScene.RemoveNode(node)
-    return Row(name, mm, difference, notices=image.notices)
+    return Row(name, mm, difference, refused)
+
+
+def panel_refuses(node) -> bool:
+    """Whether the panel segments this volume with no model, because its file lies elsewhere for other programs."""
+    from ProSMASegmentationLib.Models.ModelFit import ModelFit
+    from ProSMASegmentationLib.Volumes.VolumeReader import VolumeReader
+
+    reader = VolumeReader(node)
+    with tempfile.TemporaryDirectory() as folder:
+        package = make_tiny_package(Path(folder) / "model", channels=reader.components)
+        return any(IN_TWO_WAYS in error for error in ModelFit(package, [reader]).errors)
 
 
 def slicer_volume(path: Path):
@@ -185,10 +192,30 @@ def slicer_volume(path: Path):
     import slicer
 
     file = path if path.is_file() else sorted(each for each in path.iterdir() if each.is_file())[0]
+    if file.suffix in PICTURES:
+        return picture_volume(file)
     try:
         return slicer.util.loadVolume(str(file), {"show": False})
     except RuntimeError:
         return None
+
+
+def picture_volume(path: Path):
+    """The volume node of a picture, by ITK's readers of pictures: the application has them, slicer-core has not."""
+    import SimpleITK as sitk
+    import slicer
+
+    try:
+        picture = sitk.ReadImage(str(path))
+    except RuntimeError:
+        return None
+    array = sitk.GetArrayFromImage(picture)
+    array = array[None] if picture.GetDimension() == 2 else array
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0])  # from ITK's axes to Slicer's
+    matrix[:2, :2] *= picture.GetSpacing()[:2]
+    matrix[:2, 3] = np.negative(picture.GetOrigin()[:2])
+    kind = "vtkMRMLScalarVolumeNode" if array.ndim == 3 else "vtkMRMLVectorVolumeNode"
+    return slicer.util.addVolumeFromArray(array, ijkToRAS=slicer.util.vtkMatrixFromArray(matrix), nodeClassName=kind)
 
 
 def apart(image, array: np.ndarray, matrix: np.ndarray) -> tuple[float, float]:
@@ -214,10 +241,10 @@ def table(rows: list[Row]) -> str:
     """The rows as Markdown."""
     lines = ["| volume | apart (mm) | values differ by | |", "|---|---|---|---|"]
     for row in rows:
-        if row.refused:
-            lines.append(f"| {row.name} | | | refused by {row.refused} |")
+        word = f"refused by {row.refused}" if row.refused else ""
+        if row.mm is None:
+            lines.append(f"| {row.name} | | | {word} |")
         else:
-            word = "" if row.mm <= MOST_MM and row.difference == 0 else "said in a notice"
             mm = "0" if row.mm < 1e-3 else f"{row.mm:.3g}"
             lines.append(f"| {row.name} | {mm} | {row.difference:.3g} | {word} |")
     return "\n".join(lines)
@@ -230,7 +257,7 @@ def rows() -> list[Row]:
 
 
 def main() -> None:
-    headless_slicer.start()
+    headless_slicer.loadModule(str(ROOT / "ProSMASegmentation" / "ProSMASegmentation.py"), enter=False)
     found = rows()
     headless_slicer.close()
     text = table(found)

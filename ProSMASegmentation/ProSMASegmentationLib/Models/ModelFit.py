@@ -91,7 +91,10 @@ class ModelFit:
             (self.errors if misfit.is_refused else self.warnings).append(GridSentences.told(misfit))
 
     def _checkFile(self):
-        """A NIfTI file can place its voxels twice, and differently; Slicer does not always take what other programs take."""
+        """A NIfTI file can place its voxels twice, and differently; Slicer does not always take what other programs take.
+
+        Then the same file would have its result elsewhere here than at the command line: a person has to decide.
+        """
         from pathlib import Path
 
         from prosma.image.formats import nifti
@@ -104,10 +107,14 @@ class ModelFit:
             apart = nifti.placed_elsewhere(path, reader.geometry())
             if apart:
                 why = _(
-                    "The file {name} places its voxels in two ways; Slicer took one that lies {mm:.3g} mm off the other."
+                    "The file {name} places its voxels in two ways; Slicer took one that lies {mm:.3g} mm off the one that "
+                    "most programs take."
                 )
-                out = _("Check in the views that left and right are right, or export the scan again.")
-                self.warnings.append(f"{why.format(name=path.name, mm=apart)} {out}")
+                out = _(
+                    "Check in the views that left and right are right; then save the volume as .nrrd, which has one place. "
+                    "Otherwise export the scan again."
+                )
+                self.errors.append(f"{why.format(name=path.name, mm=apart)} {out}")
 
     def _checkIntensity(self):
         if self._package.model["intensity"]["rule"] != "ct":
