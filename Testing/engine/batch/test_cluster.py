@@ -49,12 +49,15 @@ class Processes:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
         self.client = distributed.Client(scheduler_file=str(self.file), set_as_default=False)
+        self.workers = workers
         self.client.wait_for_workers(workers, timeout=TIMEOUT)
 
     def worker_processes(self) -> list[int]:
         return list(self.client.run(os.getpid).values())
 
     def close(self):
+        # one that is just starting in place of a killed one would wait for ever for a scheduler that is gone
+        self.client.wait_for_workers(self.workers, timeout=TIMEOUT)
         self.client.close()
         for process in reversed(self.processes):
             process.terminate()

@@ -10,9 +10,10 @@ import contextlib
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ..errors import EngineError, explained
 from .cases import Case
@@ -26,13 +27,13 @@ WORKERS_S = 120.0  # until the first worker must be there
 COUNTED_EVERY_S = 5.0
 
 
-class Cluster:
-    """Does cases on the cluster at an address, or of a scheduler's JSON file. Use it in a `with` statement.
+class Connection:
+    """To a Dask cluster at an address, or of a scheduler's JSON file. Use it in a `with` statement.
 
     EngineError where there is no cluster, no worker, or no dask.distributed here.
     """
 
-    def __init__(self, settings: Settings, address: str) -> None:
+    def __init__(self, address: str) -> None:
         try:
             import distributed
         except ImportError as error:
@@ -40,18 +41,15 @@ class Cluster:
             raise EngineError("internal", why, "Install them: pip install './training[cluster]'.") from error
         self._library = distributed
         self._name = f"prosma-{uuid.uuid4().hex[:12]}"
-        self._folder = Path(settings.folder)
         where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
         try:
             self._client = distributed.Client(**where, timeout=CONNECTING_S, set_as_default=False)
         except (OSError, ValueError) as error:
             why = f"There is no Dask scheduler at {address} ({error})."
             raise EngineError("bad_input", why, "Start one with `dask scheduler`, and give its address.") from error
-        self._threads, self._counted = 0, 0.0
-        self._futures: dict = {}  # the case of each
-        self._settings = settings
+        self._futures: dict = {}  # what each is about
 
-    def __enter__(self) -> Cluster:
+    def __enter__(self):
         try:
             self._client.wait_for_workers(1, timeout=WORKERS_S)
         except TimeoutError as error:
@@ -61,16 +59,54 @@ class Cluster:
                 f"The Dask scheduler has had no worker for {WORKERS_S:.0f} s.",
                 "Start some with `dask worker`.",
             ) from error
-        from .cluster_worker import CasePlugin
-
-        self._client.register_plugin(CasePlugin(self._name, replace(self._settings)))
         return self
 
     def __exit__(self, *_exception) -> None:
         with contextlib.suppress(OSError, TimeoutError):
             self._client.cancel(list(self._futures))
-            self._client.unregister_worker_plugin(self._name)
         self._client.close()
+
+    def each(self, function: Callable, jobs: Mapping[str, tuple]) -> Iterator[tuple[str, Any]]:
+        """Names of jobs with what `function` returned for their arguments, or the error, each as soon as it has ended.
+
+        A job whose worker dies is given to another one; after several deaths its error is a KilledWorker.
+        """
+        for name, arguments in jobs.items():
+            key = f"{self._name}-{name}-{uuid.uuid4().hex[:8]}"
+            self._futures[self._client.submit(function, *arguments, key=key, pure=False)] = name
+        for future in self._library.as_completed(list(self._futures), loop=self._client.loop):
+            name = self._futures.pop(future)
+            try:
+                yield name, future.result()
+            except Exception as error:
+                yield name, error
+
+    def is_death(self, error: object) -> bool:
+        """Whether an error says that workers died over a task, one after the other."""
+        return isinstance(error, self._library.scheduler.KilledWorker)
+
+
+class Cluster(Connection):
+    """Does cases on the cluster. Use it in a `with` statement. EngineError as Connection."""
+
+    def __init__(self, settings: Settings, address: str) -> None:
+        super().__init__(address)
+        self._folder = Path(settings.folder)
+        self._threads, self._counted = 0, 0.0
+        self._settings = settings
+
+    def __enter__(self) -> Cluster:
+        super().__enter__()
+        from .cluster_worker import CasePlugin
+
+        self._client.register_plugin(CasePlugin(self._name, replace(self._settings)))
+        return self
+
+    def __exit__(self, *exception) -> None:
+        with contextlib.suppress(OSError, TimeoutError):
+            self._client.cancel(list(self._futures))
+            self._client.unregister_worker_plugin(self._name)
+        super().__exit__(*exception)
 
     def run(self, cases: Sequence[Case], show: Show) -> Iterator[dict]:
         """The outcomes of all cases, each as soon as the case has ended. Raises EngineError where none can be done."""
@@ -115,15 +151,15 @@ class Cluster:
         """The outcome of a task that has ended; None where another process has the case."""
         try:
             answer = future.result()
-        except self._library.scheduler.KilledWorker:
+        except Exception as error:
+            if not self.is_death(error):
+                raise explained(error) from error
             reason = "The workers that segmented it died one after the other: most likely the memory did not suffice."
-            error = EngineError("out_of_memory", reason, "Give the workers more memory, or limit the work to an ROI.")
-            outcome = {**case.facts(), **failed(error)}
+            told = EngineError("out_of_memory", reason, "Give the workers more memory, or limit the work to an ROI.")
+            outcome = {**case.facts(), **failed(told)}
             with contextlib.suppress(OSError):
                 records_of(self._folder).add_failure(case.output.name, outcome)
             return outcome
-        except Exception as error:
-            raise explained(error) from error
         if "fault" in answer:
             fault = answer["fault"]
             raise EngineError(fault["code"], f"On a worker: {fault['message']}", fault["remedy"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 
-from .common import SEVERAL_HELP, add_command, check_data, check_file
+from ..errors import EngineError
+from .common import SEVERAL_HELP, add_command, check_data, check_file, complain
+from .exit_codes import exit_code
 
 
 def add_parser(commands) -> None:
@@ -25,33 +28,83 @@ def add_parser(commands) -> None:
     compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
     compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
     compare.add_argument("--threads", type=int, help="processor cores to use (default: all)")
-    compare.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
+    compare.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that prepare patches (default: 1; on a cluster 0, and no others)",
+    )
+    compare.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="make the runs on a Dask cluster, one task a run: tcp://HOST:PORT of its scheduler, or its JSON file",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     check_file(options.grid, "comparison")
     check_data(options.data)
-    from ..learning.compare.comparing import ComparisonError, compare
+    if options.scheduler and options.workers:
+        why = "On a Dask cluster a worker prepares patches itself, for it may start no processes."
+        raise EngineError("bad_input", why, "Leave out --workers.")
+    from ..learning.compare.comparing import ComparisonError
     from ..learning.compare.grid import Grid
     from ..learning.report.reporting import write_report
 
-    warnings.filterwarnings("ignore", message="Checkpoint directory")  # made before, by `compare`
     grid = Grid.read(options.grid)
     if not options.report:
         if not options.data:
             raise ComparisonError("Say with --data what to train on, or report on finished runs with --report.")
-        missing = compare(
-            grid,
-            options.data,
-            options.out,
-            variants=options.only,
-            seeds=options.seeds,
-            workers=options.workers,
-            threads=options.threads,
-            say=lambda text: print(text, file=sys.stderr),
-        )
+        done, failures, missing = on_cluster(grid, options) if options.scheduler else here(grid, options)
+        if failures:
+            complain(f"{len(failures)} of {done + len(failures)} runs failed: {', '.join(failures)}.")
+            return exit_code(done, len(failures))
         if missing:
             print(f"Still missing: {', '.join(missing)}. --report compares what is there.")
             return 0
     print(write_report(grid, options.out).read_text(encoding="utf-8"))
     return 0
+
+
+def here(grid, options: argparse.Namespace) -> tuple[int, list[str], list[str]]:
+    """Make the runs in this process; as `on_cluster`, but that an error ends it."""
+    from ..learning.compare.comparing import compare
+
+    warnings.filterwarnings("ignore", message="Checkpoint directory")  # made before, by `compare`
+    missing = compare(
+        grid,
+        options.data,
+        options.out,
+        variants=options.only,
+        seeds=options.seeds,
+        workers=1 if options.workers is None else options.workers,
+        threads=options.threads,
+        say=say,
+    )
+    return 0, [], missing
+
+
+def on_cluster(grid, options: argparse.Namespace) -> tuple[int, list[str], list[str]]:
+    """Make the runs on a cluster; how many were done, which failed, and which of the grid are still missing."""
+    from ..batch.cluster import Connection
+    from ..learning.compare.comparing import all_runs, checked_runs, one_run
+
+    out = os.path.abspath(options.out)
+    data = [os.path.abspath(folder) for folder in options.data]
+    runs = checked_runs(grid, data, out, options.only, options.seeds)
+    os.makedirs(out, exist_ok=True)
+    jobs = {run.name: (grid, data, out, run.variant, run.seed, options.threads) for run in runs}
+    failures = []
+    with Connection(options.scheduler) as cluster:
+        for name, result in cluster.each(one_run, jobs):
+            if not isinstance(result, Exception):
+                say(result)
+                continue
+            failures.append(name)
+            died = "the workers that made it died one after the other: most likely the memory did not suffice"
+            complain(f"{name}: {died if cluster.is_death(result) else result}")
+    return len(jobs) - len(failures), failures, [run.name for run in all_runs(grid, out) if not run.scores()]
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ from .grid import Grid
 
 METRICS = ("dice", "iou")
 CLEAN = "clean"
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class ComparisonError(UserFacingError):
@@ -112,12 +114,8 @@ def compare(
     ``variants`` and ``seeds`` choose some of them; several processes may share one ``out``. Raises ComparisonError,
     DatasetError, RecipeError before the training that they concern.
     """
-    variants = chosen("variant", variants, list(grid.variants))
-    seeds = chosen("seed", seeds, grid.seeds)
-    runs = [run for run in all_runs(grid, out) if run.variant in variants and run.seed in seeds]
+    runs = checked_runs(grid, data, out, variants, seeds)
     cases = LabelledFolder.open(data).split(grid.split)
-    for run in runs:
-        run.check()
     use_threads(threads)
     for number, run in enumerate(runs, start=1):
         place = f"{number}/{len(runs)} {run.name}"
@@ -135,6 +133,34 @@ def compare(
         dice = np.mean(scores["scores"][CLEAN]["dice"])
         say(f"{place}: Dice {dice:.4f}, {scores['seconds']} s of training")
     return [run.name for run in all_runs(grid, out) if not run.scores()]
+
+
+def checked_runs(
+    grid: Grid,
+    data: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    variants: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+) -> list[Run]:
+    """The chosen runs of the grid. ComparisonError, DatasetError where one cannot be made."""
+    variants = chosen("variant", variants, list(grid.variants))
+    seeds = chosen("seed", seeds, grid.seeds)
+    runs = [run for run in all_runs(grid, out) if run.variant in variants and run.seed in seeds]
+    LabelledFolder.open(data).split(grid.split)
+    for run in runs:
+        run.check()
+    return runs
+
+
+def one_run(grid: Grid, data: Sequence[str], out: str, variant: str, seed: int, threads: int | None) -> str:
+    """One run of the grid in this process, for a worker of a cluster; what there is to say of it.
+
+    One at a time: a training has the random numbers and the threads of its process for itself.
+    """
+    said: list[str] = []
+    with _ONE_AT_A_TIME:
+        compare(grid, data, out, variants=[variant], seeds=[seed], workers=0, threads=threads, say=said.append)
+    return said[-1].partition(" ")[2]
 
 
 def chosen(what: str, wanted: Sequence | None, known: Sequence) -> Sequence:

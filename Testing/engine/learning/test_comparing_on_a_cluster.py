@@ -1,0 +1,90 @@
+"""`prosma compare --scheduler`: the grid's runs on a Dask cluster of real processes, the same as in one process."""
+# ruff: noqa: F811
+
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from test_comparing import data, finished, written  # noqa: F401
+
+from prosma.cli import exit_codes, main
+
+sys.path.append(str(Path(__file__).parents[1] / "batch"))
+from test_cluster import Processes
+
+distributed = pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes as on POSIX")
+NAMES = ("plain-seed1", "decoder-seed1", "plain-seed2", "decoder-seed2")
+
+
+def scores(folder: Path, name: str) -> dict:
+    return json.loads((folder / name / "scores.json").read_text())["scores"]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    processes = Processes(folder, 2)
+    yield processes
+    processes.close()
+
+
+@pytest.mark.slow
+def test_a_grid_on_a_cluster_gives_the_scores_of_one_process_though_a_worker_dies(
+    cluster,
+    finished,
+    data,
+    tmp_path,
+    capsys,
+    monkeypatch,
+):
+    runs, grid = tmp_path / "runs", str(finished / "grid.yaml")
+    command = [
+        "compare",
+        grid,
+        "--data",
+        str(data),
+        "-o",
+        str(runs),
+        "--scheduler",
+        str(cluster.file),
+        "--threads",
+        "1",
+    ]
+    from prosma.batch.cluster import Connection
+
+    original = Connection.each
+
+    def each(connection, function, jobs):
+        for number, entry in enumerate(original(connection, function, jobs)):
+            if number == 0:
+                os.kill(cluster.worker_processes()[0], signal.SIGKILL)
+            yield entry
+
+    monkeypatch.setattr(Connection, "each", each)
+    assert main(command) == 0
+    said = capsys.readouterr()
+    # one whose worker died between its end and the report of it is asked for again, and was done before
+    assert all(f"{name}: Dice" in said.err or f"{name}: done before" in said.err for name in NAMES)
+    for name in NAMES:
+        assert scores(runs, name) == scores(finished / "runs", name), name
+    assert json.loads((runs / "comparison.json").read_text())["missing"] == []
+    assert main(command) == 0
+    assert capsys.readouterr().err.count("done before") == len(NAMES)
+
+    shutil.rmtree(runs / "plain-seed2")
+    (runs / "plain-seed2").write_text("in the way")
+    assert main(command) == exit_codes.SOME_FAILED
+    told = capsys.readouterr().err
+    assert "prosma: plain-seed2: " in told and "1 of 4 runs failed: plain-seed2." in told
+
+
+def test_processes_for_patches_are_refused_on_a_cluster(finished, data, tmp_path, capsys):
+    command = ["compare", str(finished / "grid.yaml"), "--data", str(data), "-o", str(tmp_path / "runs")]
+    assert main([*command, "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"]) == exit_codes.FAILED
+    assert "Leave out --workers." in capsys.readouterr().err
