@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter, zoom
 
 from prosma.cli import main
-from prosma.learning.fit.finetuning import Tuning, fine_tune, free_id, mixture
+from prosma.learning.fit.finetuning import FineTuningOptions, fine_tune, free_id, interpolated_weights
 from prosma.learning.judge.evaluation import evaluate
 from prosma.package import ModelPackage, resolve
 from small_volumes import smooth_volume
@@ -99,7 +99,9 @@ def test_a_new_package_lies_beside_the_old_one_and_says_where_it_comes_from(pare
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(parent, tmp_path):
     data = corrected(tmp_path / "data")
     first, second, other = (
-        weights(fine_tune(parent, data, tmp_path / name, tuning=Tuning(steps=2, seed=seed), accelerator="cpu"))
+        weights(
+            fine_tune(parent, data, tmp_path / name, tuning=FineTuningOptions(steps=2, seed=seed), accelerator="cpu")
+        )
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
@@ -109,7 +111,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(parent, tmp
 def test_it_learns_what_the_corrected_cases_show(parent, tmp_path):
     data = corrected(tmp_path / "data")
     before = evaluate(parent, data, "all", device="cpu")["mean"]["dice"]
-    tuning = Tuning(steps=40, learning_rate=0.01, keep=0.0)
+    tuning = FineTuningOptions(steps=40, learning_rate=0.01, keep=0.0)
     new = fine_tune(parent, data, tmp_path / "new", tuning=tuning, accelerator="cpu")
     assert evaluate(new, data, "all", device="cpu")["mean"]["dice"] > before + 0.2
 
@@ -118,7 +120,7 @@ def test_kept_weights_are_the_old_ones_in_their_share(parent):
     old = {name: tensor.float() for name, tensor in weights(parent).items()}
     learnt = {name: tensor + 0.5 for name, tensor in old.items()}
     for keep in (0.0, 0.25):
-        mixed = mixture(old, learnt, keep)
+        mixed = interpolated_weights(old, learnt, keep)
         assert all(tensor.dtype == torch.float16 for tensor in mixed.values())
         for name, tensor in mixed.items():
             torch.testing.assert_close(tensor.float(), old[name] + 0.5 * (1 - keep), atol=2e-3, rtol=2e-3)
@@ -150,7 +152,7 @@ def test_colour_images_in_folders_of_images_and_masks(tmp_path):
     flat = make_tiny_package(
         tmp_path / "flat", dimension=2, channels=3, labels=1, resize=[32, 32], patch_size=[32, 32], intensity=intensity
     )
-    new = fine_tune(flat, tmp_path / "data", tmp_path / "new", tuning=Tuning(steps=1), accelerator="cpu")
+    new = fine_tune(flat, tmp_path / "data", tmp_path / "new", tuning=FineTuningOptions(steps=1), accelerator="cpu")
     assert (new.model["fine_tuning"][0]["cases"], new.model["fine_tuning"][0]["batch_size"]) == (3, 4)
     assert any(not torch.equal(tensor, weights(flat)[name]) for name, tensor in weights(new).items())
 

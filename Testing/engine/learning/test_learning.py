@@ -26,8 +26,8 @@ from prosma.learning.data.patches import ChannelDropout, Patches, PatchNumbers, 
 from prosma.learning.fit.fitting import (
     SegmentationTask,
     WholeCheckpoints,
-    rate_factor,
-    shrunk,
+    downscaled,
+    learning_rate_factor,
     train,
 )
 from prosma.learning.fit.loss import DeepSupervisionLoss
@@ -247,7 +247,7 @@ def test_patches_are_plain_tensors_as_they_are_with_metadata(data):
 )
 @pytest.mark.parametrize("scale", [0.3, 0.6, 0.9])
 def test_shrunk_patches_fit_the_network_and_are_never_larger(size, divisor, scale):
-    images, labels = shrunk(torch.rand(1, 2, *size), torch.randint(0, 4, (1, 1, *size)), scale, divisor)
+    images, labels = downscaled(torch.rand(1, 2, *size), torch.randint(0, 4, (1, 1, *size)), scale, divisor)
     assert images.shape[2:] == labels.shape[2:] and labels.dtype == torch.int64 and labels.max() <= 3
     for new, old, step in zip(images.shape[2:], size, divisor, strict=True):
         assert new % step == 0 and new <= old and (abs(new - scale * old) <= step / 2 or new == 2 * step)
@@ -347,7 +347,7 @@ def test_a_smooth_dice_makes_false_marks_in_an_empty_image_cost_something():
 
 @pytest.mark.parametrize("schedule", ["poly", "cosine"])
 def test_the_rate_falls_from_one_to_zero(schedule):
-    factors = [rate_factor(schedule, progress / 10) for progress in range(11)]
+    factors = [learning_rate_factor(schedule, progress / 10) for progress in range(11)]
     assert factors == sorted(factors, reverse=True)
     assert factors[0] == 1 and factors[-1] == pytest.approx(0)
 

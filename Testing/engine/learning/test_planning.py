@@ -14,7 +14,7 @@ from PIL import Image as Picture
 from prosma.cli import main
 from prosma.learning.data.dataset import DatasetError
 from prosma.learning.fit.mirror_rule import mirror_axes
-from prosma.learning.fit.planning import plan_folder, plan_stages, rhythm, target_spacing, to_multiples
+from prosma.learning.fit.planning import plan_folder, plan_stages, target_spacing, to_multiples, training_schedule
 from prosma.learning.recipe import Recipe
 from prosma.network.unet import ProSMAUNet
 from prosma.package import ModelPackage
@@ -138,7 +138,7 @@ def test_training_without_a_recipe_writes_the_one_that_it_follows(photographs, t
 
 @pytest.mark.parametrize(("cases", "steps", "epochs"), [(2, 25, 120), (12, 60, 50), (500, 100, 30)])
 def test_few_cases_make_short_epochs_of_the_same_training(cases, steps, epochs):
-    planned = rhythm(cases, batch=2)
+    planned = training_schedule(cases, batch=2)
     assert (planned["iterations"], planned["epochs"]) == (steps, epochs)
     assert epochs / planned["validate_every"] >= 6
 

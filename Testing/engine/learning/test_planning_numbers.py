@@ -6,42 +6,44 @@ import numpy as np
 import pytest
 import torch
 
-from prosma.learning.fit.fitting import rate_factor, shrunk
+from prosma.learning.fit.fitting import downscaled, learning_rate_factor
 from prosma.learning.fit.mirror_rule import mirror_axes
 from prosma.learning.fit.planning import (
+    anisotropic_axis,
     batch_size,
     field_of_view,
     grid_sizes,
     patch_size,
     plan_stages,
-    rhythm,
     target_spacing,
-    thick_axis,
     to_multiples,
+    training_schedule,
 )
 
 
 def test_the_rate_falls_as_a_polynomial_or_a_cosine():
-    assert [rate_factor("poly", share) for share in (0, 0.5, 1, 2)] == pytest.approx([1, 0.5**0.9, 0, 0])
-    assert [rate_factor("cosine", share) for share in (0, 0.25, 0.5, 1)] == pytest.approx([1, 0.8536, 0.5, 0], abs=1e-4)
+    assert [learning_rate_factor("poly", share) for share in (0, 0.5, 1, 2)] == pytest.approx([1, 0.5**0.9, 0, 0])
+    assert [learning_rate_factor("cosine", share) for share in (0, 0.25, 0.5, 1)] == pytest.approx(
+        [1, 0.8536, 0.5, 0], abs=1e-4
+    )
 
 
 def test_shrunk_patches_are_multiples_and_never_larger():
     images = torch.arange(16.0).reshape(1, 1, 4, 4)
     labels = torch.arange(16).reshape(1, 1, 4, 4)
-    small, nearest = shrunk(images, labels, 0.5, (1, 1))
+    small, nearest = downscaled(images, labels, 0.5, (1, 1))
     assert small.flatten().tolist() == [2.5, 4.5, 10.5, 12.5], "means of four"
     assert nearest.flatten().tolist() == [5, 7, 13, 15]
     large = torch.zeros(1, 1, 48, 20)
-    assert shrunk(large, large.long(), 0.7, (8, 8))[0].shape[2:] == (32, 16)  # 33.6 is 4.2 eights, 14 is 1.75
-    assert shrunk(large, large.long(), 0.1, (8, 16))[0].shape[2:] == (16, 20), (
+    assert downscaled(large, large.long(), 0.7, (8, 8))[0].shape[2:] == (32, 16)  # 33.6 is 4.2 eights, 14 is 1.75
+    assert downscaled(large, large.long(), 0.1, (8, 16))[0].shape[2:] == (16, 20), (
         "two at least, but not more than there is"
     )
 
 
 def test_the_thick_axis_is_three_times_as_coarse():
-    assert thick_axis([1, 1, 3.1]) == 2 and thick_axis([1, 1, 3.0]) is None
-    assert thick_axis([4, 1, 1]) == 0 and thick_axis([1, 4]) is None
+    assert anisotropic_axis([1, 1, 3.1]) == 2 and anisotropic_axis([1, 1, 3.0]) is None
+    assert anisotropic_axis([4, 1, 1]) == 0 and anisotropic_axis([1, 4]) is None
 
 
 def test_target_spacing_in_numbers():
@@ -76,9 +78,9 @@ def test_batches_and_rhythm_in_numbers():
     assert batch_size([64, 64, 64], 50) == 2 and batch_size([32, 32, 32], 50) == 4 and batch_size([128, 128], 50) == 12
     assert batch_size([128, 128], 5) == 5
     # 10 patches of each of 20 cases, two at once: 100 steps an epoch; 3000 steps are 30 epochs, validated 6 times
-    assert rhythm(20, 2) == {"epochs": 30, "iterations": 100, "validate_every": 5}
-    assert rhythm(7, 2) == {"epochs": 86, "iterations": 35, "validate_every": 14}
-    assert rhythm(1, 4)["iterations"] == 25 and rhythm(500, 2)["iterations"] == 100
+    assert training_schedule(20, 2) == {"epochs": 30, "iterations": 100, "validate_every": 5}
+    assert training_schedule(7, 2) == {"epochs": 86, "iterations": 35, "validate_every": 14}
+    assert training_schedule(1, 4)["iterations"] == 25 and training_schedule(500, 2)["iterations"] == 100
 
 
 def test_stages_in_numbers():

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     with stop_signals() as cancelled:
         check_data([options.data])
         insist_on_device(options.device)
-        from ..learning.fit.finetuning import Tuning, fine_tune
+        from ..learning.fit.finetuning import FineTuningOptions, fine_tune
 
         given = {name: getattr(options, name) for name in ("steps", "batch_size", "learning_rate", "keep", "seed")}
         try:
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
                 replay=options.replay,
                 id=options.id,
                 name=options.name,
-                tuning=Tuning(**{name: value for name, value in given.items() if value is not None}),
+                tuning=FineTuningOptions(**{name: value for name, value in given.items() if value is not None}),
                 accelerator=options.device,
                 progress=progress,
                 cancelled=cancelled,

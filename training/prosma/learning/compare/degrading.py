@@ -32,12 +32,12 @@ def degrade(image: Image, kind: str, level: float, key: str) -> Image:
 
 
 def add_noise(array: np.ndarray, level: float, generator: np.random.Generator) -> np.ndarray:
-    low, high = ends(array)
+    low, high = intensity_range(array)
     return array + level * (high - low) * generator.standard_normal(array.shape, np.float32)
 
 
 def add_speckle(array: np.ndarray, level: float, generator: np.random.Generator) -> np.ndarray:
-    low, _ = ends(array)
+    low, _ = intensity_range(array)
     return low + (array - low) * (1 + level * generator.standard_normal(array.shape, np.float32))
 
 
@@ -50,7 +50,7 @@ def fade_contrast(array: np.ndarray, level: float, generator: np.random.Generato
     return mean + (array - mean) * (1 - level * np.minimum(1, 2 * place).astype(np.float32))
 
 
-def ends(array: np.ndarray) -> np.ndarray:
+def intensity_range(array: np.ndarray) -> np.ndarray:
     """Low and high end of each channel's intensities, (2, C, 1, 1, 1)."""
     return np.percentile(array, RANGE, axis=(1, 2, 3), keepdims=True).astype(np.float32)
 

@@ -1,4 +1,6 @@
-"""Images painted from label maps: each structure gets a random grey value, so that a network learns places, not contrasts.
+"""Synthetic images, painted from label maps (domain randomisation): a network learns places, not contrasts.
+
+Each structure gets a random grey value.
 
 Source: Billot et al., SynthSeg: Segmentation of brain MRI scans of any contrast and resolution without retraining, Medical
 Image Analysis 86 (2023) 102789. A painted patch is a function of its random state alone: which head, where, which greys,

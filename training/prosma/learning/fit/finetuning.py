@@ -44,7 +44,7 @@ class FineTuningError(UserFacingError):
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FineTuningOptions:
     """How the weights are moved.
 
     The defaults were chosen on the validation cases of the bundled hippocampus model, with training cases changed as if
@@ -71,7 +71,7 @@ class Tuning:
         if not 0 <= self.keep < 1:
             raise FineTuningError(f"The share of the old weights should be at least 0 and below 1, not {self.keep}.")
 
-    def for_dimension(self, dimension: int) -> Tuning:
+    def for_dimension(self, dimension: int) -> FineTuningOptions:
         """With the batch size that is usual for models of this dimension, if none was chosen."""
         return replace(self, batch_size=self.batch_size or BATCH_SIZES[dimension])
 
@@ -84,7 +84,7 @@ def fine_tune(
     replay: str | os.PathLike | None = None,
     id: str | None = None,
     name: str | None = None,
-    tuning: Tuning | None = None,
+    tuning: FineTuningOptions | None = None,
     accelerator: str = "auto",
     progress: Progress = lambda stage, fraction, seconds_left: None,
     cancelled: Callable[[], bool] = lambda: False,
@@ -101,7 +101,7 @@ def fine_tune(
     Nothing is written before the end, and then the whole package. Raises FineTuningError, DatasetError that names the
     case, and Cancelled.
     """
-    tuning, output = (tuning or Tuning()).for_dimension(package.dimension), Path(output)
+    tuning, output = (tuning or FineTuningOptions()).for_dimension(package.dimension), Path(output)
     id = id or free_id(package.id)
     check_id(id, package)
     check_output(output)
@@ -126,7 +126,7 @@ def fine_tune(
         "hardware": device,
     }
     model = tuned_description(package, id, name or f"{package.name}, fine-tuned", record)
-    weights = mixture(load_network(package).state_dict(), learnt, tuning.keep)
+    weights = interpolated_weights(load_network(package).state_dict(), learnt, tuning.keep)
     preview = package.preview_path.read_bytes() if package.preview_path else None
     check_output(output)
     finder = package.open_finder() if package.has_finder else None
@@ -190,7 +190,7 @@ def check_case(case: Case, package: ModelPackage) -> None:
     read_case(case, package.model)
 
 
-def replayed_cases(replay: str | os.PathLike, tuning: Tuning) -> list[Case]:
+def replayed_cases(replay: str | os.PathLike, tuning: FineTuningOptions) -> list[Case]:
     """No more cases than there are patches for, drawn at random: the folder may hold hundreds."""
     cases = training_cases(replay)
     order = np.random.default_rng(tuning.seed).permutation(len(cases))
@@ -198,8 +198,8 @@ def replayed_cases(replay: str | os.PathLike, tuning: Tuning) -> list[Case]:
     return [cases[index] for index in order[: -(-patches // 2)]]
 
 
-def tuning_recipe(package: ModelPackage, tuning: Tuning) -> Recipe:
-    """The package's own description with the settings of `Tuning`; augmentation as trainings have it by default."""
+def tuning_recipe(package: ModelPackage, tuning: FineTuningOptions) -> Recipe:
+    """The package's own description with these settings; augmentation as trainings have it by default."""
     model = {key: value for key, value in package.model.items() if key not in ("schema", "network", "weights")}
     fitting = {
         "epochs": 1,
@@ -279,7 +279,7 @@ def fitted_weights(
     return learnt, hardware(trainer)
 
 
-def mixture(old: dict[str, Tensor], learnt: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
+def interpolated_weights(old: dict[str, Tensor], learnt: dict[str, Tensor], keep: float) -> dict[str, Tensor]:
     """``keep`` of the old weights and the rest of the learnt ones, in half precision."""
     return {name: torch.lerp(learnt[name], old[name], keep).half().contiguous() for name in old}
 

@@ -42,14 +42,14 @@ SAMPLE_SIDE = 224  # pixels of each picture in TensorBoard
 CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
-def shrunk(images: Tensor, labels: Tensor, scale: float, divisor: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def downscaled(images: Tensor, labels: Tensor, scale: float, divisor: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Both at ``scale`` times their size, rounded to multiples of ``divisor`` (at least two)."""
     shape = [max(2, round(size * scale / d)) * d for size, d in zip(images.shape[2:], divisor, strict=True)]
     shape = [min(pair) for pair in zip(shape, images.shape[2:], strict=True)]
     return nn.functional.interpolate(images, size=shape, mode="area"), nearest(labels, torch.Size(shape))
 
 
-def rate_factor(schedule: str, progress: float) -> float:
+def learning_rate_factor(schedule: str, progress: float) -> float:
     """Share of the learning rate that is left after ``progress`` (0 to 1) of the steps."""
     progress = min(progress, 1.0)
     return (1 - progress) ** 0.9 if schedule == "poly" else 0.5 * (1 + math.cos(math.pi * progress))
@@ -80,7 +80,7 @@ class SegmentationTask(pl.LightningModule):
         images, labels = batch["image"], batch["label"]
         fitting = self.recipe.fitting
         if self.current_epoch < fitting.early_share * fitting.epochs:
-            images, labels = shrunk(images, labels, fitting.early_scale, self.network.divisor)
+            images, labels = downscaled(images, labels, fitting.early_scale, self.network.divisor)
         images = images.contiguous(memory_format=self.layout)
         if batch_index:
             loss = self.loss(self.network(images), labels)
@@ -150,7 +150,7 @@ class SegmentationTask(pl.LightningModule):
             optimizer = torch.optim.SGD(groups, momentum=0.99, nesterov=True, fused=fused)
         steps = fitting.epochs * fitting.iterations
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: rate_factor(fitting.schedule, step / steps)
+            optimizer, lambda step: learning_rate_factor(fitting.schedule, step / steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

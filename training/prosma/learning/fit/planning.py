@@ -131,12 +131,12 @@ def plan(found: DatasetStatistics) -> Recipe:
         "threshold_init": THRESHOLD,
     }
     augmentation = Augmentation(brightness_channelwise=modality == "colour image")
-    thick = None if flat else thick_axis(spacing)
+    thick = None if flat else anisotropic_axis(spacing)
     if thick is not None and isinstance(augmentation.rotation, float):
         augmentation.rotation = [augmentation.rotation if axis == thick else 0.0 for axis in range(3)]
     batch = batch_size(patch, len(found.cases))
     fitting = Fitting(
-        **rhythm(len(found.cases), batch),
+        **training_schedule(len(found.cases), batch),
         batch_size=batch,
         selection_rate_factor=SELECTION_RATE,
         foreground_share=0.5 if sum(found.shares.values()) < 0.01 else Fitting.foreground_share,
@@ -150,13 +150,13 @@ def plan(found: DatasetStatistics) -> Recipe:
 def target_spacing(sizes: np.ndarray, spacings: np.ndarray) -> list[float]:
     """Voxel size in mm that all cases (n, axes) are brought to."""
     spacing, size = np.median(spacings, axis=0), np.median(sizes, axis=0)
-    axis = thick_axis(spacing)
+    axis = anisotropic_axis(spacing)
     if axis is not None and size[axis] * 3 < np.delete(size, axis).min():
         spacing[axis] = max(np.percentile(spacings[:, axis], 10), np.delete(spacing, axis).max())
     return [float(f"{value:.5g}") for value in spacing]
 
 
-def thick_axis(spacing) -> int | None:
+def anisotropic_axis(spacing) -> int | None:
     """The axis that is more than 3 times as coarse as the next one, in 3D."""
     axis = int(np.argmax(spacing))
     others = np.delete(np.array(spacing), axis)
@@ -212,7 +212,7 @@ def batch_size(patch: list[int], cases: int) -> int:
     return int(np.clip(round(voxels / float(np.prod(patch))), fewest, max(fewest, min(most, cases))))
 
 
-def rhythm(cases: int, batch: int) -> dict:
+def training_schedule(cases: int, batch: int) -> dict:
     """Steps an epoch, epochs, and how often to validate."""
     iterations = int(np.clip(round(PATCHES_OF_A_CASE * cases / batch), 25, 100))
     epochs = round(STEPS / iterations)
