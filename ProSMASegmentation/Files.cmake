@@ -194,6 +194,7 @@ set(ENGINE_PYTHON_SCRIPTS
   cli/licence_question.py
   cli/models.py
   cli/plan.py
+  cli/prompt.py
   cli/report.py
   cli/results.py
   cli/segment.py
@@ -276,6 +277,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/options.py
   inference/pipeline.py
   inference/prediction.py
+  inference/prompts.py
   inference/run_log.py
   inference/segmentation.py
   inference/segmenter.py

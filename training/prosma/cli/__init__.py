@@ -4,6 +4,7 @@
 | --- | --- |
 | `app` | the commands put together, and what becomes of an error or Ctrl+C |
 | `segment` | `prosma segment`; `telling` is what it tells of its cases |
+| `prompt` | `prosma prompt`, a mask from strokes |
 | `models` | `prosma models` |
 | `report` | `prosma report`, of a batch |
 | `dicomweb` | `prosma dicomweb`, the series of a PACS |

@@ -24,6 +24,7 @@ from . import (
     finetune,
     models,
     plan,
+    prompt,
     report,
     results,
     segment,
@@ -34,6 +35,7 @@ from .common import HelpFormatter, Parser, complain
 COMMANDS = (
     models,
     segment,
+    prompt,
     report,
     dicomweb,
     plan,

@@ -13,7 +13,7 @@ import numpy as np
 from ..image.box import Box, whole
 from .crop import cut, marked
 
-# Channels after those of the image, in this order.
+# Channels after those of the image, in this order: all that model.json may name.
 PROMPT_CHANNELS = ("likeness", "mask", "belongs", "does not belong", "region", "log odds")
 LIKENESS, MASK, BELONGS, NOT, REGION, LOG_ODDS = range(-len(PROMPT_CHANNELS), 0)
 PERCENTILES = (0.5, 99.5)  # of a patch, to which its image is clipped

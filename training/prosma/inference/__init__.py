@@ -11,8 +11,9 @@
 | result | `segmentation` | labels on the whole grid, and what goes with them |
 
 `segmenter` is the door: a model loaded once, and the steps in order. Where memory does not suffice it goes down the
-`memory_ladder`. Where a model has a `finder`, a coarse network first says where in the volume its structures lie. `devices`
-finds a processor that really works; `run_log` is progress, notices and seconds of one run.
+`memory_ladder`. Where a model has a `finder`, a coarse network first says where in the volume its structures lie. `prompts`
+answers strokes with a promptable model. `devices` finds a processor that really works; `run_log` is progress, notices and
+seconds of one run.
 
 Axes: images are (C, I, J, K), the model's grid is (C, X, Y, Z) in the model's orientation; `Canonical.view` of
 `image.geometry` is the one place where one becomes the other, and `image.axes` the one where (K, J, I) is.

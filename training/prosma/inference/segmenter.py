@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,9 @@ from .pipeline import Prepared, prepare, roi_box
 from .run_log import Progress, RunLog
 from .segmentation import Segmentation, on_whole_grid
 from .sliding_window import TilePlan, sliding_window_inference
+
+if TYPE_CHECKING:
+    from .prompts import Prompted, Prompts
 
 __all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
 
@@ -131,6 +134,12 @@ class Segmenter:
 
         Raises UserFacingError with the codes bad_input, does_not_fit, out_of_memory, cancelled.
         """
+        if self.package.is_promptable:
+            raise EngineError(
+                "bad_model",
+                f"The model '{self.package.id}' segments what strokes mean and has no structures of its own.",
+                "Choose another model, or give strokes: prosma prompt.",
+            )
         run = RunLog(notices=list(self.device_notices))
         run.progress, run.cancelled = progress or run.progress, cancelled or run.cancelled
         try:
@@ -142,6 +151,22 @@ class Segmenter:
         result.seconds = {name: round(value, 4) for name, value in run.seconds.items()}
         run.progress("Done", 1.0, 0.0)
         return result
+
+    def prompt(self, image: Image, prompts: Prompts, cancelled: Callable[[], bool] | None = None) -> Prompted:
+        """What a mask becomes after strokes, points, a box or a lasso; the same input gives the same bytes.
+
+        Args:
+            image: (C, I, J, K) with its geometry, of any kind.
+            prompts: what was said, and the mask so far, if any.
+            cancelled: asked before each stage of the network; True ends the run with Cancelled.
+
+        Strokes are honoured exactly, and of the rest only one connected region around what was said last changes.
+
+        Raises UserFacingError with the codes bad_model, bad_input, does_not_fit, out_of_memory, cancelled.
+        """
+        from .prompts import prompt
+
+        return prompt(self, image, prompts, cancelled or (lambda: False))
 
     def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
         """`_run` in each region that the finder marks, and their results as one.

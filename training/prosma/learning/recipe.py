@@ -175,6 +175,8 @@ class Recipe:
             raise RecipeError("fold should be a whole number from 0.")
         if self.painting and len(self.painting.structures) != len(self.model["labels"]):
             raise RecipeError(f"'structures' should hold a list for each of the {len(self.model['labels'])} labels.")
+        if bool(self.strokes) != bool(self.model.get("prompt")):
+            raise RecipeError("'strokes' and the model's 'prompt' belong together: one of them is missing.")
         if len(self.model["patch_size"]) != self.model["dimension"]:
             raise RecipeError("patch_size should hold one number per dimension.")
 
@@ -196,7 +198,7 @@ class Recipe:
         """Keyword arguments of `prosma.unet.ProSMAUNet` for inference; what follows from the model is filled in."""
         return {
             "spatial_dims": self.model["dimension"],
-            "in_channels": len(self.model["channels"]),
+            "in_channels": len(self.model["channels"]) + len(self.model.get("prompt", {}).get("channels", ())),
             "out_channels": len(self.model["labels"]) + 1,
             **self.network,
         }

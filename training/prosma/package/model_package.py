@@ -111,6 +111,11 @@ class ModelPackage:
         return result_labels(self.model)
 
     @property
+    def is_promptable(self) -> bool:
+        """Whether the network segments what strokes mean, in any image, and not structures of its own."""
+        return bool(self.model.get("prompt"))
+
+    @property
     def has_finder(self) -> bool:
         """Whether a second network says where the structures lie in a larger volume, see `open_finder`."""
         return bool(self.model.get("finder"))

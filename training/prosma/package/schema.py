@@ -308,6 +308,16 @@ class FineTuning:
     hardware: Line
 
 
+PromptChannel = Literal["likeness", "mask", "belongs", "does not belong", "region", "log odds"]
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Marks a network that segments what strokes mean: its input's channels after those of the image, in this order."""
+
+    channels: Annotated[list[PromptChannel], Items(1, 6, True)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A model package's model.json. Entries that are not named here are let through."""
@@ -326,6 +336,7 @@ class Model:
     accept_licence: Annotated[bool, "Whether a person has to accept the licence before the model runs."]
     results: Results = LEFT_OUT
     seconds: Duration = LEFT_OUT
+    prompt: Prompt = LEFT_OUT
     fine_tuning: Annotated[list[FineTuning], Items(1, 1000), "One record for each time, the last one last."] = LEFT_OUT
 
 
@@ -425,7 +436,10 @@ def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
 
 def _network_rules(model: Any) -> Iterator[tuple[str, str, object]]:
     network, stages = model.network, len(model.network.features)
-    for name, wanted in (("in_channels", len(model.channels)), ("out_channels", len(model.labels) + 1)):
+    channels = len(model.channels) + (len(model.prompt.channels) if model.prompt else 0)
+    if model.prompt and len(model.labels) != 1:
+        yield "labels", "one label, for strokes mean one object at a time", model.labels
+    for name, wanted in (("in_channels", channels), ("out_channels", len(model.labels) + 1)):
         if getattr(network, name) != wanted:
             why = "for that many channels" if name == "in_channels" else "for the labels and the background"
             yield f"network.{name}", f"{wanted}, {why}", getattr(network, name)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...correct.prompt_input import PROMPT_CHANNELS
 from ...correct.prompting import prompted
 from ...network.gate_monitor import GateMonitor
 from ..data.patches import PatchNumbers
@@ -55,7 +54,7 @@ class PromptTask(SegmentationTask):
 
     def take(self, volumes: dict[str, list[Volume]]) -> None:
         """The data to learn from and to validate on."""
-        channels = image_channels(self.recipe)
+        channels = len(self.recipe.model["channels"])
         self.scenes = Scenes(volumes["train"], self.settings, channels)
         calm = Scenes(volumes["val"], calmed(), channels)
         count = self.settings.validation_scenes
@@ -157,11 +156,6 @@ def flat(seen: tuple[np.ndarray, np.ndarray], size: Sequence[int]) -> tuple[np.n
     """Patch and truth with as many axes as the network has."""
     patch, truth = seen
     return patch.reshape(len(patch), *size), truth.reshape(tuple(size))
-
-
-def image_channels(recipe: Recipe) -> int:
-    """Channels of the network's input that show the image."""
-    return len(recipe.model["channels"]) - len(PROMPT_CHANNELS)
 
 
 def calmed() -> Strokes:

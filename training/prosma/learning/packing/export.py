@@ -58,6 +58,11 @@ def export(
     if not checkpoint.is_file() or not (run / "recipe.json").is_file():
         raise RecipeError(f"'{run}' holds no run: train one first (prosma train RECIPE --data DIR --out {run}).")
     recipe = Recipe.from_dict(json.loads((run / "recipe.json").read_text(encoding="utf-8")))
+    if recipe.strokes and data is not None:
+        raise RecipeError(
+            "A network for strokes has no labels of its own that could be compared with those of a data set.",
+            "Export it without --data.",
+        )
     weights = averaged_weights(checkpoint)
     model = {
         "schema": 1,

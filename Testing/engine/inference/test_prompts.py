@@ -1,0 +1,193 @@
+"""Strokes answered by a promptable model, through Python and the command line; random weights, real inference."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from prosma import Image, Prompts, Segmenter
+from prosma.cancel import Cancelled
+from prosma.cli import main
+from prosma.correct.crop import inside
+from prosma.correct.prompt_input import PROMPT_CHANNELS, Said
+from prosma.correct.prompting import prompted
+from prosma.errors import EngineError
+from prosma.image.box import slices
+from prosma.package import PackageError
+from prosma.package.schema import check_description
+from tiny_model import make_tiny_package
+
+SHAPE = (50, 44, 40)
+
+
+def make_promptable(folder, dimension=3, channels=1, prompts=PROMPT_CHANNELS, **overrides):
+    network = {
+        "spatial_dims": dimension,
+        "in_channels": channels + len(prompts),
+        "out_channels": 2,
+        "features": [4, 8],
+    }
+    return make_tiny_package(
+        folder,
+        dimension,
+        channels,
+        labels=1,
+        network=network,
+        prompt={"channels": list(prompts)},
+        patch_size=[16] * dimension,
+        seed=3,
+        **overrides,
+    )
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    return Segmenter(make_promptable(tmp_path_factory.mktemp("prompt") / "package"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def image():
+    values = np.random.default_rng(0).normal(100, 20, (1, *SHAPE)).astype(np.float32)
+    return Image(values, np.diag([1.0, 1.0, 1.5, 1.0]))
+
+
+def stroke(where):
+    array = np.zeros(SHAPE, bool)
+    array[where] = True
+    return array
+
+
+def test_strokes_are_honoured_and_nothing_beyond_the_change_is_touched(segmenter, image):
+    add, remove = stroke(np.s_[20:30, 20, 18]), stroke(np.s_[24:28, 26:28, 18])
+    mask = np.random.default_rng(1).random(SHAPE) > 0.5
+    before = mask.copy()
+    result = segmenter.prompt(image, Prompts(add=add, remove=remove, mask=mask))
+    assert np.array_equal(mask, before) and result.box is not None
+    after = result.on(mask)
+    assert after[add & ~remove].all() and not after[remove].any()
+    outside = np.ones(SHAPE, bool)
+    outside[slices(result.box)] = False
+    assert np.array_equal(after[outside], mask[outside])
+    again = segmenter.prompt(image, Prompts(add=add, remove=remove, mask=mask))
+    assert again.box == result.box and np.array_equal(again.mask, result.mask)
+
+
+def test_earlier_strokes_stay_true_and_the_last_word_counts(segmenter, image):
+    first, second = stroke(np.s_[20:30, 20, 18]), stroke(np.s_[25:27, 18:23, 18])
+    mask = segmenter.prompt(image, Prompts(add=first)).on(np.zeros(SHAPE, bool))
+    after = segmenter.prompt(image, Prompts(remove=second, earlier_add=first, mask=mask)).on(mask)
+    assert after[first & ~second].all() and not after[second].any()
+    back = segmenter.prompt(image, Prompts(add=second, earlier_add=first, earlier_remove=second, mask=after)).on(after)
+    assert back[first | second].all()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "words"),
+    [
+        (Prompts(), "Nothing says"),
+        (Prompts(remove=stroke(np.s_[3:5, 3, 3])), "only strokes that take away"),
+        (Prompts(add=np.ones((3, 3, 3), bool)), "add has 3 x 3 x 3 voxels, the image 50 x 44 x 40"),
+        (Prompts(box=((5, 5), (0, 3), (0, 3))), "is empty or reaches beyond"),
+        (Prompts(box=((5, 51), (0, 3), (0, 3))), "is empty or reaches beyond"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(segmenter, image, prompts, words):
+    with pytest.raises(EngineError, match=words) as caught:
+        segmenter.prompt(image, prompts)
+    assert caught.value.code == "bad_input" and caught.value.remedy
+
+
+def test_models_for_strokes_and_others_are_not_mixed_up(segmenter, image, tmp_path):
+    with pytest.raises(EngineError, match="segments what strokes mean"):
+        segmenter.segment(image)
+    usual = Segmenter(make_tiny_package(tmp_path / "usual"), "cpu")
+    with pytest.raises(EngineError, match="answers no strokes"):
+        usual.prompt(image, Prompts(add=stroke(np.s_[3, 3, 3])))
+    picture = Image(np.zeros((1, 30, 30, 1), np.float32), np.eye(4))
+    with pytest.raises(EngineError, match="a single picture"):
+        segmenter.prompt(picture, Prompts(add=np.ones((30, 30, 1), bool)))
+    assert segmenter.package.is_promptable and not usual.package.is_promptable
+
+
+def test_pictures_colours_and_several_channels(segmenter, image, tmp_path):
+    flat = Segmenter(make_promptable(tmp_path / "flat", dimension=2, channels=3, id="flat"), "cpu")
+    values = np.random.default_rng(0).normal(0, 1, (1, 40, 30, 1)).astype(np.float32)
+    add = np.zeros((40, 30, 1), bool)
+    add[10:20, 15, 0] = True
+    for channels in (1, 3, 4):
+        picture = Image(np.repeat(values, channels, 0), np.eye(4), spacing_known=False)
+        result = flat.prompt(picture, Prompts(add=add))
+        assert result.on(np.zeros_like(add))[add].all()
+        assert any("first 3" in notice for notice in result.notices) == (channels == 4)
+    clear = np.repeat(image.array, 3, 0) * [[[[1]]], [[[1]]], [[[1]]]]
+    add = stroke(np.s_[20:30, 20:22, 18])
+    clear[1][add] += 500  # what was stroked stands out in the second channel
+    result = segmenter.prompt(Image(clear.astype(np.float32), image.ijk_to_ras), Prompts(add=add))
+    assert any("channel 2" in notice for notice in result.notices)
+
+
+def test_a_cancelled_run_ends(segmenter, image):
+    with pytest.raises(Cancelled):
+        segmenter.prompt(image, Prompts(add=stroke(np.s_[20:30, 20, 18])), cancelled=lambda: True)
+
+
+def test_packages_must_have_the_channels_that_they_name(tmp_path):
+    model = make_promptable(tmp_path / "right").model
+    model["network"]["in_channels"] = 6
+    with pytest.raises(PackageError, match=r"network.in_channels' should be 7"):
+        check_description(model)
+    model["network"].update(in_channels=7, out_channels=3)
+    model["labels"] = [{**model["labels"][0], "value": n, "name": f"object {n}"} for n in (1, 2)]
+    with pytest.raises(PackageError, match=r"one label"):
+        check_description(model)
+    with pytest.raises(PackageError, match=r"prompt.channels"):
+        make_promptable(tmp_path / "unknown", prompts=("likeness", "smell"))
+
+
+def test_a_network_that_knows_the_object_fills_it_from_one_stroke():
+    """The cube grows until the object fits, and its voxels come back to the image's grid."""
+    grid = np.ogrid[:80, :70, :40]
+    truth = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, (40, 36, 20), (1, 1, 2), strict=True)) <= 25**2
+    image = np.where(truth, 100.0, 0.0).astype(np.float32)[None]
+    said = Said.nothing(truth.shape)
+    said.belongs[38:44, 36, 20] = True
+    said.newest = ((38, 44), (36, 37), (20, 21))
+    cubes = []
+
+    def oracle(patch):
+        cubes.append(patch)
+        return np.where(patch[0] > 0, 4.0, -4.0)
+
+    result = prompted(image, said, (1, 1, 2), oracle, (32, 32, 32))
+    mask = result.on(said.mask)
+    assert len(cubes) > 1 and 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
+    assert inside(result.box, truth.shape) == result.box
+
+
+def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, image, tmp_path, capsys):
+    add, mask = stroke(np.s_[20:30, 20, 18]), stroke(np.s_[18:40, 10:30, 10:30])
+    files = {"image": image.array[0], "add": add, "mask": mask, "elsewhere": add[1:]}
+    for name, array in files.items():
+        stored = array.astype(np.float32 if name == "image" else np.uint8)
+        nibabel.save(nibabel.Nifti1Image(stored, image.ijk_to_ras), tmp_path / f"{name}.nii.gz")
+    path = {name: str(tmp_path / f"{name}.nii.gz") for name in (*files, "out", "box", "none")}
+    usual = ["prompt", path["image"], "-m", str(segmenter.package.folder), "--device", "cpu"]
+    assert main([*usual, "--add", path["add"], "--mask", path["mask"], "-o", path["out"]]) == 0
+    expected = segmenter.prompt(image, Prompts(add=add, mask=mask)).on(mask)
+    assert np.array_equal(np.asanyarray(nibabel.load(path["out"]).dataobj), expected)
+    assert main([*usual, "--box", "10", "30", "10", "30", "5", "25", "-o", path["box"]]) == 0
+    boxed = segmenter.prompt(image, Prompts(box=((10, 30), (10, 30), (5, 25)))).on(np.zeros(SHAPE, bool))
+    assert np.array_equal(np.asanyarray(nibabel.load(path["box"]).dataobj), boxed)
+    capsys.readouterr()
+    for arguments, words in (
+        (["--add", path["add"], "-o", path["out"]], "is there already"),
+        (["--add", path["add"], "-o", path["add"]], "made from"),
+        (["--add", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
+        (["--add", str(tmp_path / "absent.nii.gz"), "-o", path["none"]], "There is no label map --add"),
+        (["-o", path["none"]], "Nothing says"),
+        (["--add", path["add"], "-o", str(tmp_path / "absent/out.nii.gz")], "no folder"),
+        (["--add", path["add"], "-o", str(tmp_path / "out.txt")], "does not end like a label map"),
+    ):
+        assert main([*usual, *arguments]) == 1
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "none.nii.gz").exists()
+    assert main([*usual, "--add", path["add"], "-o", path["out"], "--again"]) == 0

@@ -1,0 +1,144 @@
+"""`prosma prompt`: a mask from strokes, in any image."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import EngineError
+from .common import add_command, add_device, add_licence, check_file, insist_on_device
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..image.geometry import Image
+
+
+def add_parser(commands) -> None:
+    prompt = add_command(
+        commands,
+        "prompt",
+        run,
+        "segment what strokes mean, in any image",
+        [
+            "prosma prompt scan.nii.gz --add stroke.nii.gz -o organ.seg.nrrd",
+            "prosma prompt scan.nii.gz --mask organ.nii.gz --remove leak.nii.gz -o organ.nii.gz",
+            "prosma prompt scan.nii.gz --box 20 60 30 80 5 25 -o organ.nii.gz",
+        ],
+        "Strokes and masks are label maps on the image's grid, in which every value but 0 counts. Strokes are honoured "
+        "exactly; of a mask only one connected region around what the strokes correct changes.",
+    )
+    prompt.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="the image, one file for each channel")
+    prompt.add_argument(
+        "-m", "--model", help="id or path of a model for strokes; without it the first one for such images"
+    )
+    prompt.add_argument("--add", type=Path, metavar="FILE", help="strokes in what belongs to the object")
+    prompt.add_argument("--remove", type=Path, metavar="FILE", help="strokes in what does not belong to it")
+    prompt.add_argument("--mask", type=Path, metavar="FILE", help="the object so far")
+    prompt.add_argument(
+        "--box",
+        nargs=6,
+        type=int,
+        metavar=("I0", "I1", "J0", "J1", "K0", "K1"),
+        help="voxels around the object, half open",
+    )
+    prompt.add_argument("--series", action="append", metavar="WHICH", help="as for prosma segment")
+    prompt.add_argument("-o", "--output", required=True, type=Path, help=".seg.nrrd, .nrrd, .nii.gz or .mha")
+    prompt.add_argument("--again", action="store_true", help="replace the output if it is there")
+    add_device(prompt)
+    add_licence(prompt)
+
+
+def run(options: argparse.Namespace) -> int:
+    from ..image.writing import label_suffix
+
+    label_suffix(options.output)
+    check_place(options)
+    for name in ("add", "remove", "mask"):
+        if (path := getattr(options, name)) is not None:
+            check_file(path, f"label map --{name}")
+    insist_on_device(options.device)
+    from ..image.reading import read_image
+
+    for path in options.images:
+        if not path.exists():
+            raise EngineError("bad_input", f"{path} does not exist.", "Check its name.")
+    image = read_image(options.images, options.series)
+    return write(options, image, model_for(options.model, image, options.accept_licence))
+
+
+def check_place(options: argparse.Namespace) -> None:
+    """EngineError bad_output where a file would be replaced that the person did not say may be."""
+    given = [
+        path.absolute() for path in (*options.images, options.add, options.remove, options.mask) if path is not None
+    ]
+    if options.output.absolute() in given:
+        raise EngineError("bad_output", f"{options.output} is what the result is made from.", "Choose another name.")
+    if options.output.exists() and not options.again:
+        raise EngineError("bad_output", f"{options.output} is there already.", "Choose another name, or say --again.")
+    if not options.output.absolute().parent.is_dir():
+        raise EngineError(
+            "bad_output", f"There is no folder {options.output.parent}.", "Make it, or choose another one."
+        )
+
+
+def model_for(name: str | None, image: Image, accepted: bool):
+    """The package asked for, else the first promptable one for images of this dimension. EngineError for none."""
+    from ..package import ModelPackage, find_packages, model_folders, resolve
+    from .licence_question import check_licence
+
+    dimension = 2 if image.shape[2] == 1 else 3
+    if name is not None:
+        package = resolve(name)
+    else:
+        found = [p for p in find_packages(model_folders()) if isinstance(p, ModelPackage) and p.is_promptable]
+        fitting = [package for package in found if package.dimension == dimension]
+        if not fitting:
+            kind = "pictures" if dimension == 2 else "volumes"
+            raise EngineError(
+                "bad_model", f"No model for strokes in {kind} is installed.", "Give one with --model, or install one."
+            )
+        package = fitting[0]
+    check_licence(package, accepted)
+    return package
+
+
+def write(options: argparse.Namespace, image: Image, package) -> int:
+    """Answer the strokes and write the mask; notices go to stderr."""
+    import sys
+
+    import numpy as np
+
+    from ..image.writing import write_labels
+    from ..inference.prompts import Prompts
+    from ..inference.segmenter import Segmenter
+
+    given = {name: on_grid(getattr(options, name), image) for name in ("add", "remove", "mask")}
+    box = [options.box[n : n + 2] for n in (0, 2, 4)] if options.box else None
+    result = Segmenter(package, options.device).prompt(image, Prompts(**given, box=box))
+    mask = np.zeros(image.shape, bool) if given["mask"] is None else given["mask"]
+    labels = result.on(mask).astype(np.uint8)
+    for notice in result.notices:
+        print(notice, file=sys.stderr)
+    write_labels(options.output, labels, image, package.labels)
+    print(f"{options.output}: {int(labels.sum())} voxels, {result.seconds:.2f} s on {result.device}")
+    return 0
+
+
+def on_grid(path: Path | None, image: Image) -> np.ndarray | None:
+    """A label map on the image's grid as bool (I, J, K), None for no file. EngineError where it lies elsewhere."""
+    if path is None:
+        return None
+    from ..image.geometry import same_grid
+    from ..image.reading import read_labels
+
+    labels = read_labels(path)
+    if labels.shape != image.shape or (image.spacing_known and not same_grid(labels, image)):
+        raise EngineError(
+            "bad_input",
+            f"{path.name} ({' x '.join(map(str, labels.shape))} voxels) does not lie on the image's grid "
+            f"({' x '.join(map(str, image.shape))} voxels, or another place).",
+            "Make the label map from this image.",
+        )
+    return labels.array[0] != 0

@@ -1,0 +1,201 @@
+"""From strokes to a mask with a promptable model, on the image's own grid; `Segmenter.prompt` is the door."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..cancel import cancelled_between_stages, stop_if
+from ..correct.crop import cut, first_cube
+from ..correct.prompt_input import PROMPT_CHANNELS, Said, standardised
+from ..correct.prompting import prompted
+from ..correct.refine import Refinement
+from ..errors import EngineError
+from ..fast.allocator import freed_memory_kept
+from ..image.box import Box, slices, smallest, union
+from ..image.geometry import Image, checked_image
+from .devices import import_torch
+from .memory_ladder import told_when_out_of_memory
+
+if TYPE_CHECKING:
+    from .segmenter import Segmenter
+
+NOTHING_SAID = "Nothing says what belongs to the object: there is no stroke, point, box or lasso."
+
+
+@dataclass(frozen=True)
+class Prompted(Refinement):
+    """The part of a mask that changed, as in Refinement but along I, J, K, and how it came about."""
+
+    device: str = "cpu"
+    seconds: float = 0.0
+    notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What was said about an image: bool arrays (I, J, K) on its grid, each None where there is none.
+
+    `add`, `remove`: strokes and points, "belongs" and "does not belong"; where both say something the second wins.
+    `region`: a lasso, in which the object roughly lies; `box` ((i0, i1), (j0, j1), (k0, k1)), half open, likewise.
+    `earlier_add`, `earlier_remove`: what was said before, and stays true. `mask`: the object so far. `log_odds`: those of a
+    model for this object, float.
+    """
+
+    add: np.ndarray | None = None
+    remove: np.ndarray | None = None
+    region: np.ndarray | None = None
+    box: Sequence[Sequence[int]] | None = None
+    earlier_add: np.ndarray | None = None
+    earlier_remove: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    log_odds: np.ndarray | None = None
+
+    def on(self, shape: tuple[int, int, int]) -> Said:
+        """For an image with these voxels along I, J, K. EngineError bad_input for what does not fit on it."""
+        for name, array in vars(self).items():
+            if array is not None and name != "box" and np.shape(array) != shape:
+                raise EngineError(
+                    "bad_input",
+                    f"{name} has {' x '.join(map(str, np.shape(array)))} voxels, the image {' x '.join(map(str, shape))}.",
+                    "Give it on the image's grid.",
+                )
+        add, remove = truth(self.add, shape), truth(self.remove, shape)
+        mask, box = truth(self.mask, shape), None if self.box is None else checked_box(self.box, shape)
+        earlier_add, earlier_remove = truth(self.earlier_add, shape), truth(self.earlier_remove, shape)
+        region = None if self.region is None and box is None else np.array(truth(self.region, shape))
+        if region is not None and box is not None:
+            region[slices(box)] = True
+        newest = newest_of(add, remove, mask, region)
+        belongs = (earlier_add | add) & ~remove
+        return Said(belongs, (earlier_remove & ~add) | remove, mask, newest, region, self.log_odds)
+
+
+def truth(array: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+    """As bool; False everywhere for None."""
+    return np.zeros(shape, bool) if array is None else np.asarray(array, bool)
+
+
+def checked_box(box: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Box:
+    """EngineError bad_input for a box that is empty or reaches beyond the image."""
+    sides = tuple((int(low), int(high)) for low, high in box)
+    if len(sides) != 3 or any(not 0 <= low < high <= n for (low, high), n in zip(sides, shape, strict=True)):
+        raise EngineError(
+            "bad_input",
+            f"The box {[list(side) for side in sides]} is empty or reaches beyond the image, which has "
+            f"{' x '.join(map(str, shape))} voxels.",
+            "Give three pairs of a first voxel and the voxel after the last one.",
+        )
+    return sides
+
+
+def newest_of(add: np.ndarray, remove: np.ndarray, mask: np.ndarray, region: np.ndarray | None) -> Box:
+    """The box of what the mask does not follow yet; else of all strokes, or of the region. EngineError for nothing."""
+    strokes = union([smallest(add), smallest(remove)])
+    if strokes is None:
+        found = None if region is None else smallest(region)
+        if found is None:
+            raise EngineError("bad_input", NOTHING_SAID, "Say it with one at least.")
+        return found
+    if not (add.any() or mask.any() or region is not None):
+        raise EngineError(
+            "bad_input",
+            "There are only strokes that take away, and no mask that they could take anything from.",
+            "Give a mask, or a stroke, a point, a box or a lasso for what belongs to the object.",
+        )
+    return union([smallest(add & ~mask), smallest(remove & mask)]) or strokes
+
+
+def prompt(
+    segmenter: Segmenter, image: Image, prompts: Prompts, cancelled: Callable[[], bool] = lambda: False
+) -> Prompted:
+    """What the mask becomes; see `Segmenter.prompt`."""
+    began = time.perf_counter()
+    image = checked_image(image)
+    check_model(segmenter, image)
+    said = prompts.on(image.shape)
+    array, notices = chosen_channels(image, said, len(segmenter.package.channels))
+    size = patch_size(segmenter)
+    spacing = image.spacing if image.spacing_known else (1.0, 1.0, 1.0)
+    with told_when_out_of_memory(), freed_memory_kept(), cancelled_between_stages(segmenter.network, cancelled):
+        stop_if(cancelled)
+        found = prompted(array, said, spacing, network_of(segmenter, size), size)
+    seconds = round(time.perf_counter() - began, 4)
+    return Prompted(
+        found.box, found.mask, segmenter.device, seconds, [*image.notices, *notices, *segmenter.device_notices]
+    )
+
+
+def check_model(segmenter: Segmenter, image: Image) -> None:
+    """EngineError where the model answers no strokes, or none in such an image."""
+    package = segmenter.package
+    if not package.is_promptable:
+        raise EngineError(
+            "bad_model",
+            f"The model '{package.id}' segments structures of its own and answers no strokes.",
+            "Choose a model for strokes; strokes correct this one's results with Refine.",
+        )
+    if (package.dimension == 2) != (image.shape[2] == 1):
+        kind, other = ("a single picture", "pictures") if image.shape[2] == 1 else ("a volume", "volumes")
+        raise EngineError(
+            "does_not_fit",
+            f"The image is {kind}; the model '{package.id}' takes {'pictures' if package.dimension == 2 else 'volumes'}.",
+            f"Choose a model for strokes in {other}.",
+        )
+
+
+def patch_size(segmenter: Segmenter) -> tuple[int, int, int]:
+    """Voxels of the network's input along I, J, K."""
+    size = segmenter.package.model["patch_size"]
+    return (size[0], size[1], 1) if len(size) == 2 else (size[0], size[1], size[2])
+
+
+def chosen_channels(image: Image, said: Said, wanted: int) -> tuple[np.ndarray, list[str]]:
+    """As many channels of the image as the network takes: all, the first ones, again from the first, or the clearest one."""
+    count = len(image.array)
+    if count == wanted:
+        return image.array, []
+    if wanted > 1:
+        taken = [n % count for n in range(wanted)]
+        notice = f"The image has {count} channels; the first {wanted} were used." if count > wanted else ""
+        return image.array[taken], [notice] if notice else []
+    number = clearest_channel(image, said)
+    return image.array[number : number + 1], [
+        f"The image has {count} channels; channel {number + 1}, in which what was stroked stands out most, was used."
+    ]
+
+
+def clearest_channel(image: Image, said: Said) -> int:
+    """The number of the channel in which the values of what belongs differ most from those around it."""
+    known = said.belongs if said.belongs.any() else said.mask if said.mask.any() else said.region
+    assert known is not None
+    place = smallest(known)
+    assert place is not None
+    around = first_cube(place, image.spacing, image.shape)
+    size = [min(32, high - low) for low, high in around]
+    seen = standardised(cut(image.array, around, size, edge=True))
+    inside = cut(known, around, size)
+    means = [abs(float((channel * inside).sum())) for channel in seen]
+    return int(np.argmax(means))
+
+
+def network_of(segmenter: Segmenter, size: tuple[int, int, int]) -> Callable[[np.ndarray], np.ndarray]:
+    """The network as a function from a patch to log odds, both numpy."""
+    torch: Any = import_torch()
+    names = list(segmenter.package.model["prompt"]["channels"])
+    images = len(segmenter.package.channels)
+    taken = [*range(images), *(images + PROMPT_CHANNELS.index(name) for name in names)]
+    flat = segmenter.package.dimension == 2
+    layout = torch.channels_last if flat else torch.channels_last_3d
+
+    def network(patch: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(np.ascontiguousarray(patch[taken].reshape(1, len(taken), *size[: 2 if flat else 3])))
+        with torch.inference_mode():
+            logits = segmenter.network(batch.to(segmenter.device).contiguous(memory_format=layout)).float()
+        return (logits[0, 1] - logits[0, 0]).cpu().numpy().reshape(size)
+
+    return network
