@@ -161,6 +161,7 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/image_reader_process.py
   batch/loop.py
   batch/measures.py
+  batch/output_file.py
   batch/pool.py
   batch/pool_child.py
   batch/records.py
@@ -337,9 +338,12 @@ set(ENGINE_PYTHON_SCRIPTS
   outputs/contours.py
   outputs/dicom_header.py
   outputs/dicom_seg.py
+  outputs/png.py
+  outputs/preview.py
   outputs/results.py
   outputs/rtstruct.py
   outputs/source.py
+  outputs/surfaces.py
   package/__init__.py
   package/accepted_licences.py
   package/folders.py

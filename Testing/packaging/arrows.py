@@ -33,7 +33,7 @@ ROOMS: dict[str, set[str]] = {
     "batch": {"image", "package", "outputs", "inference"},
     "pacs": {"image", "package", "outputs", "inference", "batch"},
     "door": {"image", "package", "correct", "inference", "batch"},
-    "learning": {"network", "fast", "image", "package", "correct", "inference"},
+    "learning": {"network", "fast", "image", "package", "correct", "outputs", "inference"},
     "benchmarking": {"network", "fast", "image", "package", "inference", "learning"},
     "cli": {"fast", "image", "package", "outputs", "inference", "batch", "pacs", "learning", "benchmarking"},
     "worker": {"door"},

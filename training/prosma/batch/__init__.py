@@ -9,7 +9,8 @@
 | `pool` | several processes of this computer; `pool_child` is what runs in each |
 | `cluster` | the workers of a Dask cluster; `cluster_worker` is what runs on each |
 | `claims` | who works on which case |
-| `result_file` | one result: what lies there now, and how it is replaced |
+| `result_file` | one result and the files beside it: what is made, and from what |
+| `output_file` | one file of these: what lies there now, and how it is replaced |
 | `records` | what was written where and from what, one line of JSON each |
 | `report` | what has become of a batch |
 | `measures` | place, size and intensities of segments |

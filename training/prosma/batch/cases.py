@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ..image.dicom.files import is_dicom
 from ..image.dicom.reading import list_dicom
 from ..image.geometry import ImageError
 from ..image.reading import IMAGE_SUFFIXES, PHOTOGRAPHS
-from ..outputs.results import RESULT_SUFFIXES, check_result, result_suffix
+from ..outputs.results import RESULT_SUFFIXES, check_result, paths_beside, result_suffix
 from .records import RECORDS, Records
 
 
@@ -56,17 +57,22 @@ class Case:
         self.check_output()
         return self.images
 
-    def check_output(self) -> None:
-        """ImageError where the result would take the place of an image, lie among those of one, or have no such format."""
-        check_result(self.output, self.images)
-        output = os.path.realpath(self.output)
-        if output in map(os.path.realpath, self.images):
-            reason = f"The result would overwrite the image {self.output.name}."
-            raise ImageError(reason, "Choose another output.", "bad_output")
-        inside = next((image for image in self.images if image.is_dir() and is_inside(output, image)), None)
-        if inside is not None:
-            reason = f"The result {self.output.name} would lie among the files of the image {inside}."
-            raise ImageError(reason, "Choose another output.", "bad_output")
+    def check_output(self, also: Sequence[str] = ()) -> None:
+        """ImageError where the result, or a file beside it with one of the endings `also`, cannot be or would do harm."""
+        for path in (self.output, *paths_beside(self.output, also)):
+            check_result(path, self.images)
+            refuse_harm(path, self.images)
+
+
+def refuse_harm(path: Path, images: Sequence[Path]) -> None:
+    """ImageError where a result would take the place of an image, or lie among the files of one."""
+    output = os.path.realpath(path)
+    if output in map(os.path.realpath, images):
+        raise ImageError(f"The result would overwrite the image {path.name}.", "Choose another output.", "bad_output")
+    inside = next((image for image in images if image.is_dir() and is_inside(output, image)), None)
+    if inside is not None:
+        reason = f"The result {path.name} would lie among the files of the image {inside}."
+        raise ImageError(reason, "Choose another output.", "bad_output")
 
 
 def is_inside(path: str, folder: Path) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +44,7 @@ class Settings:
     mirror, roi). `since`: results that the records' lines before this one tell of are made again; 0 keeps all that are
     there. `force`: do images whose grid does not suit the model. `note_failures`: add a line to the records for a case
     that failed. `in_full`: measure segments, see measures.py. `read_limit`: seconds to read one image in.
-    `seg_type`: of DICOM segmentations.
+    `seg_type`: of DICOM segmentations. `also`: endings of files beside each result.
     """
 
     folder: str
@@ -57,6 +57,7 @@ class Settings:
     in_full: bool = False
     read_limit: float = READ_LIMIT_S
     seg_type: str = BINARY
+    also: Sequence[str] = ()
 
 
 @dataclass
@@ -162,8 +163,7 @@ class CaseWorker:
         name, images = case.output.name, case.checked_images()
         if self.claims.holder(name):
             return Prepared(case, elsewhere=True)
-        run, since = self.settings.run, self.settings.since
-        file = ResultFile.from_files(case.output, self.package, run, images, since, case.series, self.settings.seg_type)
+        file = self._file_of(case)
         if file.is_finished:
             self.claims.tidy(name)
             return Prepared(case, outcome=self._skipped(file, case))
@@ -176,6 +176,19 @@ class CaseWorker:
             return Prepared(case, file, image)
         self.claims.release(name)
         return Prepared(case, outcome={"error": error} if error else self._skipped(file, case))
+
+    def _file_of(self, case: Case) -> ResultFile:
+        wanted = self.settings
+        return ResultFile.from_files(
+            case.output,
+            self.package,
+            wanted.run,
+            case.images,
+            wanted.since,
+            case.series,
+            wanted.seg_type,
+            wanted.also,
+        )
 
     def _skipped(self, file: ResultFile, case: Case) -> dict:
         if not self.settings.in_full:

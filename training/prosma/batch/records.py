@@ -58,6 +58,7 @@ class Records:
     """The lines about the results in one folder, which need not exist yet. Other processes may add lines at any time.
 
     A line about a result has `output`, `sha256`, `origin`, `files`, `written`, and `report`: what is known about the case.
+    One about a file beside a result has `beside`, the result's name, in place of the report.
     A line about a case that failed has `output`, `error` and `written` instead; one about measures of a result `output`,
     `measured` (the result's digest) and `segments`; one about the start of a batch `batch`.
 
@@ -128,10 +129,18 @@ class Records:
         return EDITED if lines[-1][1]["origin"] == made_from else CHANGED
 
     def add(
-        self, name: str, sha256: str, made_from: dict, files: Sequence[dict] = (), report: dict | None = None
+        self,
+        name: str,
+        sha256: str,
+        made_from: dict,
+        files: Sequence[dict] = (),
+        report: dict | None = None,
+        beside: str | None = None,
     ) -> None:
         """Append a line. It is written before the result takes its place, so that no result is ever without one."""
         line = {"output": name, "sha256": sha256, "origin": made_from, "files": list(files), "written": now()}
+        if beside is not None:
+            line["beside"] = beside
         self.append(line if report is None else {**line, "report": report})
 
     def add_failure(self, name: str, report: dict) -> None:

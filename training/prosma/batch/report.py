@@ -24,7 +24,7 @@ def report_on(folder: Path) -> dict:
         raise EngineError("bad_input", f"There is no {RECORDS} in {folder}.", "Give the folder that segment -o named.")
     by_output: dict[str, list[dict]] = {}
     for line in lines:
-        if "output" in line:
+        if "output" in line and "beside" not in line:
             by_output.setdefault(line["output"], []).append(line)
     cases = [case_of(folder, name, own) for name, own in sorted(by_output.items())]
     counts = [line["batch"]["cases"] for line in lines if "batch" in line]

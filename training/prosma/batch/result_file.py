@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import EngineError
-from ..files import temporaries
 from ..image.geometry import Image
-from ..outputs.choices import BINARY
-from ..outputs.results import Origin, check_result, result_suffix, write_result
+from ..image.writing import LABEL_SUFFIXES
+from ..outputs.choices import BINARY, SEG, VOLUMES
+from ..outputs.results import Box, Content, Origin, check_result, paths_beside, suffix_of, write_result
 from ..steps import finish
-from .records import EDITED, FINISHED, file_digest, input_of, origin, records_of, why_not
+from .output_file import OutputFile
+from .records import EDITED, input_of, origin, records_of
 
 # Places and, as in the records, digests of images that were read last: other series may lie among the same files.
 _JUST_READ: deque[tuple[list[str], dict]] = deque(maxlen=8)
 
 
-class ResultFile:
-    """One result to be written: where, and from what.
+class ResultFile(OutputFile):
+    """One result to be written, with the files beside it: where, and from what.
 
-    `state` is what lies there now (see records). `inputs`: {"digest"} of the image, and optionally its "files"; for a
-    DICOM result also "images" and "series", as in `from_files`. What was written before the mark `since` of the records is
-    made again. `seg_type`: of a DICOM segmentation.
+    `inputs`: {"digest"} of the image, and optionally its "files"; for a DICOM result also "images" and "series", as in
+    `from_files`. `seg_type`: of a DICOM segmentation. `also`: endings of the files beside the result.
     """
 
     def __init__(
-        self, output: Path, package, options: dict, inputs: dict, since: int = 0, seg_type: str = BINARY
+        self,
+        output: Path,
+        package,
+        options: dict,
+        inputs: dict,
+        since: int = 0,
+        seg_type: str = BINARY,
+        also: Sequence[str] = (),
     ) -> None:
-        check_result(output, inputs.get("images", ()))
-        self.output = output
         self.package = package
         self.options = options
         self.inputs = inputs
-        self.since = since
-        self.records = records_of(output.parent.absolute())
         self.seg_type = seg_type
-        self.origin = origin(package, options, inputs["digest"], {} if seg_type == BINARY else {"seg_type": seg_type})
-        self.look()
+        paths = [output, *paths_beside(output, also)]
+        for path in paths:
+            check_result(path, inputs.get("images", ()))
+        super().__init__(output, self._origin_of(output), since)
+        self.beside = [OutputFile(path, self._origin_of(path), since, output.name) for path in paths[1:]]
+
+    def _origin_of(self, path: Path) -> dict:
+        """What one of the files is made from."""
+        is_other_type = self.seg_type != BINARY and suffix_of(path) == SEG
+        form = {"seg_type": self.seg_type} if is_other_type else {}
+        return origin(self.package, self.options, self.inputs["digest"], form)
 
     @classmethod
     def from_files(
@@ -55,6 +66,7 @@ class ResultFile:
         since: int = 0,
         series: Sequence[str] | None = None,
         seg_type: str = BINARY,
+        also: Sequence[str] = (),
     ) -> ResultFile:
         """A result made from image files or DICOM folders, of which `series` chooses volumes.
 
@@ -69,16 +81,28 @@ class ResultFile:
         except OSError as error:
             reason = f"{error.filename} could not be read ({error.strerror})."
             raise EngineError("bad_input", reason, "Check its name, and whether you may read it.") from error
-        return cls(output, package, options, {**inputs, "images": images, "series": series}, since, seg_type)
-
-    def look(self) -> None:
-        """See what lies there now."""
-        self.state = finish(self.records.state(self.output.name, self.origin, self.since))
+        return cls(output, package, options, {**inputs, "images": images, "series": series}, since, seg_type, also)
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing to compute; the file may have been corrected by a person since."""
-        return self.state == FINISHED or (self.state == EDITED and not self.since)
+        """Whether there is nothing to compute. Beside a result that a person corrected nothing more is written."""
+        return self.is_there and (self.state == EDITED or not self.missing)
+
+    @property
+    def missing(self) -> list[OutputFile]:
+        """The files beside the result that have to be made."""
+        return [file for file in self.beside if not file.is_there]
+
+    @property
+    def volumes(self) -> list[str]:
+        """The outputs of the run that these hold."""
+        return [VOLUMES[ending] for file in self.missing if (ending := suffix_of(file.output)) in VOLUMES]
+
+    def look(self) -> None:
+        """See what lies there now."""
+        super().look()
+        for file in getattr(self, "beside", ()):
+            file.look()
 
     def make_folder(self) -> None:
         """Make the folder of the result. EngineError bad_output where that is not possible."""
@@ -88,10 +112,10 @@ class ResultFile:
             raise not_writable(self.output.parent, error) from error
 
     def check(self) -> None:
-        """EngineError bad_output where another file lies in the way."""
-        reason, remedy = why_not(self.state, self.output.name)
-        if reason:
-            raise EngineError("bad_output", reason, remedy)
+        """EngineError bad_output where other files lie in the way."""
+        for file in (self, *self.beside):
+            if not file.is_there:
+                file.refuse_replacing()
 
     def write(
         self,
@@ -100,41 +124,41 @@ class ResultFile:
         report: dict | None = None,
         still_mine: Callable[[], bool] = lambda: True,
         described: Sequence[dict] | None = None,
+        volumes: Mapping[str, np.ndarray] | None = None,
+        box: Box | None = None,
     ) -> None:
-        """Write the label map (I, J, K) and its record, with `report`: both, or none. EngineError bad_output.
+        """Write what is not there yet: the label map (I, J, K) with its record and `report`, then the files beside it.
 
-        `described` are the labels that it may hold, the model's own if it is None. `still_mine` is asked at the last
-        moment; False leaves everything as it is.
+        Each file and its line, or none. `described` are the labels that it may hold, the model's own if it is None.
+        `volumes` on `box`: see `outputs.results.Content`. `still_mine` is asked at the last moment; False leaves everything
+        as it is. EngineError bad_output.
         """
         made_from = Origin(self.inputs.get("images", ()), self.inputs.get("series"), self.package, self.options)
+        if self.is_there and self.missing:
+            labels = self._labels_there(labels)
+        content = Content(labels, image, described or self.package.labels, volumes or {}, box)
 
-        def record(whole: Path) -> None:
-            """The last moment before the file takes its place: somebody may have put another one there meanwhile."""
-            if not still_mine():
-                raise EngineError(
-                    "bad_output",
-                    f"Another process has taken over {self.output.name}, because this one gave no sign of life for minutes.",
-                    "Nothing is lost: the other one makes the result.",
-                )
-            self.look()
-            self.check()
-            digest = finish(file_digest([whole]))
-            self.records.add(self.output.name, digest, self.origin, self.inputs.get("files", ()), report)
+        def write(path: Path, before_it_moves: Callable[[Path], None]) -> None:
+            write_result(path, content, made_from, self.seg_type, before_it_moves)
 
+        path = self.output
         try:
             self.make_folder()
-            self._remove_leftovers()
-            described = described or self.package.labels
-            write_result(self.output, labels, image, described, made_from, self.seg_type, record)
+            if not self.is_there:
+                self.put(write, still_mine, self.inputs.get("files", ()), report)
+            for file in self.missing:
+                path = file.output
+                file.put(write, still_mine, self.inputs.get("files", ()))
         except OSError as error:
-            raise not_writable(self.output, error) from error
-        self.state = FINISHED
+            raise not_writable(path, error) from error
 
-    def _remove_leftovers(self) -> None:
-        """Parts of this result that a killed process left under their temporary names."""
-        for file, _computer, _process in temporaries(self.output, result_suffix(self.output)):
-            with contextlib.suppress(OSError):
-                file.unlink()
+    def _labels_there(self, computed: np.ndarray) -> np.ndarray:
+        """The labels that the result has, which another device may have computed; DICOM results are taken for the same."""
+        if suffix_of(self.output) not in LABEL_SUFFIXES:
+            return computed
+        from ..image.reading import read_labels
+
+        return read_labels(self.output).array[0].astype(computed.dtype)
 
 
 def not_writable(path: Path, error: OSError) -> EngineError:

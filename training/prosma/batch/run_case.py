@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 from ..errors import EngineError, explained
 from ..image.geometry import Image, ImageError
+from ..image.writing import LABEL_SUFFIXES
 from ..inference.fit import Fit
+from ..outputs.results import suffix_of
 from ..package.regions import labels_in
 from ..steps import finish
 from .claims import Claims
 from .measures import describe_segments
-from .records import file_digest, now
+from .records import EDITED, file_digest, now
 from .result_file import ResultFile
 
 
@@ -83,16 +85,20 @@ def complete(
 ) -> dict:
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
-    `output`, `segments` (see `describe_segments`, as for `in_full`), `removed_share`, `statistics`, `seconds`, `device`,
-    `notices`, of these `device_notices`, `fit` (see `inference.fit`).
+    `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`), `removed_share`,
+    `statistics`, `seconds`, `device`, `notices`, of these `device_notices`, `fit` (see `inference.fit`).
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
-    result = segmenter.segment(image, **file.options, force=force, progress=progress, cancelled=cancelled)
+    outputs = file.volumes
+    result = segmenter.segment(
+        image, outputs=outputs, **file.options, force=force, progress=progress, cancelled=cancelled
+    )
     if progress is not None:
         progress("Writing", 1.0, None)
     report = {
         **(facts or {}),
         "output": str(file.output),
+        **({"beside": [str(each.output) for each in file.beside]} if file.beside else {}),
         "segments": describe_segments(result.labels, image, result.described, in_full),
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
@@ -102,13 +108,17 @@ def complete(
         "device_notices": result.device_notices,
         "fit": result.fit.as_dict(),
     }
-    file.write(result.labels, image, report, still_mine, result.described)
+    volumes = {name: volume for name in outputs if (volume := getattr(result, name)) is not None}
+    file.write(result.labels, image, report, still_mine, result.described, volumes, result.box)
     return report
 
 
 def skipped(file: ResultFile) -> dict:
     """What there is to tell about a case whose result is there already: `skipped` is finished, or edited since."""
-    return {"output": str(file.output), "skipped": file.state}
+    told: dict = {"output": str(file.output), "skipped": file.state}
+    if file.state == EDITED and file.missing:
+        told["notices"] = ["Because it was changed since, nothing was written beside it."]
+    return told
 
 
 def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], Image]) -> dict:
@@ -121,6 +131,9 @@ def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], 
     digest = finish(file_digest([file.output]))
     segments = file.records.measures_of(name, digest)
     if segments is None:
+        if suffix_of(file.output) not in LABEL_SUFFIXES:
+            reason = f"{name} was made without --statistics, and DICOM results are not measured afterwards."
+            raise ImageError(reason, "Say --again to make it once more, or leave --statistics out.")
         given, found = image(), result()
         if found.array.shape != (1, *given.shape):
             raise ImageError(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
-from ..outputs.choices import BINARY, SEG_TYPES
+from ..outputs.choices import BESIDE, BINARY, SEG, SEG_TYPES
 from .common import MODEL_HELP, add_command, add_device, add_licence, insist_on_device
 
 
@@ -25,6 +25,7 @@ def add_parser(commands) -> None:
             'prosma segment dicom/ -m hippocampus-mr -o scan.seg.nrrd --series "T1 sagittal"',
             "prosma segment dicom/ -m prostate-t2 -o prostate.dcm",
             "prosma segment dicom/ -m head-neck-oar-ct -o organs.rtstruct.dcm",
+            "prosma segment scan.nii.gz -m hippocampus-mr -o scan.seg.nrrd --also .preview.png --also .stl",
         ],
         "One image, or every case of a folder. An image is a file or a DICOM folder. Results that are there already, from "
         "the same model, options and image, are left as they are.",
@@ -71,6 +72,14 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
 def add_output_options(segment: argparse.ArgumentParser) -> None:
     """What is written of a result, and how."""
     group = segment.add_argument_group("outputs")
+    group.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="ENDING",
+        help=f"write a file beside each result too: {', '.join(BESIDE)}, or another ending of a result; "
+        "may be given several times",
+    )
     group.add_argument(
         "--seg-type",
         choices=SEG_TYPES,
@@ -141,8 +150,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         cases = [Case.single(options.images, options.output, options.series)]
         folder, batch = options.output.parent, False
-    check_output(folder, cases)
-    check_seg_type(options.seg_type, cases)
+    check_output(folder, cases, options.also)
+    check_seg_type(options.seg_type, cases, options.also)
     if not options.scheduler:  # whose workers are other computers
         insist_on_device(options.device)
     return segment(options, package, cases, folder, batch)
@@ -155,22 +164,24 @@ def check_images(images: list[Path]) -> None:
             raise EngineError("bad_input", f"{image} does not exist.", "Check its name.")
 
 
-def check_output(folder: Path, cases: list) -> None:
+def check_output(folder: Path, cases: list, also: list[str]) -> None:
     """An error where a result could not be written or would harm an image, before any work is done."""
     from ..batch.result_file import check_writable
 
     for case in cases:
-        case.check_output()
+        case.check_output(also)
     check_writable(folder)
 
 
-def check_seg_type(seg_type: str, cases: list) -> None:
+def check_seg_type(seg_type: str, cases: list, also: list[str]) -> None:
     """EngineError where a type of DICOM segmentation was chosen for results that are none."""
-    from ..outputs.results import SEG, result_suffix
+    from ..outputs.results import result_suffix
 
-    if seg_type != BINARY and any(result_suffix(case.output) != SEG for case in cases):
+    if seg_type != BINARY and SEG not in also and any(result_suffix(case.output) != SEG for case in cases):
         reason = f"--seg-type {seg_type} is for DICOM segmentations."
-        raise EngineError("bad_output", reason, "End the output in .dcm, or for a folder say --format .dcm.")
+        raise EngineError(
+            "bad_output", reason, "End the output in .dcm, or say --also .dcm, or --format .dcm for a folder."
+        )
 
 
 def part(text: str) -> tuple[int, int]:
@@ -199,6 +210,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
         in_full=options.statistics,
         read_limit=options.read_limit,
         seg_type=options.seg_type,
+        also=options.also,
     )
     if batch:
         records.begin(len(cases), options.part)

@@ -133,7 +133,8 @@ def lines_of(outcome: dict) -> list[str]:
     if "skipped" in outcome:
         return [f"{outcome['output']}  ({SKIPPED[outcome['skipped']]})", *stored]
     first = f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})"
-    return [first, *(f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"]), *stored]
+    segments = [f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"]]
+    return [first, *(f"    also {path}" for path in outcome.get("beside", ())), *segments, *stored]
 
 
 def amount(segment: dict) -> str:

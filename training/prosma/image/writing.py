@@ -74,23 +74,28 @@ def write_labels(
 
 
 def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> bytes:
-    """A NRRD file (nrrd.sourceforge.net, version 4, gzip) with key/value `fields`; geometry to the last digit."""
+    """A NRRD file (nrrd.sourceforge.net, version 4, gzip) with key/value `fields`; geometry to the last digit.
+
+    `labels` is (I, J, K), or (components, I, J, K), uint8 or uint16.
+    """
+    lead = ("none", "list") if labels.ndim == 4 else ()  # the first axis, which the file has as the fastest
     matrix = LPS_TO_RAS @ image.ijk_to_ras
     directions = " ".join(_vector(matrix[:3, n]) for n in range(3))
     header = [
         "NRRD0004",
         f"type: {NRRD_TYPES[labels.dtype.name]}",
-        "dimension: 3",
+        f"dimension: {labels.ndim}",
         "space: left-posterior-superior",
         f"sizes: {' '.join(map(str, labels.shape))}",
-        f"space directions: {directions}",
-        "kinds: domain domain domain",
+        f"space directions: {' '.join([*lead[:1], directions])}",
+        f"kinds: {' '.join([*lead[1:], 'domain domain domain'])}",
         "endian: little",
         "encoding: gzip",
         f"space origin: {_vector(matrix[:3, 3])}",
         *(f"{key}:={_escaped(value)}" for key, value in fields.items()),
     ]
-    voxels = np.ascontiguousarray(as_kji(labels), dtype=labels.dtype.newbyteorder("<"))
+    fastest_last = np.moveaxis(as_kji(labels), 0, -1) if lead else as_kji(labels)
+    voxels = np.ascontiguousarray(fastest_last, dtype=labels.dtype.newbyteorder("<"))
     return "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels.data, compresslevel=2, mtime=0)
 
 

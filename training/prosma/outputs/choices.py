@@ -4,3 +4,13 @@ from __future__ import annotations
 
 BINARY, LABELMAP = "binary", "labelmap"
 SEG_TYPES = (BINARY, LABELMAP)  # of DICOM segmentations: a frame for each segment and slice, or one for each slice
+
+RTSTRUCT, SEG = ".rtstruct.dcm", ".dcm"
+PREVIEW = ".preview.png"
+VOLUMES = {  # endings of files with what the network said, and the output of a run that they hold
+    ".probabilities.nrrd": "probabilities",
+    ".uncertainty.nrrd": "uncertainty",
+    ".gate-map.nrrd": "gate_map",
+}
+STL, OBJ = ".stl", ".obj"
+BESIDE = (PREVIEW, *VOLUMES, STL, OBJ)  # files that a result can have beside it, but not be

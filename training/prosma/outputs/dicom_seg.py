@@ -21,7 +21,7 @@ from ..files import replaced_when_whole
 from ..image.axes import as_kji
 from ..image.dicom.files import quiet_pydicom
 from ..image.geometry import ImageError
-from .choices import BINARY, SEG_TYPES
+from .choices import BINARY, SEG, SEG_TYPES
 from .dicom_header import (
     class_of,
     code_item,
@@ -83,7 +83,7 @@ def write_dicom_seg(
             reason = f"The headers of the series cannot be taken over to a DICOM segmentation ({error})."
             raise ImageError(reason, OTHER_FORMATS, "bad_output") from error
         name_sources(content, source)
-        with replaced_when_whole(Path(path), ".dcm") as temporary:
+        with replaced_when_whole(Path(path), SEG) as temporary:
             content.save_as(temporary)
             if before_it_moves is not None:
                 before_it_moves(temporary)

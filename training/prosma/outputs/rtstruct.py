@@ -19,6 +19,7 @@ from .. import __version__
 from ..files import replaced_when_whole
 from ..image.box import slices, smallest
 from ..image.dicom.files import quiet_pydicom
+from .choices import RTSTRUCT, SEG
 from .contours import outlines
 from .dicom_header import (
     class_of,
@@ -57,7 +58,8 @@ def write_rtstruct(
     refuse_unknown_labels(labels, described)
     with quiet_pydicom():
         content = structure_set(labels, source, package, described, options or {})
-        with replaced_when_whole(Path(path), ".dcm") as temporary:
+        ending = RTSTRUCT if Path(path).name.lower().endswith(RTSTRUCT) else SEG
+        with replaced_when_whole(Path(path), ending) as temporary:
             content.save_as(temporary, enforce_file_format=True)
             if before_it_moves is not None:
                 before_it_moves(temporary)

@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from scipy import ndimage
 
 from ...image.geometry import ANATOMY, Canonical, Image, plan_canonical
+from ...outputs.preview import as_colours
 
 
 def side_by_side(array: np.ndarray, maps: Sequence[np.ndarray], model: dict, side: int) -> np.ndarray:
@@ -65,10 +66,5 @@ class SliceView:
 
     def background(self) -> np.ndarray:
         """The slice in colour, or its first channel in grey: (X, Y, 3), 0 to 255."""
-        channels = self.canonical.view(self.image.array)[..., self.depth].astype(np.float32)
-        colour = len(channels) == 3 and self.image.shape[2] == 1
-        channels = channels if colour else channels[:1]
-        if self.image.array.dtype != np.uint8:
-            low, high = np.percentile(channels, (1, 99))
-            channels = 255 * (np.clip(channels, low, high) - low) / max(high - low, 1e-6)
-        return np.array(np.broadcast_to(channels, (3, *channels.shape[1:])).transpose(1, 2, 0))
+        channels = self.canonical.view(self.image.array)[..., self.depth]
+        return np.array(as_colours(channels, self.image.shape[2] == 1).transpose(1, 2, 0))
