@@ -125,7 +125,7 @@ def signed_volume(mesh) -> float:
     from vtkmodules.util.numpy_support import vtk_to_numpy
 
     points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(float)
-    faces = vtk_to_numpy(mesh.GetPolys().GetData()).reshape(-1, 4)[:, 1:]
+    faces = vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3)
     a, b, c = (points[faces[:, n]] for n in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
 
