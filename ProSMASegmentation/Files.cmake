@@ -214,6 +214,7 @@ set(ENGINE_PYTHON_SCRIPTS
   door/__init__.py
   door/events.py
   door/job_files.py
+  door/prompt_files.py
   door/requests.py
   door/worker.py
   errors.py

@@ -12,15 +12,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_worker import Engine, job_files
 
-from prosma.door.events import Described, Failed, Listed, Progress, Ready, Segmented, Skipped, Written
-from prosma.door.requests import Cancel, Cases, ChannelFile, Describe, Segment, Shutdown, id_of, parsed
+from prosma.door.events import Described, Failed, Listed, Progress, Prompted, Ready, Segmented, Skipped, Written
+from prosma.door.requests import (
+    Cancel,
+    Cases,
+    ChannelFile,
+    Describe,
+    PartFile,
+    Prompt,
+    Segment,
+    Shutdown,
+    id_of,
+    parsed,
+)
 from prosma.errors import EngineError, UserFacingError
 from small_volumes import smooth_volume
 from type_fuzz import mutants
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "door.md").read_text(encoding="utf-8")
-KINDS = {"`describe`": Describe, "`segment`": Segment, "`cases`": Cases, "`cancel`": Cancel, "`shutdown`": Shutdown}
+KINDS = {
+    "`describe`": Describe,
+    "`segment`": Segment,
+    "`prompt`": Prompt,
+    "`cases`": Cases,
+    "`cancel`": Cancel,
+    "`shutdown`": Shutdown,
+}
 SEGMENT = {
     "id": "a",
     "do": "segment",
@@ -52,7 +70,7 @@ def documented(title: str) -> set[str]:
     return {name for row in table(title) for name in re.findall(r"`(\w+)`", row[0])}
 
 
-@pytest.mark.parametrize(("title", "kind"), [*KINDS.items(), ("A channel", ChannelFile)])
+@pytest.mark.parametrize(("title", "kind"), [*KINDS.items(), ("A channel", ChannelFile), ("A part", PartFile)])
 def test_the_page_names_every_field_of_a_request_with_its_default(title, kind):
     fields = {field.name: field for field in dataclasses.fields(kind) if field.name not in ("id", "do")}
     assert documented(title) == set(fields) if fields else "no fields of its own" in PAGE.split(f"### {title}\n")[1]
@@ -69,6 +87,7 @@ EVENTS = {
     "`result` of `describe`": [Described],
     "`result` of `segment`": [Segmented],
     "`result` of `segment` with `output`": [Written, Skipped],
+    "`result` of `prompt`": [Prompted],
     "`result` of `cases`": [Listed],
 }
 
@@ -134,7 +153,7 @@ def line(**request) -> bytes:
         ),
         ({"channels": [{"file": "x.npy"}]}, "'channels[0].ijk_to_ras' is missing"),
         ({"mirrored": True}, "'mirrored' should be left out (known are id"),
-        ({"do": "fly"}, "'do' should be 'describe', 'segment', 'cases', 'cancel' or 'shutdown'"),
+        ({"do": "fly"}, "'do' should be 'describe', 'segment', 'prompt', 'cases', 'cancel' or 'shutdown'"),
         ({"images": None, "channels": None}, "'channels' is missing"),
         ({"images": None, "channels": []}, "'channels' is missing"),
         ({"images": None, "folder": None}, "'folder' is missing"),

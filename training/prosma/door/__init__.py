@@ -6,4 +6,5 @@
 | `requests` | what can be asked, a dataclass each, from which checks and errors come |
 | `events` | what is told, a dataclass each |
 | `job_files` | a job, and its arrays in a private folder |
+| `prompt_files` | the arrays of a request to answer strokes, and the image that stays ready |
 """

@@ -104,6 +104,16 @@ class Written(Run):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prompted(Event):
+    """Strokes that were answered."""
+
+    mask: dict[str, Any]
+    seconds: float
+    device: str
+    notices: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Skipped(Event):
     """A result that is there already."""
 

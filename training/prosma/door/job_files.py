@@ -18,7 +18,7 @@ from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
 from .events import Segmented
-from .requests import Cases, ChannelFile, Describe, Segment
+from .requests import Cases, ChannelFile, Describe, PartFile, Prompt, Segment
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -33,20 +33,23 @@ Array = np.ndarray[Any, Any]
 class Job:
     """One queued or running request. `given` and `made` are its files, in `folder`."""
 
-    def __init__(self, request: Describe | Segment | Cases) -> None:
+    def __init__(self, request: Describe | Segment | Prompt | Cases) -> None:
         self.id = request.id
         self.request = request
         self.cancelled = threading.Event()
         self.started = False
         self.given: list[Path] = []
         self.made: list[Path] = []
-        if isinstance(request, Segment) and request.folder is not None:
+        if isinstance(request, Segment | Prompt) and request.folder is not None:
             self.given = [Path(request.folder, channel.file) for channel in request.channels or ()]
+        if isinstance(request, Prompt):
+            parts = [value for value in vars(request).values() if isinstance(value, PartFile)]
+            self.given += [Path(request.folder, part.file) for part in parts]
 
     @property
     def folder(self) -> Path:
         """Where the job's arrays are. EngineError where there is no such folder."""
-        folder = self.request.folder if isinstance(self.request, Segment) else None
+        folder = self.request.folder if isinstance(self.request, Segment | Prompt) else None
         if folder is None or not Path(folder).is_dir():
             raise bad_request("The job's folder does not exist.")
         return Path(folder)

@@ -69,6 +69,36 @@ class Segment(Request):
     outputs: Annotated[list[Literal["probabilities", "uncertainty", "gate_map"]], Items(0, 3, True)] | None = None
 
 
+@dataclass(frozen=True)
+class PartFile:
+    """An array (K, J, I) of a part of the image's grid: a `.npy` file in the job's folder, and its first voxel's i, j, k."""
+
+    OTHERS: ClassVar[Any] = None
+
+    file: FileName
+    offset: Annotated[list[Voxel], Items(3, 3)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt(Request):
+    """Answer strokes."""
+
+    do: Literal["prompt"]
+    model: PathText
+    device: str = "auto"
+    folder: PathText
+    channels: Annotated[list[ChannelFile], Items(1, 64)]
+    number: Annotated[int, Numbers(0, 2**53)] = 0
+    add: PartFile | None = None
+    remove: PartFile | None = None
+    region: PartFile | None = None
+    box: Box | None = None
+    earlier_add: PartFile | None = None
+    earlier_remove: PartFile | None = None
+    mask: PartFile | None = None
+    log_odds: PartFile | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cases(Request):
     """List the cases in a folder."""
@@ -96,7 +126,7 @@ class Shutdown(Request):
     do: Literal["shutdown"]
 
 
-AnyRequest = Describe | Segment | Cases | Cancel | Shutdown
+AnyRequest = Describe | Segment | Prompt | Cases | Cancel | Shutdown
 
 
 def parsed(line: bytes) -> AnyRequest:

@@ -29,7 +29,8 @@ from ..inference.memory_ladder import means_out_of_memory
 from ..package import ModelPackage
 from .events import Described, Event, Failed, Listed, Progress, Ready, Skipped, Written
 from .job_files import Job
-from .requests import Cancel, Describe, Segment, Shutdown, id_of, parsed
+from .prompt_files import Images, answer
+from .requests import Cancel, Describe, Prompt, Segment, Shutdown, id_of, parsed
 
 if TYPE_CHECKING:
     from ..image.geometry import Image
@@ -81,6 +82,7 @@ class Worker:
         self.waiting: queue.PriorityQueue[tuple[bool, int, Job]] = queue.PriorityQueue()  # see `_accept`
         self.numbers = itertools.count()
         self.jobs: dict[str | int, Job] = {}  # queued and running
+        self.images = Images()
         self.lock = threading.Lock()
 
     # --- the reading thread
@@ -114,6 +116,8 @@ class Worker:
                 if job.id in self.jobs:
                     raise bad_request(f"There is already a job {job.id!r}.")
                 self.jobs[job.id] = job
+            if isinstance(request, Prompt):
+                self._cancel_earlier(request)
             self.waiting.put((isinstance(request, Describe), next(self.numbers), job))
         return isinstance(request, Shutdown)
 
@@ -128,6 +132,14 @@ class Worker:
                 return
             del self.jobs[job.id]
         self.channel.send_error(job.id, Cancelled())
+
+    def _cancel_earlier(self, request: Prompt) -> None:
+        """The next stroke on an image makes the answers to those before it worthless."""
+        with self.lock:
+            others = [job for job in self.jobs.values() if job.id != request.id and isinstance(job.request, Prompt)]
+        for job in others:
+            if isinstance(job.request, Prompt) and job.request.folder == request.folder:
+                self._cancel(job.id)
 
     # --- the working thread
 
@@ -164,6 +176,10 @@ class Worker:
             return self._describe(job, job.request)
         if isinstance(job.request, Segment):
             return self._segment(job, job.request)
+        if isinstance(job.request, Prompt):
+            image = self.images.of(job.request)
+            segmenter = self.model(job.request.model, job.request.device)
+            return answer(job, job.request, segmenter, image, job.cancelled.is_set)
         return Listed(cases=job.list_cases(job.request))
 
     def _describe(self, job: Job, request: Describe) -> Described:
