@@ -159,9 +159,11 @@ set(ENGINE_PYTHON_SCRIPTS
   batch/cluster_worker.py
   batch/image_reader.py
   batch/image_reader_process.py
+  batch/least_sure.py
   batch/loop.py
   batch/measures.py
   batch/output_file.py
+  batch/page.py
   batch/pool.py
   batch/pool_child.py
   batch/records.py

@@ -14,5 +14,7 @@
 | `records` | what was written where and from what, one line of JSON each |
 | `report` | what has become of a batch |
 | `measures` | place, size and intensities of segments |
-| `tables` | the table of a cohort: CSV, Parquet, a page |
+| `tables` | the table of a cohort: CSV, Parquet |
+| `page` | the same as a page, with pictures |
+| `least_sure` | which cases it shows, and how they look |
 """

@@ -24,6 +24,19 @@ def describe_segments(labels: np.ndarray, image: Image, descriptions: list[dict]
     ]
 
 
+def add_uncertainty(segments: list[dict], labels: np.ndarray, uncertainty: np.ndarray) -> None:
+    """Give each entry `uncertainty`: the mean over its voxels, 0 (sure) to 1 (all classes alike), None where it has none.
+
+    `labels` and `uncertainty` (entropy, 255 for its greatest possible value) are (I, J, K) of the same part of the grid.
+    """
+    most = max(entry["value"] for entry in segments)
+    counts = np.bincount(labels.ravel(order="K"), minlength=most + 1)
+    sums = np.bincount(labels.ravel(order="K"), uncertainty.ravel(order="K"), minlength=most + 1)
+    for entry in segments:
+        count = int(counts[entry["value"]])
+        entry["uncertainty"] = round(float(sums[entry["value"]]) / count / 255, 4) if count else None
+
+
 def measure(labels: np.ndarray, image: Image, value: int, extent: Extent) -> dict:
     """More about one label; every number is None where it is empty.
 

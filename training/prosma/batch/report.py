@@ -104,6 +104,8 @@ def numbers_of(segment: dict) -> dict:
     if "box" in segment:
         for axis, (low, high) in zip("ijk", segment["box"] or [(None, None)] * 3, strict=True):
             row |= {f"{axis}_low": low, f"{axis}_high": high}
+    if "uncertainty" in segment:
+        row["uncertainty"] = segment["uncertainty"]
     for key in ("mean", "deviation"):
         values = segment.get(key) or []
         row |= {key if len(values) == 1 else f"{key}_{number}": value for number, value in enumerate(values, start=1)}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import EngineError, explained
+from ..image.box import slices
 from ..image.geometry import Image, ImageError
 from ..image.writing import LABEL_SUFFIXES
 from ..inference.fit import Fit
@@ -16,7 +17,7 @@ from ..outputs.results import suffix_of
 from ..package.regions import labels_in
 from ..steps import finish
 from .claims import Claims
-from .measures import describe_segments
+from .measures import add_uncertainty, describe_segments
 from .records import EDITED, file_digest, now
 from .result_file import ResultFile
 
@@ -85,21 +86,25 @@ def complete(
 ) -> dict:
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
-    `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`), `removed_share`,
-    `statistics`, `seconds`, `device`, `notices`, of these `device_notices`, `fit` (see `inference.fit`).
+    `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`, then also how sure the model
+    was), `removed_share`, `statistics`, `seconds`, `device`, `notices`, of these `device_notices`, `fit` (see
+    `inference.fit`).
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
-    outputs = file.volumes
+    outputs = list(dict.fromkeys([*file.volumes, *(["uncertainty"] if in_full else [])]))
     result = segmenter.segment(
         image, outputs=outputs, **file.options, force=force, progress=progress, cancelled=cancelled
     )
     if progress is not None:
         progress("Writing", 1.0, None)
+    segments = describe_segments(result.labels, image, result.described, in_full)
+    if result.uncertainty is not None:
+        add_uncertainty(segments, result.labels[slices(result.box)], result.uncertainty)
     report = {
         **(facts or {}),
         "output": str(file.output),
         **({"beside": [str(each.output) for each in file.beside]} if file.beside else {}),
-        "segments": describe_segments(result.labels, image, result.described, in_full),
+        "segments": segments,
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
         "seconds": result.seconds,

@@ -1,12 +1,10 @@
-"""The table of a cohort as CSV, Parquet and a page: a row for each segment of each case."""
+"""The table of a cohort as CSV and Parquet, a row for each segment of each case; how far it has come; means over cases."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import EngineError
@@ -29,12 +27,6 @@ TEXTS = {
     "inputs",
 }
 WHOLE = {"label", "voxels"}
-STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222 }
-table { border-collapse: collapse; margin: 1em 0 2em } th, td { padding: .2em .7em; text-align: left }
-th { border-bottom: 2px solid #888 } td { border-bottom: 1px solid #ddd } td.n { text-align: right }
-tr.failed td { background: #fdecea } tr.edited td { background: #fff6dd } tr.missing td { background: #eee }
-"""
 
 
 def write_csv(path: Path, report: dict) -> None:
@@ -66,24 +58,6 @@ def _type_of(pyarrow, column: str):
     if column in TEXTS or column.endswith("_sha256"):
         return pyarrow.string()
     return pyarrow.int64() if column in WHOLE or column.endswith(("_low", "_high")) else pyarrow.float64()
-
-
-def write_html(path: Path, report: dict) -> None:
-    """One page that needs nothing else: a summary, the spread of each segment over the cases, and all rows."""
-    rows = rows_of(report)
-    parts = [
-        f"<h1>{html.escape(report['folder'])}</h1>",
-        f"<p>{html.escape(summary(report))}</p>",
-        *_table("Segments", spread(rows)),
-        *_table("Failed", [failure_row(case) for case in report["cases"] if "error" in case]),
-        *_table("Cases", rows, lambda row: row["state"]),
-    ]
-    head = f'<meta charset="utf-8"><title>{html.escape(report["folder"])}</title><style>{STYLE}</style>'
-    write_text(path, f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n")
-
-
-def failure_row(case: dict) -> dict:
-    return {"case": case["case"], "why": case["error"]["message"]}
 
 
 def summary(report: dict) -> str:
@@ -125,17 +99,3 @@ def spread(rows: list[dict]) -> list[dict]:
         }
         for (model, segment, unit), sizes in found.items()
     ]
-
-
-def _table(title: str, rows: list[dict], kind: Callable[[dict], str] = lambda row: "") -> list[str]:
-    if not rows:
-        return []
-    head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in rows[0])
-    body = [f'<tr class="{kind(row)}">{"".join(map(_cell, row.values()))}</tr>' for row in rows]
-    return [f"<h2>{title}</h2>", f"<table><tr>{head}</tr>", *body, "</table>"]
-
-
-def _cell(value) -> str:
-    if isinstance(value, (int, float)):
-        return f'<td class="n">{value:.6g}</td>' if isinstance(value, float) else f'<td class="n">{value}</td>'
-    return f"<td>{html.escape('' if value is None else str(value))}</td>"

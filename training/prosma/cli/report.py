@@ -25,17 +25,28 @@ def add_parser(commands) -> None:
     )
     report.add_argument("--parquet", type=Path, metavar="FILE", help="the same as Parquet; needs pyarrow")
     report.add_argument("--html", type=Path, metavar="FILE", help="the same as a page, with means over the cases")
+    report.add_argument(
+        "--pictures",
+        type=int,
+        default=12,
+        metavar="N",
+        help="how many of the cases that the model was least sure of the page shows",
+    )
     report.add_argument("--json", action="store_true", help="print everything that is known as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     from ..batch.report import report_on
-    from ..batch.tables import summary, write_csv, write_html, write_parquet
+    from ..batch.tables import summary, write_csv, write_parquet
 
     report = report_on(options.folder)
-    for path, write in ((options.csv, write_csv), (options.parquet, write_parquet), (options.html, write_html)):
+    for path, write in ((options.csv, write_csv), (options.parquet, write_parquet)):
         if path is not None:
             write(path, report)
+    if options.html is not None:
+        from ..batch.page import write_html
+
+        write_html(options.html, report, options.pictures)
     if options.json:
         print(json.dumps(report, indent=1))
         return 0
