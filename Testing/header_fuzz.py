@@ -13,12 +13,15 @@ import struct
 import sys
 import tempfile
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
+from picture_fuzz import DAMAGED
 
-FORMATS = ("nii", "nii.gz", "nrrd", "mha", "dcm", "png")
+from tiny_model import make_tiny_package
+
+PICTURES = tuple(DAMAGED)
+FORMATS = ("nii", "nii.gz", "nrrd", "mha", "dcm", *PICTURES)
 SPECIAL = (0.0, -0.0, -1.0, 1e-38, 3.4e38, float("nan"), float("inf"), -float("inf"), 1e9, 0.5)
 WORDS = (
     "nan",
@@ -39,17 +42,15 @@ LIMIT_S = 20.0
 
 
 def original(folder: Path, kind: str) -> Path:
-    """A good file (for dcm: a folder of six slices) of 20 x 18 x 16 voxels."""
+    """A good file (for dcm: a folder of six slices) of 20 x 18 x 16 voxels. Pictures are made when they are damaged."""
     import SimpleITK as sitk
 
     voxels = np.random.default_rng(0).integers(0, 1000, (16, 18, 20)).astype(np.int16)
     if kind == "dcm":
         return dicom_series(folder / "dcm", voxels[:6])
     path = folder / f"a.{kind}"
-    if kind == "png":
-        voxels = voxels[0].clip(0, 255).astype(np.uint8)
     picture = sitk.GetImageFromArray(voxels)
-    picture.SetSpacing([1.0, 1.2, 1.5][: picture.GetDimension()])
+    picture.SetSpacing([1.0, 1.2, 1.5])
     sitk.WriteImage(picture, str(path), useCompression=kind in ("nii.gz", "nrrd"))
     return path
 
@@ -120,8 +121,11 @@ def damage_text(content: bytes, chance: random.Random) -> bytes:
 
 
 def damaged(source: Path, target: Path, kind: str, seed: int) -> Path:
-    """A damaged copy of `source` at `target`; the same for the same seed."""
+    """A damaged copy of `source` at `target`, or a damaged picture; the same for the same seed."""
     chance = random.Random(f"{kind}-{seed}")
+    if kind in PICTURES:
+        target.write_bytes(DAMAGED[kind](chance))
+        return target
     if kind == "dcm":
         target.mkdir()
         worse = chance.randrange(6)
@@ -135,17 +139,16 @@ def damaged(source: Path, target: Path, kind: str, seed: int) -> Path:
         content = gzip.compress(damage_bytes(gzip.decompress(content), 352, chance))
     elif kind in ("nrrd", "mha"):
         content = damage_text(content, chance)
-    elif kind == "png" and chance.random() < 0.8:  # a header whose check sum is right
-        header = damage_bytes(content[12:29] + bytes(8), 17, chance)[:17]
-        content = content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:]
     else:
         content = damage_bytes(content, 352 if kind == "nii" else 60, chance)
     target.write_bytes(content)
     return target
 
 
-def outcomes(count: int, folder: Path, package, seed: int = 0) -> list[dict]:
+def outcomes(count: int, folder: Path, seed: int = 0) -> list[dict]:
     """What came of `count` damaged headers, of all formats in turn, read as a batch reads them and prepared for a model.
+
+    For pictures it is a 2D model of colours.
 
     `what`: read, refused (in a sentence with a remedy), died (the reading process; named), or a fault: `unforeseen` (an
     exception that nobody expected) or `slow`.
@@ -154,16 +157,19 @@ def outcomes(count: int, folder: Path, package, seed: int = 0) -> list[dict]:
     from prosma.errors import UserFacingError
     from prosma.inference.pipeline import prepare
 
-    sources = {kind: original(folder, kind) for kind in FORMATS}
+    volumes = make_tiny_package(folder / "volumes", patch_size=[16, 16, 16])
+    colours = {"rule": "range", "low": 0, "high": 255}
+    pictures = make_tiny_package(folder / "pictures", dimension=2, channels=3, intensity=colours, modality="photograph")
+    sources = {kind: original(folder, kind) for kind in FORMATS if kind not in PICTURES}
     reader, results = ImageReader(limit=LIMIT_S), []
     try:
         for number in range(count):
             kind = FORMATS[number % len(FORMATS)]
-            path = damaged(sources[kind], folder / f"{number}.{kind}", kind, seed + number)
+            path = damaged(sources.get(kind), folder / f"{number}.{kind}", kind, seed + number)
             began, notices, text = time.perf_counter(), (), ""
             try:
                 image = reader.read([path])
-                notices = prepare(image, package).notices
+                notices = prepare(image, pictures if kind in PICTURES else volumes).notices
                 what = "read"
             except UserFacingError as error:
                 text = str(error)
@@ -190,12 +196,9 @@ def counts(results: list[dict]) -> dict:
 
 
 def main() -> None:
-    from tiny_model import make_tiny_package
-
     count, seed = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     with tempfile.TemporaryDirectory() as folder:
-        package = make_tiny_package(Path(folder) / "model", patch_size=[16, 16, 16])
-        results = outcomes(count, Path(folder), package, seed)
+        results = outcomes(count, Path(folder), seed)
     for result in results:
         if result["what"] in ("unforeseen", "slow", "died"):
             print(result["number"], result["kind"], result["what"], result["text"][:200])

@@ -6,8 +6,13 @@ spacing that ITK takes from its print resolution only serves to lie where Slicer
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
+import re
 import struct
+import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,12 +28,50 @@ UPRIGHT = 1  # the orientation that needs no turn
 SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8}  # bytes of TIFF's whole numbers, by type
 FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, EXTRA, KIND = 256, 257, 258, 262, 274, 338, 254
+ONE_VALUE = (WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION)
 WHITE_IS_ZERO, LAB = 0, (8, 9, 10)
 TURNED = (
     "The Exif data of {name} say that it is to be shown turned; it was segmented as it is stored, as Slicer shows it."
 )
 ANIMATED = "{name} is an animation; only its first frame was used."
+DAMAGED = "{name} is damaged, so parts of it may be wrong; the library that reads it said: {said}"
+DAMAGE = re.compile(
+    r"Corrupt JPEG|Premature end|Inconsistent progression|Invalid SOS|Decode: Warning|tag ignored|Not enough data"
+)
+_one_at_a_time = threading.Lock()
 PAGES = "{name} has {count} pages; they were taken as the slices of a stack."
+
+
+class _CircleError(Exception):
+    """The pages of a TIFF file have no end."""
+
+
+@contextlib.contextmanager
+def said_by_libraries() -> Iterator[list[str]]:
+    """The lines that libraries in C write to stdout and stderr meanwhile, their only word about damage that they read over.
+
+    They go to stderr afterwards: on stdout a program may expect other things.
+    """
+    lines: list[str] = []
+    with _one_at_a_time, tempfile.TemporaryFile() as file, contextlib.ExitStack() as stack:
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):  # a program without it
+                stack.callback(_put_back, os.dup(stream), stream)
+                os.dup2(file.fileno(), stream)
+        try:
+            yield lines
+        finally:
+            stack.close()
+            file.seek(0)
+            content = file.read()
+            with contextlib.suppress(OSError):
+                os.write(2, content)
+            lines += content.decode(errors="replace").splitlines()
+
+
+def _put_back(kept: int, stream: int) -> None:
+    os.dup2(kept, stream)
+    os.close(kept)
 
 
 @dataclass(frozen=True)
@@ -43,8 +86,11 @@ class Facts:
 def read_picture(path: Path, read) -> Image:
     """The picture that `read(path)` gives, with what it lacks; ImageError where that would be wrong."""
     facts, notices = picture_facts(path)
-    image = read(path)
+    with said_by_libraries() as said:
+        image = read(path)
     array = image.array
+    damage = next((line.strip() for line in said if DAMAGE.search(line)), "")
+    notices += [DAMAGED.format(name=path.name, said=damage)] if damage else []
     if len(array) in (2, 4):
         array = array[:-1]
         notices += [f"The transparency of {path.name} was ignored."] if facts.transparent else []
@@ -76,7 +122,7 @@ def _png(data: bytes | mmap.mmap, name: str) -> Facts:
     chunks = dict.fromkeys(kind for kind, _ in _chunks(data))
     if data[25:26] == b"\x04":
         raise ImageError(f"{name} is a grey picture with transparency, which cannot be read.", AS_PNG)
-    frames = next((struct.unpack_from(">I", content)[0] for kind, content in _chunks(data) if kind == b"acTL"), 1)
+    frames = next((int.from_bytes(content[:4], "big") for kind, content in _chunks(data) if kind == b"acTL"), 1)
     exif = next((content for kind, content in _chunks(data) if kind == b"eXIf"), b"")
     return Facts(_exif_orientation(exif), frames, data[25:26] == b"\x06" or b"tRNS" in chunks)
 
@@ -125,17 +171,22 @@ def _bmp(data: bytes | mmap.mmap, name: str) -> Facts:
 
 
 def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
-    pages = [page for page in _pages(data) if not page.get(KIND, 0) & 1]  # without small previews
+    try:
+        pages = [page for page in _pages(data) if not page.get(KIND, 0) & 1]  # without small previews
+    except _CircleError:  # libtiff would follow it for ever
+        raise ImageError(f"{name} is damaged: its pages follow one another in a circle.", COPY_AGAIN) from None
     if not pages:
         return Facts()
     first = pages[0]
     if len({(page.get(WIDTH), page.get(HEIGHT)) for page in pages}) > 1:
         raise ImageError(f"{name} has {len(pages)} pages of different sizes.", "Save the page to segment as a picture.")
-    if first.get(PHOTOMETRIC) == WHITE_IS_ZERO and first.get(BITS, 1) > 1:
+    if PHOTOMETRIC not in first:
+        raise ImageError(f"{name} does not say what its values mean (no PhotometricInterpretation).", AS_PNG)
+    if first[PHOTOMETRIC] == WHITE_IS_ZERO and first.get(BITS, 1) > 1:
         raise ImageError(
             f"{name} is stored as a negative (TIFF with white as 0), which would be read inverted.", AS_PNG
         )
-    if first.get(PHOTOMETRIC) in LAB:
+    if first[PHOTOMETRIC] in LAB:
         raise ImageError(f"{name} has its colours in CIELab, which cannot be read.", AS_PNG)
     if first.get(ORIENTATION, UPRIGHT) > 4:
         raise ImageError(f"{name} is stored lying on its side (TIFF orientation {first[ORIENTATION]}).", AS_PNG)
@@ -145,7 +196,10 @@ def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
 
 
 def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
-    """The directories of a TIFF file: the first whole number of each tag. Damaged parts end it; ITK will say so."""
+    """The directories of a TIFF file: the first whole number of each tag. Damaged parts end it; ITK will say so.
+
+    Raises _CircleError where one leads back to an earlier one.
+    """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
         return
@@ -153,7 +207,9 @@ def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
     link, count, entry, inline = ("Q", "Q", 20, 12) if big else ("I", "H", 12, 8)
     (place,) = struct.unpack_from(order + link, data, 8 if big else 4)
     seen: set[int] = set()
-    while place and place not in seen and len(seen) < MOST_PAGES:
+    while place and len(seen) < MOST_PAGES:
+        if place in seen:
+            raise _CircleError
         seen.add(place)
         first = place + struct.calcsize(count)
         if first > len(data):
@@ -173,7 +229,7 @@ def _tags(data: bytes | mmap.mmap, order: str, entries: range, inline: int, big:
         tag, kind = struct.unpack_from(order + "2H", data, entry)
         (count,) = struct.unpack_from(order + ("Q" if big else "I"), data, entry + 4)
         size = SIZES.get(kind)
-        if size is None:
+        if size is None or (tag in ONE_VALUE and count != 1):  # libtiff does not count these either
             continue
         place = entry + inline
         if size * count > (8 if big else 4):  # the values lie elsewhere
