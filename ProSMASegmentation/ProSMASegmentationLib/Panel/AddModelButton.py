@@ -8,7 +8,7 @@ from ProSMASegmentationLib.Panel.PanelText import showProgress, showText
 class AddModelButton:
     """Adding models: a menu that asks where from, then how far it is, and Cancel in place of Add until it has ended.
 
-    :param ui: the panel's widgets (addModelButton, addModelWidget, addModelProgressBar, addModelLabel).
+    :param ui: the panel's widgets (addModelButton, addModelProgressBar, addModelLabel).
     :param library: the ModelLibrary.
     :param onAdded: called with each package that is among the models now.
     :param onError: called with a ProSMAError when one could not be added.
@@ -25,7 +25,8 @@ class AddModelButton:
         self._menu.addAction(_("From a file (.zip)...")).connect("triggered()", self._onFile)
         self._menu.addAction(_("From a folder...")).connect("triggered()", self._onFolder)
         ui.addModelButton.connect("clicked()", self._onAddOrCancel)
-        self._ui.addModelWidget.setVisible(False)
+        ui.addModelProgressBar.setVisible(False)
+        showText(ui.addModelLabel, "")
 
     def cleanup(self):
         """The panel goes away: stop what is under way, and tell nobody."""
@@ -59,7 +60,6 @@ class AddModelButton:
         self._ui.addModelButton.text = _("Cancel")
         self._ui.addModelButton.toolTip = _("Stop adding the model. Your models stay as they are.")
         self._ui.addModelProgressBar.setVisible(True)
-        self._ui.addModelWidget.setVisible(True)
         self._adding.start()
 
     def _onProgress(self, adding):
@@ -69,9 +69,7 @@ class AddModelButton:
         self._adding = None
         self._ui.addModelButton.text, self._ui.addModelButton.toolTip = self._text, self._toolTip
         self._ui.addModelProgressBar.setVisible(False)
-        told = adding.error.message if adding.state == adding.CANCELLED else ""
-        showText(self._ui.addModelLabel, told)
-        self._ui.addModelWidget.setVisible(bool(told))
+        showText(self._ui.addModelLabel, adding.error.message if adding.state == adding.CANCELLED else "")
         if adding.state == adding.FINISHED:
             self._onAdded(adding.package)
         elif adding.state == adding.FAILED:

@@ -113,7 +113,7 @@ def test_while_the_disk_is_slow_the_panel_goes_on_and_shows_how_far_it_is(panel,
     disk.let()
     processEvents(until=lambda: panel.ui.addModelButton.text == "Add...", timeout=60)
     assert panel._parameters.model == "slowly" and sorted(listed(panel)) == sorted([*before, "slowly"])
-    assert not panel.ui.addModelWidget.isVisible()
+    assert not panel.ui.addModelLabel.isVisible() and not panel.ui.addModelProgressBar.isVisible()
     assert content(own_models / "slowly") == content(package.folder)
 
 
@@ -130,7 +130,9 @@ def test_cancel_leaves_the_models_as_they_were(panel, own_models, disk, tmp_path
     assert panel.ui.addModelLabel.text == "Stopping"
     disk.let()
     processEvents(until=lambda: panel.ui.addModelButton.text == "Add...", timeout=60)
-    assert panel.ui.addModelLabel.text == "Adding the model was cancelled. Your models are as they were."
+    label = panel.ui.addModelLabel
+    assert label.text == "Adding the model was cancelled. Your models are as they were."
+    assert label.isVisible() and label.height <= 2.5 * label.fontMetrics().height()
     assert not panel.ui.addModelProgressBar.isVisible()
     assert (content(own_models), listed(panel), scenes.serialised()) == (models, rows, scene)
     assert [path.name for path in own_models.iterdir() if path.name.startswith(".")] == []
