@@ -9,8 +9,9 @@ from PIL import Image as Picture
 
 from judges import dice, on_grid
 from prosma.batch.records import RECORDS
+from prosma.batch.result_file import ResultFile
 from prosma.cli import main
-from prosma.image.geometry import Image
+from prosma.image.geometry import Image, ImageError
 from prosma.image.reading import read_image, read_labels
 from prosma.inference.segmenter import Segmenter
 from prosma.outputs.preview import preview
@@ -308,7 +309,6 @@ def test_beside_a_corrected_result_nothing_is_written(scan, tiny, tmp_path, caps
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["-o", "r.nrrd", "--also", ".png"], "Choose among .preview.png"),
         (["-o", "r.nrrd", "--also", ".nrrd"], "Leave out --also .nrrd"),
         (["-o", "r.preview.png"], "say --also .preview.png"),
         (["-o", "scan.seg.nrrd", "--also", ".nrrd"], "would overwrite the image scan.nrrd"),
@@ -321,6 +321,13 @@ def test_what_cannot_be_is_refused_before_any_work(arguments, words, scan, tiny,
     assert segment(scan, "-m", tiny.folder, *arguments) == 1
     assert words in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["scan.nrrd"] and scan.read_bytes() == before
+
+
+def test_an_unknown_ending_is_a_fault_of_the_command(scan, tiny, tmp_path, capsys):
+    assert segment(scan, "-m", tiny.folder, "-o", tmp_path / "r.nrrd", *also(".png")) == 2
+    assert ".preview.png" in capsys.readouterr().err
+    with pytest.raises(ImageError, match=r"Choose among \.preview\.png"):
+        ResultFile.from_files(tmp_path / "r.nrrd", tiny, {}, [scan], also=[".png"])
 
 
 def test_a_model_without_gates_has_no_gate_map(scan, tmp_path, capsys):

@@ -296,6 +296,17 @@ def test_a_result_that_somebody_changed_is_left_alone(tiny, tmp_path, capsys):
     assert output.read_bytes() == kept
 
 
+def test_a_result_without_measures_gets_them_by_the_remedy(tiny, tmp_path, capsys):
+    write_series(tmp_path / "series", noise())
+    arguments = (tmp_path / "series", "-m", tiny.folder, "-o", tmp_path / "r.dcm")
+    assert segment(*arguments) == 0
+    assert segment(*arguments, "--statistics") == 1
+    assert "--again" in capsys.readouterr().err
+    assert segment(*arguments, "--statistics", "--again") == 0
+    assert segment(*arguments, "--statistics") == 0
+    assert "was there already" in capsys.readouterr().out
+
+
 def test_a_batch_of_series_gives_a_segmentation_each(tiny, tmp_path):
     for number in (1, 2):
         uids = {"SeriesInstanceUID": f"1.2.3.{number}", "SeriesDescription": f"T{number}"}

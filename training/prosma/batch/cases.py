@@ -13,7 +13,8 @@ from ..image.dicom.files import is_dicom
 from ..image.dicom.reading import list_dicom
 from ..image.geometry import ImageError
 from ..image.reading import IMAGE_SUFFIXES, PHOTOGRAPHS
-from ..outputs.results import RESULT_SUFFIXES, check_result, paths_beside, result_suffix
+from ..outputs.choices import RESULT_SUFFIXES
+from ..outputs.results import check_result, paths_beside, result_suffix
 from .records import RECORDS, Records
 
 

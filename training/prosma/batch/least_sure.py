@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserFacingError, explained
+from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import ImageError
-from ..image.writing import LABEL_SUFFIXES
 from ..outputs.choices import PREVIEW
 from ..outputs.png import png
 from ..outputs.preview import preview

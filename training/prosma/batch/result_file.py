@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError
+from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image
-from ..image.writing import LABEL_SUFFIXES
 from ..outputs.choices import BINARY, SEG, VOLUMES
 from ..outputs.results import Box, Content, Origin, check_result, paths_beside, suffix_of, write_result
 from ..steps import finish

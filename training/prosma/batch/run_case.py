@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from ..errors import EngineError, explained
 from ..image.box import slices
+from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
-from ..image.writing import LABEL_SUFFIXES
 from ..inference.fit import Fit
 from ..outputs.results import suffix_of
 from ..package.regions import labels_in

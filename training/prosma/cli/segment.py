@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
-from ..outputs.choices import BESIDE, BINARY, SEG, SEG_TYPES
+from ..outputs.choices import ALSO, BINARY, SEG, SEG_TYPES
 from .common import MODEL_HELP, add_command, add_device, add_licence, insist_on_device
 
 
@@ -75,10 +75,10 @@ def add_output_options(segment: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--also",
         action="append",
+        choices=ALSO,
         default=[],
         metavar="ENDING",
-        help=f"write a file beside each result too: {', '.join(BESIDE)}, or another ending of a result; "
-        "may be given several times",
+        help=f"write a file beside each result too: {', '.join(ALSO)}; may be given several times",
     )
     group.add_argument(
         "--seg-type",

@@ -15,13 +15,13 @@ import numpy as np
 
 from ..files import replaced_when_whole
 from .axes import as_kji
+from .constants import LABEL_SUFFIXES
 from .edited_segments import fingerprints
 from .formats.nifti_writing import write_nifti
 from .geometry import LPS_TO_RAS, Image, ImageError
 from .labels import Extent, extents_of, label_extents, terminology_entry
 from .tags import EMPTY, FINGERPRINT, LABEL
 
-LABEL_SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii", ".mha")
 NRRD_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from ..errors import EngineError
 from ..files import replaced_when_whole
+from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
 from ..image.tags import provenance
-from ..image.writing import LABEL_SUFFIXES, nrrd_bytes, write_labels
-from .choices import BESIDE, OBJ, PREVIEW, RTSTRUCT, SEG, STL, VOLUMES
+from ..image.writing import nrrd_bytes, write_labels
+from .choices import ALSO, BESIDE, OBJ, PREVIEW, RESULT_SUFFIXES, RTSTRUCT, SEG, STL, VOLUMES
 from .source import refuse_other_images
 
-RESULT_SUFFIXES = (*LABEL_SUFFIXES, RTSTRUCT, SEG)
 Box = tuple[tuple[int, int], ...]
 
 
@@ -70,8 +70,8 @@ def paths_beside(output: Path, endings: Sequence[str]) -> list[Path]:
     """The files with these endings beside a result. ImageError for an ending that nothing has, or that of the result."""
     suffix = result_suffix(output)
     for ending in endings:
-        if ending not in (*BESIDE, *RESULT_SUFFIXES):
-            remedy = f"Choose among {', '.join((*BESIDE, *RESULT_SUFFIXES))}."
+        if ending not in ALSO:
+            remedy = f"Choose among {', '.join(ALSO)}."
             raise ImageError(f"No file that ends in '{ending}' can be written beside a result.", remedy, "bad_output")
         if ending == suffix:
             reason = f"{output.name} cannot lie beside itself."
