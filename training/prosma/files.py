@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import glob
 import hashlib
 import json
 import os
@@ -23,7 +22,11 @@ OWNER = ".owner"  # ends the name of a file that the process that works in a fol
 ASIDE = ".prosma-replaced-"  # begins the name of a folder while another one takes its place
 REMOVED = ".prosma-removed-"  # begins the name of a folder of which parts may be gone already
 TRIES = 5
+LISTING_COUNTS = 50  # times as long as it took
+FOLDERS = 16  # whose listings are kept
 COMPUTER = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+
+_LISTED: dict[Path, tuple[float, list[str]]] = {}  # hidden names in folders, and until when they count
 
 
 @contextlib.contextmanager
@@ -47,9 +50,31 @@ def replaced_when_whole(path: Path, suffix: str = "") -> Iterator[Path]:
 def temporaries(path: Path, suffix: str = "") -> Iterator[tuple[Path, str, int]]:
     """The files of `replaced_when_whole` for `path` that are there, with the computer and the process that each is of."""
     start = f".{path.name}."
-    for file in path.parent.glob(f"{glob.escape(start)}*{glob.escape(suffix)}"):
-        if owner := re.fullmatch(r"([0-9a-f]{8})-([0-9]+)", file.name[len(start) : len(file.name) - len(suffix)]):
-            yield file, owner[1], int(owner[2])
+    for name in _hidden_names(path.parent):
+        if not (name.startswith(start) and name.endswith(suffix)):
+            continue
+        if owner := re.fullmatch(r"([0-9a-f]{8})-([0-9]+)", name[len(start) : len(name) - len(suffix)]):
+            yield path.with_name(name), owner[1], int(owner[2])
+
+
+def _hidden_names(folder: Path) -> list[str]:
+    """Names in a folder that begin with a dot, as they were a moment ago.
+
+    A listing counts for some times as long as it took, so that looking takes a fiftieth of the time in folders of any size.
+    """
+    began = time.monotonic()
+    until, names = _LISTED.pop(folder, (began, []))
+    if began >= until:
+        try:
+            names = [name for name in os.listdir(folder) if name.startswith(".")]
+        except OSError:
+            names = []
+        ended = time.monotonic()
+        until = ended + LISTING_COUNTS * (ended - began)
+    _LISTED[folder] = until, names
+    for oldest in list(_LISTED)[:-FOLDERS]:
+        _LISTED.pop(oldest, None)
+    return names
 
 
 def is_alive(process: int) -> bool:

@@ -1,13 +1,17 @@
 """The records of a large cohort: what is asked for is found, at once and in little memory, whatever else lies there."""
 
 import json
+import os
 import random
+import subprocess
+import sys
 import time
 import tracemalloc
 
 import pytest
 from test_cli import write_image
 
+from prosma import files
 from prosma.batch import records as records_module
 from prosma.batch.records import RECORDS, Records
 from prosma.batch.result_file import ResultFile
@@ -111,3 +115,24 @@ def test_images_in_one_folder_are_read_once_for_several_series(tiny, tmp_path, m
     changed = ResultFile.from_files(tmp_path / "x.seg.nrrd", tiny, {}, [folder], series=["x"])
     assert len(digests) == 2
     assert changed.inputs["digest"] != inputs[0]
+
+
+def test_a_folder_of_many_results_is_not_listed_for_each_new_one(tmp_path, monkeypatch):
+    """Once, and again now and then; what a dead process left is found all the same."""
+    for number in range(20_000):
+        (tmp_path / f"case{number}.seg.nrrd").touch()
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    left = tmp_path / f".case7.seg.nrrd.{files.COMPUTER}-{process.pid}.seg.nrrd"
+    left.touch()
+    listings = []
+    original = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listings.append(folder) or original(folder))
+    began = time.monotonic()
+    for number in range(300):
+        with files.replaced_when_whole(tmp_path / f"case{number}.seg.nrrd", ".seg.nrrd") as temporary:
+            temporary.write_bytes(b"new")
+    assert time.monotonic() - began < 60
+    assert 1 <= len(listings) < 100
+    assert not left.exists()
+    assert (tmp_path / "case299.seg.nrrd").read_bytes() == b"new"

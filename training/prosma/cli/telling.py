@@ -30,7 +30,8 @@ class Teller:
         self.cases = cases
         self.batch = batch
         self.as_json = as_json
-        self.outcomes: list[dict] = []
+        self.ended = 0  # cases
+        self.outcomes: list[dict] = []  # where a report or a table needs them: those of a large cohort take GB
         self.failures: list[dict] = []
         self.device: str | None = None
         self._told: set[str] = set()  # notices about the device
@@ -48,7 +49,9 @@ class Teller:
 
     def tell(self, outcome: dict) -> None:
         """One case has ended."""
-        self.outcomes.append(outcome)
+        self.ended += 1
+        if self.as_json or sys.stdout.isatty():
+            self.outcomes.append(outcome)
         self.device = outcome.get("device", self.device)
         remarks = [] if self.as_json else self._news(outcome)
         if "error" in outcome:
@@ -73,6 +76,7 @@ class Teller:
 
     def end_with(self, outcome: dict) -> None:
         """The only case has failed: the report for a program; a person reads the error that ends the command."""
+        self.ended += 1
         self.outcomes.append(outcome)
         self.failures.append(outcome)
         if self.as_json:
@@ -86,11 +90,9 @@ class Teller:
             self._line(json.dumps(self.report()))
         elif len(self.outcomes) > 1 and sys.stdout.isatty():
             print_table(self.outcomes)
-        done = len(self.outcomes) - len(self.failures)
-        if len(self.outcomes) < self.cases:
-            complain(
-                f"Stopped after {len(self.failures)} failures; {self.cases - len(self.outcomes)} cases were not tried."
-            )
+        done = self.ended - len(self.failures)
+        if self.ended < self.cases:
+            complain(f"Stopped after {len(self.failures)} failures; {self.cases - self.ended} cases were not tried.")
         if self.failures:
             names = [failure["case"] for failure in self.failures[:MOST_NAMES]]
             more = f" and {len(self.failures) - MOST_NAMES} more" if len(self.failures) > MOST_NAMES else ""
