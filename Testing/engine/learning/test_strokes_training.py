@@ -5,11 +5,13 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import yaml
 from scipy import ndimage
 
+from prosma import Prompts, Segmenter, read_image
 from prosma.cli import main
 from prosma.correct.crop import box_on_array, cube, cut, first_cube, grown_cube, marked, touches
 from prosma.correct.prompt_input import BELONGS, LIKENESS, LOG_ODDS, MASK, PROMPT_CHANNELS, Said, patch_of
@@ -259,3 +261,40 @@ def test_training_resumes_to_the_bit_and_makes_a_package(sets, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert main(["export", str(run), "-o", str(tmp_path / "package")]) == 0
     assert json.loads((tmp_path / "package/model.json").read_text())["id"] == "strokes-3d"
+
+
+def test_pictures_and_slices_are_learnt_together(sets, tmp_path):
+    """Colours, grey slices of volumes, masks of 0 and 255: one network for single slices."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "first").symlink_to(sets / "first")
+    pictures = folder / "pictures"
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (pictures / name).mkdir(parents=True)
+    for number in range(4):
+        mask = ball((60, 50), rng.uniform(20, 35, 2), 9, (1, 1))
+        colours = np.where(mask[..., None], [200, 60, 60], [90, 90, 120]) + rng.normal(0, 5, (60, 50, 3))
+        PIL.Image.fromarray(colours.clip(0, 255).astype(np.uint8)).save(pictures / "images" / f"p{number}.png")
+        PIL.Image.fromarray((mask * 255).astype(np.uint8)).save(pictures / "masks" / f"p{number}.png")
+    volumes = read_sets(folder, Strokes(), 2)["train"]
+    assert {volume.set: volume.labels.shape[2] for volume in volumes} == {"first": 26, "pictures": 1}
+    scenes = Scenes(volumes, Strokes(), channels=3, dimension=2)
+    for number in range(10):
+        scene = scenes.draw(np.random.default_rng(number))
+        assert scene.image.shape[0] == 3 and scene.truth.shape[2] == 1 and scene.truth.any()
+    recipe = yaml.safe_load((RECIPES / "strokes-2d.yaml").read_text(encoding="utf-8"))
+    recipe["model"]["patch_size"] = [32, 32]
+    recipe["network"]["features"] = [4, 8]
+    recipe["strokes"].update(validation_scenes=2)
+    recipe["fitting"].update(epochs=1, iterations=3, batch_size=2, validate_every=1)
+    path, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump(recipe))
+    assert main(["train", str(path), "--data", str(folder), "--out", str(run), "--device", "cpu"]) == 0
+    assert 0 <= json.loads((run / "history.json").read_text())["epochs"][0]["val/dice/5"] <= 1
+    assert main(["export", str(run), "-o", str(tmp_path / "package")]) == 0
+    segmenter = Segmenter(tmp_path / "package", "cpu")
+    image = read_image([pictures / "images" / "p0.png"])
+    stroke = np.zeros(image.shape, bool)
+    stroke[25, 20:30, 0] = True
+    assert segmenter.prompt(image, Prompts(add=stroke)).on(np.zeros(image.shape, bool))[stroke].all()

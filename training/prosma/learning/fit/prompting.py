@@ -55,8 +55,9 @@ class PromptTask(SegmentationTask):
     def take(self, volumes: dict[str, list[Volume]]) -> None:
         """The data to learn from and to validate on."""
         channels = len(self.recipe.model["channels"])
-        self.scenes = Scenes(volumes["train"], self.settings, channels)
-        calm = Scenes(volumes["val"], calmed(), channels)
+        dimension = self.recipe.model["dimension"]
+        self.scenes = Scenes(volumes["train"], self.settings, channels, dimension)
+        calm = Scenes(volumes["val"], calmed(), channels, dimension)
         count = self.settings.validation_scenes
         self.validation = [calm.draw(np.random.default_rng((7919, n))) for n in range(count)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from ...image.resampling import resample
 from ..data.painting import rotation
 from ..recipe import Strokes
 from .objects import pseudo_object
-from .sets import Volume
+from .sets import Volume, bounding_box
 
 MOST_VOXELS = 2_000_000  # of a scene; larger surroundings are cut
 LEAST_MARGIN = 16  # voxels of the finest axis around an object
@@ -42,8 +42,8 @@ class Scene:
 class Scenes:
     """Draws scenes from volumes: a set by the cube root of its number of objects, then each volume and label alike."""
 
-    def __init__(self, volumes: Sequence[Volume], settings: Strokes, channels: int = 1) -> None:
-        self.settings, self.channels = settings, channels
+    def __init__(self, volumes: Sequence[Volume], settings: Strokes, channels: int = 1, dimension: int = 3) -> None:
+        self.settings, self.channels, self.dimension = settings, channels, dimension
         self.volumes: dict[str, list[Volume]] = {}
         for volume in volumes:
             self.volumes.setdefault(volume.set, []).append(volume)
@@ -57,6 +57,8 @@ class Scenes:
         while True:
             name = self.sets[int(rng.choice(len(self.sets), p=self.weights))]
             volume = self.volumes[name][int(rng.integers(len(self.volumes[name])))]
+            if self.dimension == 2 and volume.labels.shape[2] > 1:
+                volume = one_slice(volume, rng)
             found = self.object_in(volume, rng)
             if found is None:
                 continue
@@ -103,6 +105,16 @@ class Scenes:
         if self.channels == 1:
             return volume.image[int(rng.integers(count))][None]
         return volume.image[[n % count for n in range(self.channels)]]
+
+
+def one_slice(volume: Volume, rng: Generator) -> Volume:
+    """A slice across K as a picture: mostly one with labels."""
+    labelled = np.flatnonzero(np.isin(volume.labels, list(volume.boxes)).any((0, 1)))
+    any_of = labelled if len(labelled) and rng.random() < 0.9 else np.arange(volume.labels.shape[2])
+    number = int(any_of[int(rng.integers(len(any_of)))])
+    labels = volume.labels[:, :, number : number + 1]
+    boxes = {value: bounding_box(labels == value) for value in volume.boxes if (labels == value).any()}
+    return replace(volume, image=volume.image[..., number : number + 1], labels=labels, boxes=boxes)
 
 
 def surroundings(box: Box, volume: Volume, rng: Generator) -> Box:

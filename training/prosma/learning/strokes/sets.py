@@ -47,19 +47,19 @@ def folders_of(data: str | os.PathLike | Sequence[str | os.PathLike], left_out: 
 
 
 def read_sets(data, strokes: Strokes, dimension: int, parts: Sequence[str] = ("train", "val")) -> dict[str, list]:
-    """The volumes (`dimension` 3) or pictures (2) of each part, over all sets. Raises DatasetError, which names the file."""
+    """The volumes of each part, over all sets, and for `dimension` 2 the pictures. DatasetError, which names the file."""
     volumes: dict[str, list[Volume]] = {part: [] for part in parts}
     for path in folders_of(data, strokes.left_out):
         folder = LabelledFolder.open(path)
         flat = next(iter(folder.cases.values())).is_photograph
-        if flat != (dimension == 2):
+        if flat and dimension == 3:
             continue
         asked = asked_labels(folder, strokes.left_out_labels)
         for part in parts:
             volumes[part] += [read_volume(case, path.name, asked) for case in folder.split(part)]
     for part, found in volumes.items():
         if not any(volume.boxes for volume in found):
-            raise DatasetError(f"There is no labelled {'picture' if dimension == 2 else 'volume'} for '{part}'.")
+            raise DatasetError(f"There is no labelled {'image' if dimension == 2 else 'volume'} for '{part}'.")
     return volumes
 
 
