@@ -98,11 +98,13 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/breast-lesion-us/fit.npz
   Resources/Models/breast-lesion-us/model.json
   Resources/Models/breast-lesion-us/preview.png
+  Resources/Models/breast-lesion-us/quality.json
   Resources/Models/breast-lesion-us/weights.safetensors
   Resources/Models/gland-histology/README.md
   Resources/Models/gland-histology/fit.npz
   Resources/Models/gland-histology/model.json
   Resources/Models/gland-histology/preview.png
+  Resources/Models/gland-histology/quality.json
   Resources/Models/gland-histology/weights.safetensors
   Resources/Models/glioma-flair/README.md
   Resources/Models/glioma-flair/fit.npz
@@ -120,6 +122,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/hippocampus-mr/fit.npz
   Resources/Models/hippocampus-mr/model.json
   Resources/Models/hippocampus-mr/preview.png
+  Resources/Models/hippocampus-mr/quality.json
   Resources/Models/hippocampus-mr/weights.safetensors
   Resources/Models/polyp-colonoscopy/README.md
   Resources/Models/polyp-colonoscopy/fit.npz
@@ -130,6 +133,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/prostate-t2/fit.npz
   Resources/Models/prostate-t2/model.json
   Resources/Models/prostate-t2/preview.png
+  Resources/Models/prostate-t2/quality.json
   Resources/Models/prostate-t2/weights.safetensors
   Resources/Terminologies/ProSMA.json
   Resources/UI/ProSMASegmentation.ui
@@ -282,6 +286,8 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/pipeline.py
   inference/prediction.py
   inference/prompts.py
+  inference/quality.py
+  inference/quality_meter.py
   inference/run_log.py
   inference/segmentation.py
   inference/segmenter.py
@@ -315,10 +321,12 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/judge/surfaces.py
   learning/packing/__init__.py
   learning/packing/card.py
+  learning/packing/degraded_copies.py
   learning/packing/export.py
   learning/packing/faulty_copies.py
   learning/packing/fit_statistics.py
   learning/packing/icon.py
+  learning/packing/quality_statistics.py
   learning/recipe.py
   learning/report/__init__.py
   learning/report/curves.py

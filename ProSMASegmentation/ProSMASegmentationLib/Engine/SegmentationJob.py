@@ -131,6 +131,7 @@ class SegmentationJob(Job):
             found["offset"],
             lambda stage: self._announce(stage, 1 - WRITING_SHARE),
             [segment["value"] for segment in self.result["segments"]],
+            {segment["value"]: segment["expected_dice"] for segment in self.result["segments"]},
         )
         return node, imageToWorld
 

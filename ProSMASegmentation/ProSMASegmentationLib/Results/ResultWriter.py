@@ -1,3 +1,4 @@
+import json
 import uuid
 
 import slicer
@@ -33,6 +34,7 @@ class ResultWriter:
         self._package = package
         self._output = outputNode
         self._options = options or {}
+        self._expectedDice = {}
         self.run = uuid.uuid4().hex
 
     def check(self):
@@ -54,7 +56,7 @@ class ResultWriter:
                 )
             )
 
-    def write(self, labels, offset, say=None, values=None):
+    def write(self, labels, offset, say=None, values=None, expectedDice=None):
         """Steps (for EventLoopTask) that write the result and return the segmentation node.
 
         Only the last step touches the scene. Where the output is shown in 3D it also brings the new surfaces, which are
@@ -63,9 +65,11 @@ class ResultWriter:
         :param labels: (K, J, I) array of label values, cropped to the box of the labels; None if nothing was found.
         :param offset: i, j, k of its first voxel in the volume.
         :param values: of the labels that the result may hold; the model's own if it is None.
+        :param expectedDice: for some of these values, what the engine expects of the segment, a dict or None.
         :param say: called with a text for a person when another part of the work begins.
         """
         self.check()
+        self._expectedDice = expectedDice or {}
         imageToWorld = ijkToRasOf(self._volume)
         described = self._package.labels
         if values is not None:
@@ -112,6 +116,11 @@ class ResultWriter:
         segment.SetTag(tags.LABEL, str(value))
         segment.SetTag(tags.FINGERPRINT, fingerprint)
         segment.SetTag(tags.RUN, self.run)
+        expected = self._expectedDice.get(value)
+        if expected:
+            segment.SetTag(tags.EXPECTED_DICE, json.dumps(expected))
+        else:
+            segment.RemoveTag(tags.EXPECTED_DICE)
         segment.RemoveTag(tags.STATE)
         segment.RemoveTag(tags.SENSITIVITY)
 

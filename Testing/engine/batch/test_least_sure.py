@@ -173,3 +173,13 @@ def test_what_does_not_fit_comes_before_what_is_unsure():
         {"case": "old", "state": "done", "segments": [{"voxels": 5}]},
     ]
     assert [each["case"] for each in least_sure(cases, 9)] == ["unfit", "unusual", "nothing", "unsure", "sure", "old"]
+
+
+def test_the_worst_expected_dice_comes_before_doubt():
+    def case(name, *means):
+        segments = [{"expected_dice": {"mean": mean, "low": 0.1, "high": 1.0}} for mean in means]
+        return {"case": name, "state": "done", "segments": segments or [{"expected_dice": None}]}
+
+    strange = {**case("strange", 0.99), "fit": {"verdict": "unusual"}}
+    cases = [case("good", 0.9, 0.95), case("poor", 0.95, 0.4), case("unknown"), strange]
+    assert [each["case"] for each in least_sure(cases, 9)] == ["strange", "poor", "good", "unknown"]

@@ -1,5 +1,7 @@
 """An image that does not fit the model: asked before the click computes, told after it."""
 
+import json
+
 import numpy as np
 import scenes
 
@@ -79,3 +81,25 @@ def test_python_gets_the_verdict_with_the_error_and_may_force(panel):
         panel.logic.segment(volume, "hippocampus-mr", device="cpu")
     assert refusal.value.code == "does_not_fit" and refusal.value.fit["verdict"] == "unfit"
     assert panel.logic.segment(volume, "hippocampus-mr", device="cpu", force=True) is not None
+
+
+def test_the_table_says_how_good_a_segment_is_likely_to_be_until_somebody_edits_it(panel):
+    import slicer
+
+    scenes.choose(panel, "hippocampus-mr")
+    click(panel.ui.sampleButton)
+    job = scenes.click_segment(panel)
+    node, table = job.segmentationNode, panel.ui.volumesTable
+    processEvents(until=lambda: table.rowCount == 2)
+    told = [segment["expected_dice"] for segment in job.result["segments"]]
+    ids = scenes.segment_ids(node)
+    assert [json.loads(scenes.tag(node, each, "ProSMA.expectedDice")) for each in ids] == told
+    for row, expected in enumerate(told):
+        assert 0.7 < expected["low"] <= expected["mean"] <= expected["high"] <= 1
+        assert table.item(row, 2).text().startswith(f"good, {expected['mean']:.2f} (")
+    volume = panel.ui.inputVolumeSelector.currentNode()
+    voxels = scenes.voxels(node, ids[0], volume)
+    voxels[:12] = 0
+    slicer.util.updateSegmentBinaryLabelmapFromArray(voxels, node, ids[0], volume)
+    processEvents(until=lambda: table.item(0, 2).text() == "")
+    assert table.item(1, 2).text().startswith("good")

@@ -49,13 +49,15 @@ def least_sure(cases: Sequence[dict], most: int) -> list[dict]:
     return sorted(there, key=doubt, reverse=True)[:most]
 
 
-def doubt(case: dict) -> tuple[int, float, float]:
-    """What orders cases: fit, mean uncertainty, score of the fit; -1 where one is not known."""
+def doubt(case: dict) -> tuple[int, float, float, float]:
+    """What orders cases: fit, the worst expected Dice, mean uncertainty, score of the fit; -1 where one is not known."""
     fit, unsure = case.get("fit") or {}, uncertainty(case)
     verdict = fit.get("verdict")
     rank = len(VERDICTS) - VERDICTS.index(verdict) if verdict in VERDICTS else 0
     score = fit.get("score")
-    return rank, -1.0 if unsure is None else unsure, -1.0 if score is None else float(score)
+    expected = [each["expected_dice"]["mean"] for each in case.get("segments") or () if each.get("expected_dice")]
+    wrong = 1 - min(expected) if expected else -1.0
+    return rank, wrong, -1.0 if unsure is None else unsure, -1.0 if score is None else float(score)
 
 
 def uncertainty(case: dict) -> float | None:

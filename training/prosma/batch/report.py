@@ -95,6 +95,12 @@ def numbers_of(segment: dict) -> dict:
     """The measures of one segment in columns of plain numbers."""
     row = {"segment": segment.get("name"), "label": segment.get("value"), "voxels": segment.get("voxels")}
     row["ml"] = segment.get("ml")
+    dice = segment.get("expected_dice") or {}
+    row |= {
+        "expected_dice": dice.get("mean"),
+        "expected_dice_from": dice.get("low"),
+        "expected_dice_to": dice.get("high"),
+    }
     for key in ("surface_mm2", "boundary_mm", "boundary_pixels"):
         if key in segment:
             row[key] = segment[key]

@@ -13,6 +13,7 @@ from ..image.box import slices
 from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
 from ..inference.fit import Fit
+from ..inference.quality import with_expected, with_tags
 from ..outputs.results import suffix_of
 from ..package.regions import labels_in
 from ..steps import finish
@@ -87,8 +88,8 @@ def complete(
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`, then also how sure the model
-    was), `removed_share`, `statistics`, `seconds`, `device`, `notices`, of these `device_notices`, `fit` (see
-    `inference.fit`).
+    was; with `expected_dice`, see `inference.quality`), `removed_share`, `statistics`, `seconds`, `device`, `notices`, of
+    these `device_notices`, `fit` (see `inference.fit`).
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
     outputs = list(dict.fromkeys([*file.volumes, *(["uncertainty"] if in_full else [])]))
@@ -104,7 +105,7 @@ def complete(
         **(facts or {}),
         "output": str(file.output),
         **({"beside": [str(each.output) for each in file.beside]} if file.beside else {}),
-        "segments": segments,
+        "segments": with_expected(segments, result.expected_dice),
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
         "seconds": result.seconds,
@@ -114,7 +115,8 @@ def complete(
         "fit": result.fit.as_dict(),
     }
     volumes = {name: volume for name in outputs if (volume := getattr(result, name)) is not None}
-    file.write(result.labels, image, report, still_mine, result.described, volumes, result.box)
+    described = with_tags(result.described, result.expected_dice)
+    file.write(result.labels, image, report, still_mine, described, volumes, result.box)
     return report
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import EngineError
+from ..image.tags import quality_in_words
 from .common import complain
 from .exit_codes import exit_code
 
@@ -135,13 +136,19 @@ def lines_of(outcome: dict) -> list[str]:
     if "skipped" in outcome:
         return [f"{outcome['output']}  ({SKIPPED[outcome['skipped']]})", *stored]
     first = f"{outcome['output']}  ({outcome['seconds']['total']:.1f} s on {outcome['device']})"
-    segments = [f"    {segment['name']}: {amount(segment)}" for segment in outcome["segments"]]
+    segments = [f"    {segment['name']}: {amount(segment)}{quality(segment)}" for segment in outcome["segments"]]
     return [first, *(f"    also {path}" for path in outcome.get("beside", ())), *segments, *stored]
 
 
 def amount(segment: dict) -> str:
     """How large a segment is: pictures have pixels and no ml."""
     return f"{segment['voxels']} pixels" if segment["ml"] is None else f"{segment['ml']:.2f} ml"
+
+
+def quality(segment: dict) -> str:
+    """How good it is likely to be; empty where that is not known."""
+    words = quality_in_words(segment.get("expected_dice"))
+    return f"; expected Dice: {words}" if words else ""
 
 
 def print_table(outcomes: list[dict]) -> None:

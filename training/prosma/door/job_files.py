@@ -17,6 +17,7 @@ from ..image.geometry import Image, ImageError, checked_image, stack_channels
 from ..image.labels import label_extents, segment_volumes
 from ..inference.back_to_image import allocate_array
 from ..inference.options import VOLUMES
+from ..inference.quality import with_expected
 from .events import Segmented
 from .requests import Cases, ChannelFile, Describe, PartFile, Prompt, Segment
 
@@ -139,7 +140,7 @@ class Job:
             volumes["probabilities"] = self._crop_probabilities(result)
         return Segmented(
             labels={"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
-            segments=segment_volumes(extents, voxel_ml, result.described),
+            segments=with_expected(segment_volumes(extents, voxel_ml, result.described), result.expected_dice),
             volumes=volumes,
             statistics=result.statistics,
             seconds=result.seconds,

@@ -14,11 +14,14 @@ SHA256 = "ProSMA.sha256"
 OPTIONS = "ProSMA.options"
 LABEL = "ProSMA.label"
 FINGERPRINT = "ProSMA.fingerprint"  # of the voxels that were written, see edited_segments.py
+EXPECTED_DICE = "ProSMA.expectedDice"  # of the run's own result: JSON with mean, low, high
 RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
 INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 
 EMPTY = "empty"  # as fingerprint: of no voxels
 EDITED = "edited"  # as fingerprint: never that of any voxels
+
+GOOD, FAIR = 0.85, 0.7  # expected Dice from which on a segment is called so
 
 # Tags of a segment: what became of it
 STATE = "ProSMA.state"  # which of the masks that ProSMA wrote since then; absent for the run's own
@@ -40,3 +43,12 @@ def provenance(package, options: dict | None = None) -> dict[str, str]:
         SHA256: package.sha256,
         OPTIONS: json.dumps(options or {}, sort_keys=True),
     }
+
+
+def quality_in_words(expected: dict | None) -> str:
+    """A plain word with the number behind it, of an expected Dice (`mean`, `low`, `high`); empty for None."""
+    if not expected:
+        return ""
+    mean, low, high = (float(expected[name]) for name in ("mean", "low", "high"))
+    word = "good" if mean >= GOOD else "fair" if mean >= FAIR else "poor"
+    return f"{word}, {mean:.2f} ({low:.2f} to {high:.2f})"

@@ -110,6 +110,7 @@ def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict
             "Segmentation.Status": "inprogress",
             "TerminologyEntry": terminology_entry(label.get("terminology")),
             **tags,
+            **label.get("tags", {}),
             LABEL: str(value),
             FINGERPRINT: written.get(value, EMPTY),
         }

@@ -138,6 +138,11 @@ def merged(parts: Sequence[tuple[Region, Segmentation]], package: ModelPackage, 
         described=[label for region, _ in parts for label in region_labels(package.model, region.number)],
         statistics=merged_statistics([part.statistics for _, part in parts]),
         fit=worst([part.fit for _, part in parts]),
+        expected_dice={
+            value + region.number * count: expected
+            for region, part in parts
+            for value, expected in part.expected_dice.items()
+        },
     )
     for region, part in parts:
         found = part.labels > 0

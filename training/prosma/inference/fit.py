@@ -48,13 +48,15 @@ FAULTS = {  # what to say of those that names in `FitStatistics.faults` begin wi
 class Fit:
     """A verdict, the score that it comes from (None where there is none), and reasons, each one sentence.
 
-    `other_kind`: the values alone say that it is another kind of image.
+    `other_kind`: the values alone say that it is another kind of image. `distances`: the joint score, and that of the
+    clearest fault.
     """
 
     verdict: Verdict
     score: float | None = None
     reasons: tuple[str, ...] = ()
     other_kind: bool = False
+    distances: tuple[float, float] | None = None
 
     def with_structure_found(self) -> Fit:
         """The verdict where a finder saw the structure: what only looks different is unusual, other values are not."""
@@ -216,9 +218,10 @@ def judged(statistics: FitStatistics, features: np.ndarray, model: dict[str, Any
     if features.shape != statistics.joint.mean.shape:
         return Fit("unknown", None, (OTHER_NETWORK,))
     score, joint = (float(each(features[None])[0]) for each in (statistics.score, statistics.joint.score))
+    distances = joint, float(statistics.fault_scores(features[None]).max(initial=0.0))
     verdict = verdict_of(score, joint)
     if verdict == "fits":
-        return Fit(verdict, score)
+        return Fit(verdict, score, distances=distances)
     how = "does not look" if verdict == "unfit" else "hardly looks"
     reason = (
         f"The image {how} like those that the model '{model['name']}' was trained on (its score is {score:.1f}; those of "
@@ -226,8 +229,9 @@ def judged(statistics: FitStatistics, features: np.ndarray, model: dict[str, Any
     )
     told, fault = kind_hints(model, lowest), statistics.fault_of(features)
     if not told and fault is not None:
-        return Fit(verdict, score, (reason, *(FAULTS[each] for each in FAULTS if fault.startswith(each))))
-    return Fit(verdict, score, (reason, *told), other_kind=bool(told))
+        told = [FAULTS[each] for each in FAULTS if fault.startswith(each)]
+        return Fit(verdict, score, (reason, *told), distances=distances)
+    return Fit(verdict, score, (reason, *told), other_kind=bool(told), distances=distances)
 
 
 def kind_hints(model: dict[str, Any], lowest: float) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 from ..image.axes import zeros
 from ..image.box import Box, slices
 from .fit import Fit
+from .quality import Expected
+from .quality_meter import Sums
 
 
 @dataclass
@@ -22,8 +24,9 @@ class Segmentation:
     `reach`, with the probabilities: for each label the smallest box of the whole grid where its probability is above 0 in
     8 bits, None where nowhere. `statistics` holds `removed_share` (0 ... 1) and `levels`, coarse to fine; `seconds` total,
     preparing, fit, network. `described` are the model's labels that this result may hold: where a finder named sides, those
-    of the regions found. `fit`: whether the image looks like those that the model was trained on. `device_notices` are those
-    of the `notices` that say why the device is not the one wished for.
+    of the regions found. `fit`: whether the image looks like those that the model was trained on. `measures`: what the scores
+    say of each label, by its value, and `expected_dice` what follows from them where the package has statistics for it.
+    `device_notices` are those of the `notices` that say why the device is not the one wished for.
     """
 
     labels: np.ndarray
@@ -39,6 +42,8 @@ class Segmentation:
     reach: list[Box | None] | None = None
     described: list[dict] = field(default_factory=list)
     fit: Fit = field(default_factory=lambda: Fit("unknown"))
+    measures: dict[int, Sums] = field(default_factory=dict)
+    expected_dice: dict[int, Expected] = field(default_factory=dict)
 
 
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:

@@ -29,6 +29,8 @@ from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
 from .options import Options
 from .pipeline import Prepared, prepare, roi_box
+from .quality import QualityStatistics
+from .quality_meter import QualityMeter
 from .run_log import Progress, RunLog
 from .segmentation import Segmentation, on_whole_grid
 from .sliding_window import TilePlan, sliding_window_inference
@@ -91,6 +93,7 @@ class Segmenter:
         self.classes = len(self.package.labels) + 1
         self._finder: Segmenter | None = None
         self._statistics = FitStatistics.of_package(self.package.fit_path, self.package.sha256)
+        self._quality = QualityStatistics.of_package(self.package.quality_path, self.package.sha256)
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
 
     def _move_to(self, device: str) -> None:
@@ -241,6 +244,9 @@ class Segmenter:
             result = with_fallbacks(attempt, Effort(self.device), lighter, take_up)
         result.labels = on_whole_grid(result.labels, prepared.shape, prepared.box)
         result.fit = fit
+        if self._quality is not None:
+            removed = result.statistics["removed_share"]
+            result.expected_dice = self._quality.of_segments(result.measures, fit, removed)
         result.notices, result.device_notices = run.notices, list(self.device_notices)
         result.described = self.package.labels
         return result
@@ -292,9 +298,15 @@ class Segmenter:
         resampler = ScoreResampler(
             prepared.grid, self.classes, plan.axis, options.outputs, allocate, inside=prepared.inside
         )
+        meter = QualityMeter(self.classes, plan.axis, prepared.grid.spacing, self.package.dimension)
+
+        def deliver(first: int, block: np.ndarray) -> None:
+            meter.add(block)
+            resampler.add(first, block)
+
         try:
             sliding_window_inference(
-                prepared.array, plan, predictor.planes, predictor, resampler.add, run.tile_progress(), run.cancelled
+                prepared.array, plan, predictor.planes, predictor, deliver, run.tile_progress(), run.cancelled
             )
         finally:
             run.seconds["network"] += predictor.seconds
@@ -309,6 +321,7 @@ class Segmenter:
             uncertainty=found.get("uncertainty"),
             gate_map=found.get("gate_map"),
             reach=reach if "probabilities" in options.outputs else None,
+            measures={label["value"]: sums for label, sums in zip(self.package.labels, meter.close(), strict=True)},
         )
 
     def _plan(self, size: Sequence[int], effort: Effort, overlap: float | None) -> TilePlan:

@@ -1,6 +1,7 @@
 """Model packages: a folder or zip with ``model.json``, ``weights.safetensors``, ``README.md`` and ``preview.png``.
 
-``fit.npz``, where a package has it, holds statistics of its training images (`inference.fit`).
+``fit.npz`` and ``quality.json``, where a package has them, hold statistics of its training images (`inference.fit`) and of
+how good its results were (`inference.quality`).
 
 The same package is what training exports, the panel imports and the command line runs. Nothing in it is ever executed.
 This file needs only the standard library, because Slicer's process uses it to check packages.
@@ -26,7 +27,7 @@ from .weights_file import check_weights
 WEIGHTS = "weights.safetensors"
 README, PREVIEW = "README.md", "preview.png"
 FINDER, FINDER_WEIGHTS = "finder.json", "finder.safetensors"
-FIT = "fit.npz"
+FIT, QUALITY = "fit.npz", "quality.json"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 LARGEST_DESCRIPTION = 1 << 20
 LARGEST_SIDE = 2048  # of the picture
@@ -152,6 +153,11 @@ class ModelPackage:
         return self.folder / FIT
 
     @property
+    def quality_path(self) -> Path:
+        """Where the statistics for the expected quality of results lie; older packages have none."""
+        return self.folder / QUALITY
+
+    @property
     def preview_path(self) -> Path | None:
         """The picture of the model, None where there is none that can be shown at once."""
         path = self.folder / PREVIEW
@@ -197,7 +203,7 @@ def is_small_picture(path: Path) -> bool:
 
 def package_files(weights: str) -> tuple[str, ...]:
     """The names of all files that a package may have."""
-    return (DESCRIPTION, weights, README, PREVIEW, FIT, FINDER, FINDER_WEIGHTS, *LICENCES)
+    return (DESCRIPTION, weights, README, PREVIEW, FIT, QUALITY, FINDER, FINDER_WEIGHTS, *LICENCES)
 
 
 def write_package(
@@ -208,6 +214,7 @@ def write_package(
     preview: bytes | None = None,
     finder: ModelPackage | None = None,
     fit: bytes | None = None,
+    quality: bytes | None = None,
 ) -> ModelPackage:
     """Write a whole package, or nothing. ``model`` without its ``weights`` entry; ``weights`` is a safetensors file.
 
@@ -230,7 +237,7 @@ def write_package(
         (new / WEIGHTS).write_bytes(weights)
         (new / DESCRIPTION).write_text(json.dumps(model, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (new / README).write_text(readme, encoding="utf-8")
-        for name, content in ((PREVIEW, preview), (FIT, fit)):
+        for name, content in ((PREVIEW, preview), (FIT, fit), (QUALITY, quality)):
             if content is not None:
                 (new / name).write_bytes(content)
         if finder is not None:

@@ -6,5 +6,7 @@
 | `card` | the model card, from records alone |
 | `icon` | a drawn picture where images may not be shown |
 | `fit_statistics` | what the package keeps of the training images, to tell which image fits |
+| `quality_statistics` | what it keeps to tell how good a result is likely to be |
+| `degraded_copies` | of validation cases, copies that are harder to segment, to learn that from |
 | `faulty_copies` | of these, copies with the faults that it shall know again |
 """

@@ -22,6 +22,7 @@ from ..recipe import Recipe, RecipeError
 from .card import model_card, results
 from .fit_statistics import fit_statistics
 from .icon import icon
+from .quality_statistics import quality_statistics
 
 PREVIEW_SIZE = 256
 PREFIX = "average.module."
@@ -46,7 +47,8 @@ def export(
     finder: ModelPackage | None = None,
 ) -> ModelPackage:
     """Write the package of a run. With ``data``, whose `train` and `val` splits are those of the run, it is evaluated on
-    ``split``, the card says how it did, and the package can tell whether an image looks like those of the training.
+    ``split``, the card says how it did, and the package can tell whether an image looks like those of the training and how
+    good a result is likely to be.
 
     ``finder`` is the package of the network that a recipe with ``finder`` asks for.
 
@@ -73,7 +75,8 @@ def export(
     history = json.loads((run / "history.json").read_text(encoding="utf-8"))
     model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
     model["training"]["cases"] = dict(history.get("cases", {}))
-    preview, fit = icon(model) if model["accept_licence"] else None, None
+    preview = icon(model) if model["accept_licence"] else None
+    fit = quality = None
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
         draft = write_package(run / "package", model, save(weights), "", finder=finder)
@@ -91,8 +94,17 @@ def export(
         }
         segmenter = Segmenter(draft, "cpu")
         preview = preview or preview_picture(segmenter, median_case(folder, report))
-        fit = fit_statistics(segmenter, folder)
-    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder, fit)
+        fit, quality = statistics_of(segmenter, folder)
+    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder, fit, quality)
+
+
+def statistics_of(segmenter: Segmenter, folder: LabelledFolder) -> tuple[bytes | None, bytes | None]:
+    """The contents of `fit.npz` and `quality.json` for a draft of a package, which keeps the former."""
+    fit = fit_statistics(segmenter, folder)
+    if fit is None:
+        return None, None
+    segmenter.package.fit_path.write_bytes(fit)
+    return fit, quality_statistics(Segmenter(segmenter.package, "cpu"), folder)
 
 
 def median_case(folder: LabelledFolder, report: dict) -> Case:

@@ -39,9 +39,9 @@ def fit_statistics(segmenter: Segmenter, folder: LabelledFolder, progress: Progr
     return FitStatistics.of_cases(features[:split], features[split:], weights, size, own, copies).to_bytes()
 
 
-def spread_out(ids: Sequence[str]) -> list[str]:
-    """At most MOST_CASES of them, evenly spread."""
-    count = min(len(ids), MOST_CASES)
+def spread_out(ids: Sequence[str], most: int = MOST_CASES) -> list[str]:
+    """At most so many of them, evenly spread."""
+    count = min(len(ids), most)
     return [ids[n * len(ids) // count] for n in range(count)]
 
 

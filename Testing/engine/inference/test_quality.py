@@ -1,0 +1,215 @@
+"""Expected quality: what is measured of the scores, what follows from it, and where it is told."""
+
+import csv
+import itertools
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prosma.cli.app import main
+from prosma.image.reading import read_image
+from prosma.image.resampling import UNIT
+from prosma.image.tags import quality_in_words
+from prosma.inference.fit import Fit
+from prosma.inference.quality import Expected, LabelStatistics, QualityStatistics, features
+from prosma.inference.quality_meter import QualityMeter, Sums
+from prosma.inference.segmenter import Segmenter
+from prosma.learning.packing import quality_statistics as making
+from prosma.learning.packing.degraded_copies import coarse, cut_box, degraded_copies
+from prosma.package import ModelPackage, bundled_models_folder
+from small_volumes import smooth_volume
+from tiny_model import make_tiny_package
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLE = ROOT / "Resources/Samples/hippocampus_017.nii.gz"
+KNOWN = Fit("fits", 0.5, distances=(0.5, -1.0))
+
+
+def scores_of(shape, seed=0) -> np.ndarray:
+    """Random scores of three classes that sum to UNIT, (3, *shape) int16."""
+    share = np.random.default_rng(seed).dirichlet([1, 1, 1], shape)
+    return np.moveaxis(np.floor(share * UNIT), -1, 0).astype(np.int16)
+
+
+def faces(mask, spacing):
+    """Area between the voxels of a mask and others, and at the grid's end, voxel by voxel."""
+    inner = outer = 0.0
+    for axis, step in enumerate(spacing):
+        area = np.prod(spacing) / step
+        lines = np.moveaxis(mask, axis, 0)
+        inner += area * sum(int((a != b).sum()) for a, b in itertools.pairwise(lines))
+        outer += area * int(lines[0].sum() + lines[-1].sum())
+    return inner, outer
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_what_the_meter_sums_up_is_that_of_the_whole_array_however_it_comes(axis):
+    scores, spacing = scores_of((6, 7, 9)), (2.0, 1.0, 0.5)
+    meter = QualityMeter(3, axis, spacing, 3)
+    for part in np.array_split(scores, 3, axis=axis + 1):
+        meter.add(part)
+    labels = scores.argmax(axis=0)
+    for value, sums in enumerate(meter.close(), start=1):
+        mask, share = labels == value, scores[value] / UNIT
+        assert sums.voxels == mask.sum() and sums.voxel_ml == 1e-3
+        assert sums.inside == pytest.approx(share[mask].sum()) and sums.all == pytest.approx(share.sum())
+        assert sums.unsure == ((share > 0.1) & (share < 0.9)).sum()
+        assert (sums.surface, sums.border) == pytest.approx(faces(mask, spacing))
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_slices_of_a_2d_model_are_images_of_their_own(axis):
+    scores = scores_of((6, 7, 4))
+    meter = QualityMeter(3, axis, (1.0, 1.0, 5.0), 2)
+    for part in np.array_split(scores, 2, axis=axis + 1):
+        meter.add(part)
+    mask = scores.argmax(axis=0) == 1
+    slices = [faces(mask[..., k : k + 1], (1.0, 1.0, 5.0)) for k in range(4)]
+    ends = 2 * int(mask.sum())  # above and below a slice
+    (sums, _) = meter.close()
+    assert sums.surface == pytest.approx(sum(inner for inner, _ in slices))
+    assert sums.border == pytest.approx(sum(outer for _, outer in slices) - ends)
+
+
+def test_features_in_literal_numbers():
+    sums = Sums(voxel_ml=0.002, voxels=1000, inside=900.0, all=1000.0, unsure=100, surface=300.0, border=100.0)
+    found = features(sums, median=np.log(4.0), deviation=0.1, distances=(1.5, 9.0), removed=None)
+    unusual = np.log(2.001 / 4)
+    expected = [0.9, 0.81, 0.9, np.log(2), unusual, -unusual, -unusual - 0.2, 0, np.log(400.001 / 100)]
+    np.testing.assert_allclose(found, [*expected, 1.5, 2.25, 6.0, 0.0, 0.25])
+
+
+def statistics_of(**changes) -> QualityStatistics:
+    """The expected Dice is 0.2 and the agreement of probabilities and their argmax."""
+    weights = [0.0] * 14
+    label = LabelStatistics(1, 0.0, 1.0, 0.1)
+    made = QualityStatistics("0" * 64, [label], weights, [1.0] * 14, [1.0, *weights[1:]], 0.1, 0.5)
+    return replace(made, **changes)
+
+
+def test_the_expected_dice_is_linear_in_the_features_and_stays_a_dice():
+    half = Sums(1e-3, voxels=10, inside=5.0, all=10.0)
+    found = statistics_of().expected(1, half, KNOWN, None)
+    assert found == pytest.approx(Expected(0.7, 0.7 - 0.5 * 0.33, 0.7 + 0.5 * 0.33))
+    sure = statistics_of().expected(1, Sums(1e-3, voxels=10, inside=10.0, all=10.0), KNOWN, None)
+    assert (sure.mean, sure.high) == (1, 1) and sure.low == pytest.approx(1 - 0.5 * 0.03)
+    assert statistics_of(intercept=-3.0).expected(1, half, KNOWN, None).low == 0
+    assert statistics_of().expected(2, half, KNOWN, None) is None
+    assert statistics_of().expected(1, half, Fit("unknown"), None) is None
+
+
+@pytest.mark.parametrize(("mean", "word"), [(0.9, "good"), (0.85, "good"), (0.8, "fair"), (0.5, "poor")])
+def test_a_plain_word_with_the_number_behind_it(mean, word):
+    assert quality_in_words({"mean": mean, "low": 0.4, "high": 0.95}) == f"{word}, {mean:.2f} (0.40 to 0.95)"
+    assert quality_in_words(None) == ""
+
+
+def test_a_file_that_cannot_be_right_tells_nothing_and_breaks_nothing(tmp_path):
+    good = asdict(statistics_of())
+    path = tmp_path / "quality.json"
+    for content in ({**good, "scale": [0.0] * 14}, {**good, "width": "much"}, {**good, "centre": [0.0]}, [], None):
+        path.write_text("{" if content is None else json.dumps(content))
+        assert QualityStatistics.of_package(path, "0" * 64) is None
+    path.write_text(json.dumps(good))
+    assert QualityStatistics.of_package(path, "0" * 64) == statistics_of()
+    assert QualityStatistics.of_package(path, "1" * 64) is None
+    assert QualityStatistics.of_package(tmp_path / "none", "0" * 64) is None
+
+
+# --- making them
+
+
+def rows_of(count: int) -> list[making.Row]:
+    """Segments whose Dice is the agreement of their scores, less for those with label 2."""
+    random, rows = np.random.default_rng(0), []
+    for number in range(count):
+        label, agreement = 1 + number % 2, random.uniform(0.5, 1)
+        sums = Sums(1e-3, voxels=100, inside=100 * agreement, all=100.0, unsure=10, surface=60.0)
+        dice = agreement - 0.2 * (label == 2) + random.normal(0, 0.01)
+        rows.append(making.Row(f"case{number // 4}", "clean", label, sums, (0.0, 0.0), 0.3, dice))
+    return rows
+
+
+def test_what_decides_the_dice_is_found_and_the_intervals_hold_four_of_five():
+    rows, volumes = rows_of(200), {1: (-2.3, 0.2), 2: (-2.3, 0.2)}
+    made = making.fitted(rows[:120], volumes, "0" * 64)
+    found = [made.expected(row.label, row.sums, Fit("fits", 0.0, distances=row.distances), 0.3) for row in rows[120:]]
+    true = [row.dice for row in rows[120:]]
+    assert np.corrcoef([each.mean for each in found], true)[0, 1] > 0.97
+    inside = np.mean([each.low <= dice <= each.high for each, dice in zip(found, true, strict=True)])
+    assert 0.65 <= inside <= 0.95
+    assert max(len(repr(number)) for number in made.coefficients) <= 12
+
+
+def test_degraded_copies_are_what_they_are_called():
+    image = smooth_volume((20, 24, 40))
+    labels = np.zeros(image.shape, np.uint8)
+    labels[5:15, 8:16, 10:30] = 1
+    model = {"dimension": 3, "intensity": {"rule": "clip-zscore"}}
+    copies = {
+        kind: (copy, truth) for kind, copy, truth in degraded_copies(image, labels, model, np.random.default_rng(3))
+    }
+    assert list(copies) == ["clean", "noise", "contrast", "coarse", "cut"]
+    original = image.array.astype(float)
+    assert copies["clean"][0] is image and (copies["noise"][0].array - original).std() > 0.02 * original.std()
+    assert copies["contrast"][0].array.std() < 0.6 * original.std()
+    cut, truth = copies["cut"]
+    assert cut.shape == truth.shape and 0 < truth.sum() < labels.sum()
+    blocks = coarse(np.arange(8.0).reshape(1, 8, 1, 1), 4, 3)[0, :, 0, 0]
+    assert blocks.tolist() == [1.5] * 4 + [5.5] * 4
+    assert coarse(np.arange(9.0).reshape(1, 1, 9, 1), 4, 3)[0, 0, 8, 0] == 8
+    assert cut_box(np.zeros((4, 4, 4)), np.random.default_rng(0)) == ((0, 4),) * 3
+    coloured = {"dimension": 2, "intensity": {"rule": "range", "low": 0, "high": 255}}
+    for kind, copy, _ in degraded_copies(image, labels, coloured, np.random.default_rng(3)):
+        assert kind in ("clean", "cut") or (copy.array.min() >= 0 and copy.array.max() <= 255)
+
+
+# --- at the doors
+
+
+def with_quality(folder: Path) -> ModelPackage:
+    """A copy of the hippocampus model that expects a Dice of 0.2 and the agreement of its scores for label 1."""
+    shutil.copytree(bundled_models_folder() / "hippocampus-mr", folder / "hippocampus-mr")
+    package = ModelPackage.open(folder / "hippocampus-mr")
+    made = statistics_of(weights=package.sha256)
+    package.quality_path.write_text(json.dumps(asdict(made)))
+    return package
+
+
+def test_results_tell_it_for_labels_that_are_known(tmp_path):
+    package = with_quality(tmp_path / "models")
+    result = Segmenter(package, "cpu").segment(read_image(SAMPLE), outputs=["probabilities"])
+    assert set(result.expected_dice) == {1}
+    probabilities, mask = result.probabilities[1] / 255, result.labels == 1
+    agreement = 2 * probabilities[mask].sum() / (probabilities.sum() + mask.sum())
+    assert result.expected_dice[1].mean == pytest.approx(min(1, 0.2 + agreement), abs=0.01)
+
+
+def test_the_command_line_says_it_in_words_json_tags_and_tables(tmp_path, capsys):
+    package = with_quality(tmp_path / "models")
+    images = tmp_path / "images"
+    images.mkdir()
+    (images / "a_0000.nii.gz").write_bytes(SAMPLE.read_bytes())
+    command = ["segment", str(images), "-m", str(package.folder), "-o", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 0
+    (case,) = json.loads(capsys.readouterr().out.splitlines()[-1])["cases"]
+    first, second = case["segments"]
+    assert set(first["expected_dice"]) == {"mean", "low", "high"} and second["expected_dice"] is None
+    header = (tmp_path / "out/a.seg.nrrd").read_bytes()[:4000].decode("latin-1")
+    assert f"ProSMA.expectedDice:{json.dumps(first['expected_dice'])}" in header
+    assert header.count("ProSMA.expectedDice") == 1
+    assert main(["report", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv")]) == 0
+    rows = list(csv.DictReader((tmp_path / "a.csv").open()))
+    assert [row["expected_dice"] for row in rows] == [str(first["expected_dice"]["mean"]), ""]
+    assert rows[0]["fit"] == "fits"
+    assert main(["segment", str(SAMPLE), "-m", str(package.folder), "-o", str(tmp_path / "b.nii.gz")]) == 0
+    assert f"expected Dice: {quality_in_words(first['expected_dice'])}" in capsys.readouterr().out
+
+
+def test_a_model_without_it_says_nothing(tmp_path):
+    result = Segmenter(make_tiny_package(tmp_path / "m"), "cpu").segment(smooth_volume())
+    assert result.expected_dice == {} and set(result.measures) == {1, 2}
