@@ -97,7 +97,8 @@ class Work:
         process.join(self.seconds * (self.draw.uniform(0.6, 1.0) if late else self.draw.uniform(0.1, 1.0)))
         running = process.exitcode is None
         if running and self.draw.random() < 0.5:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has no group yet
+                os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
         return running

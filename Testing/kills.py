@@ -408,7 +408,7 @@ def main() -> None:
     options = parser.parse_args()
     plan = {kind: int(number) for kind, number in (each.split("=") for each in options.kinds)} or PLAN
     totals: collections.Counter = collections.Counter()
-    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+    with tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as folder:
         for kind, kills in plan.items():
             began = time.monotonic()
             done, faults = run(kind, kills, Path(folder), options.seed)

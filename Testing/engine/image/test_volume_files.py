@@ -107,6 +107,17 @@ def test_metaimages_of_several_files_or_as_text_are_read_as_well(tmp_path):
     is_right(meta(tmp_path / "a.mha", text, BinaryData="False"))
 
 
+@pytest.mark.parametrize("file", ["%s 0 3 1", "s%d%n.raw 0 3 1", "%", "s%5000000d.raw 0 3 1", "s%d%d.raw 0 3 1"])
+def test_names_that_are_no_pattern_never_come_to_itk_which_would_print_by_them(tmp_path, file):
+    with pytest.raises(ImageError, match="no such header"):
+        read_image(meta(tmp_path / "a.mhd", b"", file))
+
+
+@pytest.mark.parametrize("channels", ["inf", "nan", "-3", "x"])
+def test_numbers_of_channels_that_are_none_mean_one(tmp_path, channels):
+    is_right(meta(tmp_path / "a.mha", ElementNumberOfChannels=channels))
+
+
 def test_the_channels_of_a_metaimage(tmp_path):
     channels = np.stack([VOXELS, VOXELS + 1])
     image = read_image(meta(tmp_path / "a.mha", channels.tobytes(order="F"), ElementNumberOfChannels="2"))

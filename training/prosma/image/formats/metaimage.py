@@ -7,6 +7,7 @@ anybody has (several data files, voxels as text) are left to ITK. Layout: MetaIO
 from __future__ import annotations
 
 import math
+import re
 import zlib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from .unpacking import COPY_AGAIN, CUT_OFF, DAMAGED, missing_part, read_bytes
 SUFFIXES = (".mha", ".mhd")
 LONGEST_HEADER = 1 << 16
 LONGEST_NAME = 255  # of a file
+NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")  # names of several files; ITK prints by it, whatever else stands there
 TYPES = {
     "MET_CHAR": "i1",
     "MET_UCHAR": "u1",
@@ -46,7 +48,8 @@ def read_metaimage(path: Path, read) -> Image:
     """The image in a MetaImage file, of rare kinds by `read(path)`. ImageError for what cannot be used."""
     fields, first = read_fields(path)
     name, file = path.name, fields.get("ElementDataFile", "")
-    if not file or len(file) > LONGEST_NAME or "\0" in file or fields.get("ObjectType", "Image") != "Image":
+    odd = len(file) > LONGEST_NAME or "\0" in file or ("%" in file and not NUMBERED.fullmatch(file))
+    if not file or odd or fields.get("ObjectType", "Image") != "Image":
         raise ImageError(f"{name} is damaged, cut off or no MetaImage: it has no such header.", COPY_AGAIN)
     local = file.upper() == "LOCAL"
     is_text = fields.get("BinaryData", "True").lower() == "false"
@@ -95,10 +98,12 @@ def _numbers(fields: dict[str, str], names: tuple[str, ...], count: int, name: s
 
 
 def _number(fields: dict[str, str], key: str, default: float) -> float:
+    """A number that may be missing; the default for what is none."""
     try:
-        return float(fields.get(key, default))
+        value = float(fields.get(key, default))
     except ValueError:
         return default
+    return value if math.isfinite(value) else default
 
 
 def _sizes(fields: dict[str, str], name: str) -> list[int]:
