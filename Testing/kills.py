@@ -359,7 +359,7 @@ def data_set(folder: Path) -> None:
 
 
 def write_recipe(path: Path) -> None:
-    """Three epochs of a small network."""
+    """Two epochs of a small network."""
     import yaml
 
     from prosma.learning.recipe import Recipe
@@ -367,8 +367,8 @@ def write_recipe(path: Path) -> None:
     recipe = Recipe.read(ROOT / "training" / "recipes" / "hippocampus-mr.yaml")
     recipe.model.pop("finder", None)
     recipe.model.update(patch_size=[16, 16, 16])
-    recipe.network["features"] = [4, 8, 8]
-    for name, value in {"epochs": 3, "iterations": 2, "batch_size": 1, "validate_every": 1}.items():
+    recipe.network["features"] = [4, 8]
+    for name, value in {"epochs": 2, "iterations": 1, "batch_size": 1, "validate_every": 1}.items():
         setattr(recipe.fitting, name, value)
     path.write_text(yaml.safe_dump(recipe.to_dict()))
 

@@ -113,6 +113,17 @@ def test_names_that_are_no_pattern_never_come_to_itk_which_would_print_by_them(t
         read_image(meta(tmp_path / "a.mhd", b"", file))
 
 
+@pytest.mark.parametrize(("key", "value"), [("DistanceUnits", "um"), ("DimSize", "2 3 4"), ("ElementSpacing", "9 9 9")])
+def test_two_entries_of_one_name_that_differ_are_refused_until_the_header_is_corrected(tmp_path, key, value):
+    path = meta(tmp_path / "a.mha", DistanceUnits="mm")
+    right = path.read_bytes()
+    path.write_bytes(right.replace(b"ElementDataFile", f"{key} = {value}\nElementDataFile".encode()))
+    with pytest.raises(ImageError, match=f"gives {key} twice.*correct its header"):
+        read_image(path)
+    path.write_bytes(right)  # as the remedy says
+    is_right(path)
+
+
 @pytest.mark.parametrize("channels", ["inf", "nan", "-3", "x"])
 def test_numbers_of_channels_that_are_none_mean_one(tmp_path, channels):
     is_right(meta(tmp_path / "a.mha", ElementNumberOfChannels=channels))

@@ -112,7 +112,7 @@ def _read_one(path: Path, series: str | int | None = None) -> Image:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
     if is_dicom_path(path):
         return read_dicom(path, series)
-    refuse_other_formats(path)
+    refuse_other_formats(path, IMAGE_SUFFIXES)
     name = path.name.lower()
     read = next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
     return read(path, read_with_itk) if read else read_with_itk(path)

@@ -67,7 +67,7 @@ def read_metaimage(path: Path, read) -> Image:
 
 
 def read_fields(path: Path) -> tuple[dict[str, str], int]:
-    """The entries of the header, and the place of the first byte behind it."""
+    """The entries of the header, and the place of the first byte behind it. ImageError for two that differ."""
     with path.open("rb") as file:
         start = file.read(LONGEST_HEADER)
     fields: dict[str, str] = {}
@@ -77,8 +77,10 @@ def read_fields(path: Path) -> tuple[dict[str, str], int]:
         place = end + 1
         if not equals:
             break
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
+        key, value = key.strip(), value.strip()
+        if fields.setdefault(key, value) != value:
+            raise ImageError(f"The header of {path.name} is damaged: it gives {key} twice, and differently.", REPAIR)
+        if key == "ElementDataFile":
             break
     return fields, place
 

@@ -22,12 +22,26 @@ from .unpacking import COPY_AGAIN, CUT_OFF
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2")
 AS_PNG = "Save it as PNG, in colour or grey, with any program for pictures."
+SIGNS = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"II+\0": ".tif",
+    b"MM\0+": ".tif",
+    b"BM": ".bmp",
+    b"\0\0\0\x0cjP  ": ".jp2",
+    b"\xff\x4f\xff\x51": ".jp2",
+}  # how files of each kind begin
+SAME_KIND = {".jpg": (".jpg", ".jpeg"), ".tif": (".tif", ".tiff")}
 MOST_PAGES = 10_000
 BMP_HEADER = 54
 UPRIGHT = 1  # the orientation that needs no turn
 SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8}  # bytes of TIFF's whole numbers, by type
 FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, EXTRA, KIND = 256, 257, 258, 262, 274, 338, 254
+SAMPLES, PLANES, SAMPLE_FORMAT = 277, 284, 339
+APART, UNSIGNED, FLOAT = 2, 1, 3
 ONE_VALUE = (WIDTH, HEIGHT, PHOTOMETRIC, ORIENTATION)
 WHITE_IS_ZERO, LAB = 0, (8, 9, 10)
 TURNED = (
@@ -85,6 +99,7 @@ class Facts:
 
 def read_picture(path: Path, read) -> Image:
     """The picture that `read(path)` gives, with what it lacks; ImageError where that would be wrong."""
+    _refuse_other_kinds(path)
     facts, notices = picture_facts(path)
     with said_by_libraries() as said:
         image = read(path)
@@ -97,6 +112,20 @@ def read_picture(path: Path, read) -> Image:
     if image.shape[2] > 1:
         notices.append(PAGES.format(name=path.name, count=image.shape[2]))
     return replace(image, array=array, notices=(*image.notices, *notices), spacing_known=False)
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """ImageError for a picture whose content is not what its ending says: ITK ends the process over some."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    suffix = next((suffix for sign, suffix in SIGNS.items() if start.startswith(sign)), "")
+    if not suffix:
+        raise ImageError(f"{path.name} is damaged or no picture: it has no such header.", COPY_AGAIN)
+    ending = path.suffix if suffix == ".jp2" else path.suffix.lower()  # ITK knows that one in small letters only
+    if ending not in SAME_KIND.get(suffix, (suffix,)):
+        raise ImageError(
+            f"{path.name} is a picture of another kind than its ending says.", f"Give it the ending {suffix}."
+        )
 
 
 def picture_facts(path: Path) -> tuple[Facts, list[str]]:
@@ -192,7 +221,21 @@ def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
         raise ImageError(f"{name} is stored lying on its side (TIFF orientation {first[ORIENTATION]}).", AS_PNG)
     if first.get(BITS, 1) > 32:
         raise ImageError(f"{name} has voxels of {first[BITS]} bits, which cannot be read.", "Save it with 32 bits.")
+    _refuse_samples(first, name)
     return Facts(transparent=EXTRA in first)
+
+
+def _refuse_samples(page: dict[int, int], name: str) -> None:
+    """ImageError for values that ITK takes for others: see the sample layouts in TIFF 6.0, pages 26, 31, 38 and 80."""
+    samples, bits, kind = page.get(SAMPLES, 1), page.get(BITS, 1), page.get(SAMPLE_FORMAT, UNSIGNED)
+    if samples not in (1, 3, 4):
+        raise ImageError(f"{name} has {samples} values in each pixel, such as grey and transparency.", AS_PNG)
+    if kind == FLOAT and bits < 32:
+        raise ImageError(
+            f"{name} has numbers of {bits} bits with fractions, which cannot be read.", "Save it with 32 bits."
+        )
+    if samples > 1 and page.get(PLANES, 1) == APART and (samples, bits, kind) != (3, 8, UNSIGNED):
+        raise ImageError(f"{name} has its colours one after the other in a way that would be read wrongly.", AS_PNG)
 
 
 def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
