@@ -144,6 +144,28 @@ def test_strokes_made_before_may_be_given_again():
     np.testing.assert_array_equal(result[around], mask[around])
 
 
+def test_strokes_of_both_kinds_in_one_call_know_of_each_other(monkeypatch):
+    """What was stroked away is neither the segment's nor free while it grows, and what was added is not while it shrinks."""
+    mask, add, remove = np.zeros((3, 1, 1, 8), bool)
+    mask[..., 2:5], add[..., 5:7], remove[..., 3], remove[..., 6] = True, True, True, True  # voxel 6 says both
+    earlier = np.zeros(mask.shape, bool)
+    earlier[..., 0] = True
+    asked = {}
+
+    def grown(own, stroke, scene, sign):
+        asked[sign] = own[0, 0].tolist(), stroke[0, 0].tolist(), scene.fixed[0, 0].tolist()
+        joined = np.zeros(own.shape, bool)
+        joined[..., 1 if sign == 1 else 2] = True
+        return joined
+
+    monkeypatch.setattr("prosma.correct.refine.grown_region", grown)
+    found = refine(mask, np.zeros(mask.shape), add, remove, (1, 1, 1), radius_mm=50, fixed=earlier)
+    fixed = [n in (0, 3, 5, 6) for n in range(8)]
+    assert asked[1] == ([n in (2, 4) for n in range(8)], [n == 5 for n in range(8)], fixed)
+    assert asked[-1] == ([n not in (2, 3, 4, 5) for n in range(8)], [n in (3, 6) for n in range(8)], fixed)
+    assert found.on(mask)[0, 0].tolist() == [n in (1, 4, 5) for n in range(8)]
+
+
 def test_an_image_with_gaps_is_no_obstacle():
     mask, image, _ = scene()
     image[:, :20] = np.nan
