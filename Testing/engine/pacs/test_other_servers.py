@@ -154,6 +154,16 @@ def test_a_refusal_is_a_named_failure_and_the_next_call_stores_the_same_bytes(se
     assert first == second
 
 
+def test_an_image_that_does_not_suit_the_model_is_stored_only_by_force(server, tmp_path, capsys):
+    coarse = make_tiny_package(tmp_path / "coarse", spacing=[100.0, 100.0, 100.0], patch_size=[16, 16, 16])
+    assert ask(server, coarse, tmp_path, "--series-uid", "1.2.9.1") == exit_codes.FAILED
+    assert "--force runs it all the same." in capsys.readouterr().err
+    assert not server.stored
+    server.stow = 409  # it is asked to take it, and does not
+    assert ask(server, coarse, tmp_path, "--series-uid", "1.2.9.1", "--force") == exit_codes.FAILED
+    assert len(server.stored) == 1
+
+
 def test_a_busy_server_is_asked_again_and_then_given_up(server, model, tmp_path, capsys):
     server.busy = 3
     assert ask(server, model, tmp_path, "--list") == 0

@@ -108,7 +108,7 @@ def segment(options: argparse.Namespace, package, server, found: list) -> int:
     from ..batch.loop import Settings
     from ..batch.records import records_of
     from ..pacs.round_trip import RoundTrips
-    from .telling import Teller
+    from .telling import Teller, add_remedy
 
     folder = options.output.absolute()
     settings = Settings(
@@ -129,6 +129,7 @@ def segment(options: argparse.Namespace, package, server, found: list) -> int:
     records_of(folder).begin(len(found))
     with Teller(package, len(found), True, options.json, options.log) as teller, ends_by_signal(), trips:
         for outcome in trips.run(found, teller.show):
+            add_remedy(outcome)
             teller.tell(outcome)
             if options.max_failures and len(teller.failures) >= options.max_failures:
                 break

@@ -196,7 +196,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
     """Do the cases; the exit code."""
     from ..batch.loop import Settings
     from ..batch.records import records_of
-    from .telling import Teller
+    from .telling import Teller, add_remedy
 
     records = records_of(folder.absolute())
     settings = Settings(
@@ -220,8 +220,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
     with Teller(package, len(cases), batch, options.json, options.log) as teller, ends_by_signal():
         with outcomes_of(settings, package, cases, options, teller.show) as outcomes:
             for outcome in outcomes:
-                if outcome.get("error", {}).get("code") == "does_not_fit":
-                    outcome["error"]["message"] += " If you are sure, --force runs it all the same."
+                add_remedy(outcome)
                 if not batch and "error" in outcome:
                     teller.end_with(outcome)
                     raise UserFacingError(outcome["error"]["message"], code=outcome["error"]["code"])

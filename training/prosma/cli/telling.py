@@ -128,6 +128,12 @@ class Teller:
             raise EngineError("bad_output", reason, "Name another file.") from error
 
 
+def add_remedy(outcome: dict) -> None:
+    """What these commands offer for an image that does not suit the model."""
+    if outcome.get("error", {}).get("code") == "does_not_fit":
+        outcome["error"]["message"] += " If you are sure, --force runs it all the same."
+
+
 def lines_of(outcome: dict) -> list[str]:
     """What a person reads of a case on stdout; nothing of one that failed."""
     if "error" in outcome:
