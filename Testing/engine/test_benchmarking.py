@@ -8,10 +8,11 @@ import torch
 
 from prosma.benchmarking.forward import measure_forward
 from prosma.benchmarking.process import measure
-from prosma.benchmarking.report import markdown
+from prosma.benchmarking.report import epoch_line, markdown
 from prosma.benchmarking.rounds import median_row, ratios
 from prosma.benchmarking.subjects import body_volume
 from prosma.benchmarking.training import OURS, Subject, measure_steps
+from prosma.benchmarking.training_epoch import measure_epoch
 from prosma.benchmarking.training_subjects import STEPS, random_patches
 from prosma.cli import main
 
@@ -102,11 +103,11 @@ def test_rounds_are_put_together_by_their_medians():
     assert ratios(rows[0], {"problem": "no"}) == {}
 
 
+@pytest.mark.slow
 def test_training_steps_of_all_run_in_turn_and_ours_is_the_measure():
     rows = [
         (OURS, {"subject": "prosma", "allocator": True}),
         ("MONAI UNet", {"subject": "unet"}),
-        ("MONAI AttentionUnet", {"subject": "attention"}),
         ("nobody's", {"subject": "nobody"}),
     ]
     small = {"features": [4, 8]}
@@ -122,6 +123,15 @@ def test_training_steps_of_all_run_in_turn_and_ours_is_the_measure():
     text = markdown({**report, "full": False, "rounds": 2, "training": [found]})
     assert "1 x 1 x 16 x 16 x 16, 1 thread, processor time, 2 rounds" in text
     assert "| nobody's | not measured: " in text
+
+
+def test_an_epoch_with_its_data_is_measured_against_its_steps():
+    task = {"epoch": True, "allocator": True, "iterations": 3, "rounds": 2, "shape": [2, 1, 16, 16, 16]}
+    found = measure_epoch({**task, "features": [4, 8], "workers": 0})
+    assert (found["iterations"], found["rounds"], found["shape"]) == (3, 2, [2, 1, 16, 16, 16])
+    assert found["ratio"] > 0 < found["epoch_seconds"] and found["steps_seconds"] >= 0
+    assert "3 steps with its data" in epoch_line(found)
+    assert "was not measured: it was ended" in epoch_line({"problem": "it was ended by signal 9"})
 
 
 def test_a_subject_that_dies_between_two_steps_says_so():

@@ -7,6 +7,7 @@
 | `click` | a click as the panel makes it |
 | `rounds` | rounds of measurements, and growth with the volume |
 | `training` | training steps beside others', in turn |
+| `training_epoch` | an epoch with its data |
 | `training_subjects` | our training step and others' |
 | `process` | one measurement in a process of its own |
 | `machine` | the computer that was measured |

@@ -158,7 +158,18 @@ def training_section(tables: list[dict]) -> list[str]:
         size, threads = " x ".join(map(str, one["shape"])), one["threads"]
         title = f"{size}, {threads} thread{'s' if threads > 1 else ''}, {one['clock']} time, {one['rounds']} rounds"
         parts += [title, table(cells)]
+        if epoch := one.get("epoch"):
+            parts.append(epoch_line(epoch))
     return parts
+
+
+def epoch_line(epoch: dict) -> str:
+    if "problem" in epoch:
+        return f"An epoch with its data was not measured: {epoch['problem']}"
+    return (
+        f"An epoch of `prosma train` of {epoch['iterations']} steps with its data, patches prepared by one process: "
+        f"{epoch['epoch_seconds']:.1f} s, {epoch['ratio']:.2f} times as long as so many steps on a batch that is there."
+    )
 
 
 def seconds(value: float | None) -> str:

@@ -21,6 +21,7 @@ from typing import IO, Any, cast
 from ..fast.allocator import keep_freed_memory
 from .machine import forget_peak, peak_bytes, resident_bytes
 from .process import environment, problem_in
+from .training_epoch import measure_epoch
 from .training_subjects import SHAPES, STEPS
 
 OURS = "ProSMA"
@@ -37,6 +38,7 @@ ROWS: tuple[tuple[str, dict], ...] = (
     ("MONAI UNet, allocator fixed", {"subject": "unet", "allocator": True}),
 )
 WARM_STEPS = 2
+ITERATIONS = 20  # of an epoch that is measured
 
 
 class Subject:
@@ -88,13 +90,24 @@ class Subject:
 def measure_training(
     rounds: int, threads: list[int], python: str, tell: Callable[[str], None], shapes: dict | None = None, rows=ROWS
 ) -> list[dict]:
-    """A table, as `measure_steps` gives it, for each of `shapes` and each number of threads."""
+    """A table, as `measure_steps` gives it, for each of `shapes` and each number of threads; `epoch` is `measure_epoch`."""
     tables = []
     for name, shape in (shapes or SHAPES).items():
         for number in threads:
             tell(f"training steps: {name}, threads: {number}")
-            tables.append(measure_steps(shape, rounds, number, python, rows))
+            table = measure_steps(shape, rounds, number, python, rows)
+            tell(f"an epoch with its data: {name}, threads: {number}")
+            task = {"epoch": True, "allocator": True, "iterations": ITERATIONS, "rounds": rounds, "shape": list(shape)}
+            tables.append({**table, "epoch": epoch_apart(task, number)})
     return tables
+
+
+def epoch_apart(task: dict, threads: int) -> dict:
+    """`measure_epoch` in a process of its own; its `problem` where it fails."""
+    command = [sys.executable, "-m", "prosma.benchmarking.training", json.dumps(task)]
+    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    answers = [line for line in done.stdout.splitlines() if line.startswith('{"')]
+    return json.loads(answers[-1]) if answers else {"problem": problem_in(done.returncode, done.stderr)}
 
 
 def measure_steps(shape, rounds: int, threads: int, python: str, rows=ROWS, extra: dict | None = None) -> dict:
@@ -139,9 +152,12 @@ def row_of(subject: Subject, pairs: list[tuple[dict, dict]], clock: str) -> dict
 
 
 def serve(task: dict) -> None:
-    """Prepare a subject; then, for each line that comes, a step, and an answer."""
+    """Prepare a subject; then, for each line that comes, a step, and an answer. Or an epoch, and one answer."""
     if task.get("allocator"):
         keep_freed_memory()
+    if task.get("epoch"):
+        answer(measure_epoch(task))
+        return
     step = STEPS[task["subject"]](task)
     before = resident_bytes()
     for _ in range(WARM_STEPS):

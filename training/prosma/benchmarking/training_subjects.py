@@ -39,6 +39,10 @@ def recipe_of(shape, features, **fitting) -> dict:
         "labels": [{"value": value, "name": f"label {value}"} for value in range(1, CLASSES)],
         "patch_size": list(shape[2:]),
         "intensity": {"rule": "zscore"},
+        "spacing": None,
+        "resize": None,
+        "orientation": "RAS" if axes == 3 else None,
+        "mirror_axes": list(range(axes)),
     }
     network = {"features": list(features), "field_grid": "decoder"}
     return {"model": model, "network": network, "fitting": {"batch_size": shape[0], **fitting}}
