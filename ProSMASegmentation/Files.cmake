@@ -184,6 +184,7 @@ set(ENGINE_PYTHON_SCRIPTS
   benchmarking/rounds.py
   benchmarking/subjects.py
   benchmarking/training.py
+  benchmarking/training_epoch.py
   benchmarking/training_subjects.py
   cancel.py
   cli/__init__.py

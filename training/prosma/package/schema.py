@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from ..contracts import Items, Mismatch, Numbers, Text, check, json_schema
 from ..errors import UserFacingError
 
-SCHEMA = 1
+SCHEMA = 2  # 1: weights in floating point; 2: also in 8 bits
 DESCRIPTION = "model.json"
 EXPORT = "Correct it, or export or download the package again."
 MOST_VOXELS = 1 << 26  # of a patch
@@ -196,7 +196,7 @@ class Weights:
 
     file: Annotated[str, Text(100, r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors$", "the name of a .safetensors file")]
     sha256: Digest
-    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+    dtype: Literal["int8", "float16", "bfloat16", "float32"] | None = None
     parameters: Annotated[int, Numbers(0, 1e12)] | None = None
 
 
@@ -322,7 +322,7 @@ class Prompt:
 class Model:
     """A model package's model.json. Entries that are not named here are let through."""
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     id: Id
     name: Line
     version: Line

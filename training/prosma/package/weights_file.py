@@ -22,6 +22,7 @@ TYPES = {
     "F32": (4, b"\x7f\xff"),
     "BF16": (2, b"\x7f\xff"),
     "F16": (2, b"\x7c\x7d\x7e\x7f\xfc\xfd\xfe\xff"),
+    "I8": (1, b""),  # always finite; what they are multiplied with has a type of those above
 }
 
 

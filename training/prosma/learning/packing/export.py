@@ -1,4 +1,4 @@
-"""From a run to a model package: averaged half-precision weights, model card and preview from the run's own records."""
+"""From a run to a model package: averaged weights in 8 bits, model card and preview from the run's own records."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from safetensors.torch import save
 from ...files import write_json
 from ...inference.segmenter import Segmenter
 from ...package import ModelPackage, write_package
+from ...package.schema import SCHEMA
+from ...package.weights import packed
 from ..checkpoints import read_checkpoint
 from ..data.dataset import Case, LabelledFolder, read_case
 from ..data.pictures import SliceView
@@ -29,10 +31,10 @@ PREFIX = "average.module."
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """The moving average in a checkpoint, half precision, without the heads that only training needs."""
+    """The moving average in a checkpoint, without the heads that only training needs."""
     state = read_checkpoint(checkpoint)["state_dict"]
     return {
-        name.removeprefix(PREFIX): tensor.half().contiguous()
+        name.removeprefix(PREFIX): tensor
         for name, tensor in state.items()
         if name.startswith(PREFIX) and not name.startswith(f"{PREFIX}auxiliary_heads.")
     }
@@ -66,11 +68,12 @@ def export(
             "Export it without --data.",
         )
     weights = averaged_weights(checkpoint)
+    content = save(packed(weights))
     model = {
-        "schema": 1,
+        "schema": SCHEMA,
         **recipe.model,
         "network": recipe.network_arguments,
-        "weights": {"dtype": "float16", "parameters": sum(tensor.numel() for tensor in weights.values())},
+        "weights": {"dtype": "int8", "parameters": sum(tensor.numel() for tensor in weights.values())},
     }
     history = json.loads((run / "history.json").read_text(encoding="utf-8"))
     model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
@@ -79,7 +82,7 @@ def export(
     fit = quality = None
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
-        draft = write_package(run / "package", model, save(weights), "", finder=finder)
+        draft = write_package(run / "package", model, content, "", finder=finder)
         report = evaluate(draft, data, split, fold=recipe.fitting.fold, progress=progress)
         write_json(run / f"{split}.json", report)
         counts = {name: len(ids) for name, ids in folder.splits.items()}
@@ -95,7 +98,7 @@ def export(
         segmenter = Segmenter(draft, "cpu")
         preview = preview or preview_picture(segmenter, median_case(folder, report))
         fit, quality = statistics_of(segmenter, folder)
-    return write_package(package, model, save(weights), model_card(model, recipe), preview, finder, fit, quality)
+    return write_package(package, model, content, model_card(model, recipe), preview, finder, fit, quality)
 
 
 def statistics_of(segmenter: Segmenter, folder: LabelledFolder) -> tuple[bytes | None, bytes | None]:
