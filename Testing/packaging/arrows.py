@@ -53,7 +53,8 @@ OUTSIDE = {
     "outputs": LIGHT | {"pydicom"},
     "pacs": {"pydicom", "dicomweb_client", "requests", "retrying"},
     "learning": ENGINE_NEEDS | {"lightning", "monai", "scipy", "PIL", "matplotlib", "yaml", "filelock"},
-    "benchmarking": ENGINE_NEEDS | {"monai", "dynamic_network_architectures", "nnunetv2"},  # each if it is there
+    "benchmarking": ENGINE_NEEDS
+    | {"lightning", "monai", "dynamic_network_architectures", "nnunetv2"},  # if they are there
 }
 OUTSIDE_EXCEPTIONS = {
     "prosma.package.weights": {"torch", "safetensors"},

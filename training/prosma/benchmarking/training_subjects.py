@@ -53,15 +53,16 @@ def prosma(task: dict) -> Callable[[], object]:
     torch = import_torch()
     from ..learning.fit.fitting import SegmentationTask
 
-    half = task.get("half", False)
-    training = SegmentationTask(recipe_of(task["shape"], task.get("features", FEATURES), **task.get("fitting", {})))
+    half, device = task.get("half", False), task.get("device", "cpu")
+    recipe = recipe_of(task["shape"], task.get("features", FEATURES), **task.get("fitting", {}))
+    training = SegmentationTask(recipe).to(device)
     training.network.train()
     optimizer = training.configure_optimizers()["optimizer"]
-    images, labels = random_patches(task["shape"])
+    images, labels = (tensor.to(device) for tensor in random_patches(task["shape"]))
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = training.loss(training.network(images.contiguous(memory_format=training.layout)), labels)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(training.network.parameters(), training.recipe.fitting.gradient_clip)
@@ -79,18 +80,21 @@ def nnunet(task: dict) -> Callable[[], object]:
     from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-    network = plain_unet(task["shape"], task.get("features", FEATURES), CLASSES, deep_supervision=True).train()
+    device = torch.device(task.get("device", "cpu"))
+    network = (
+        plain_unet(task["shape"], task.get("features", FEATURES), CLASSES, deep_supervision=True).to(device).train()
+    )
     dice = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     loss = DC_and_CE_loss(dice, {}, weight_ce=1, weight_dice=1, dice_class=MemoryEfficientSoftDiceLoss)
     images, labels = random_patches(task["shape"])
-    levels = len(network(images))
+    levels = len(network(images.to(device)))
     weights = [0.5**level for level in range(levels - 1)] + [0.0]
     trainer = SimpleNamespace(
-        device=torch.device("cpu"),
+        device=device,
         network=network,
         loss=DeepSupervisionWrapper(loss, [weight / sum(weights) for weight in weights]),
         optimizer=torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True),
-        grad_scaler=None,
+        grad_scaler=torch.amp.GradScaler("cuda") if device.type == "cuda" else None,
     )
     targets = [labels[(..., *(slice(None, None, 2**level),) * (labels.ndim - 2))].float() for level in range(levels)]
     batch = {"data": images, "target": targets}
@@ -117,14 +121,18 @@ def monai_step(task: dict, kind: Any, **options) -> Callable[[], object]:
 
     features = task.get("features", FEATURES)
     axes = len(task["shape"]) - 2
-    network = kind(axes, 1, CLASSES, list(features), (2,) * (len(features) - 1), **options).train()
+    device = task.get("device", "cpu")
+    network = kind(axes, 1, CLASSES, list(features), (2,) * (len(features) - 1), **options).to(device).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-3)
     loss = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True)
-    images, labels = random_patches(task["shape"])
+    images, labels = (tensor.to(device) for tensor in random_patches(task["shape"]))
+    half = task.get("half", False) and device != "cpu"  # on a CPU they train in single precision
 
     def step() -> None:
         optimizer.zero_grad()
-        loss(network(images), labels).backward()
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            value = loss(network(images), labels)
+        value.backward()
         optimizer.step()
 
     return step
