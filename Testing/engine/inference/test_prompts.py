@@ -163,6 +163,25 @@ def test_a_network_that_knows_the_object_fills_it_from_one_stroke():
     assert inside(result.box, truth.shape) == result.box
 
 
+def test_a_second_look_mends_the_border_of_large_objects_and_nothing_else():
+    grid = np.ogrid[:120, :110, :60]
+    truth = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, (60, 52, 30), (1, 1, 2), strict=True)) <= 40**2
+    truth &= ~((grid[0] % 8 < 3) & (grid[1] > 70))  # teeth that a coarse patch cannot hold
+    image = np.where(truth, 100.0, 0.0).astype(np.float32)[None]
+    said = Said.nothing(truth.shape)
+    said.belongs[30:90, 50, 30] = True
+    said.newest = ((30, 90), (50, 51), (30, 31))
+    overlaps, found = [], []
+    for fine in (False, True):
+        result = prompted(image, said, (1, 1, 2), lambda patch: np.where(patch[0] > 0, 4.0, -4.0), (32, 32, 32), fine)
+        mask = result.on(said.mask)
+        found.append(result)
+        overlaps.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
+    assert overlaps[1] > overlaps[0] + 0.01 and overlaps[1] > 0.95
+    assert found[0].box == found[1].box and not said.mask.any()
+    assert found[1].on(said.mask)[said.belongs].all()
+
+
 def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, image, tmp_path, capsys):
     add, mask = stroke(np.s_[20:30, 20, 18]), stroke(np.s_[18:40, 10:30, 10:30])
     files = {"image": image.array[0], "add": add, "mask": mask, "elsewhere": add[1:]}

@@ -6,26 +6,33 @@ changes, and nothing else; strokes are honoured exactly.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..image.box import Box, slices
-from .crop import ZOOM, back, box_on_array, first_cube, grown_cube, touches
+from ..image.box import Box, overlap, slices, start_of
+from .crop import ZOOM, back, box_on_array, cube, first_cube, grown_cube, longest, touches
 from .prompt_input import BELONGS, MASK, REGION, Said, patch_of
 from .refine import Refinement
 
 MOST_GROWTHS = 4
+COARSE = 1.34  # size of the patch's voxels, in the image's finest, from which on a finer look at the border pays
+BAND = 4  # voxels of the finer patch around the border that may change
 REGION_ZOOM = 1.6  # as ZOOM, for boxes and lassos, which go around an object
 
 Network = Callable[[np.ndarray], np.ndarray]
 
 
 def prompted(
-    image: np.ndarray, said: Said, spacing: Sequence[float], network: Network, size: Sequence[int]
+    image: np.ndarray, said: Said, spacing: Sequence[float], network: Network, size: Sequence[int], fine: bool = False
 ) -> Refinement:
-    """What the mask becomes after the newest thing said. `image`: (C, *S); the arguments are not written to."""
+    """What the mask becomes after the newest thing said. `image`: (C, *S); the arguments are not written to.
+
+    With `fine` the border is looked at once more at twice the scale where the patch is coarser than the image.
+    """
     shape = said.mask.shape
     box = first_cube(said.newest, spacing, shape, zoom_of(said))
     for step in range(MOST_GROWTHS + 1):
@@ -36,7 +43,59 @@ def prompted(
         if step == MOST_GROWTHS or around is None or not touches(change, box, shape):
             break
         box = grown_cube(box, around, spacing, shape)
-    return answered(odds, change, said, box)
+    found = answered(odds, change, said, box)
+    coarseness = longest(box, np.asarray(spacing, float)) / max(size) / min(spacing)
+    if fine and around is not None and coarseness > COARSE:
+        return mended(image, said, spacing, network, size, found, (box, around))
+    return found
+
+
+def mended(
+    image: np.ndarray,
+    said: Said,
+    spacing: Sequence[float],
+    network: Network,
+    size: Sequence[int],
+    found: Refinement,
+    where: tuple[Box, Box],
+) -> Refinement:
+    """`found` with the border of the change looked at again, in cubes half as long as the one that it was found in.
+
+    `where`: that cube, and the box around the change. Only voxels near the border change, and only inside the cube.
+    """
+    steps, shape = np.asarray(spacing, float), said.mask.shape
+    box, around = where
+    later = replace(said, mask=found.on(said.mask))
+    for tile in tiles(around, longest(box, steps) / 2, steps, shape):
+        patch = patch_of(image, later, tile, size)
+        band = near_border(patch[MASK] > 0.5)
+        if not band.any():
+            continue
+        odds = network(patch)
+        better = answered(odds, band & ((odds > 0) != (patch[MASK] > 0.5)), later, tile)
+        common = overlap(better.box, found.box)
+        if common is not None:
+            later.mask[slices(common)] = better.mask[slices(common, start_of(better.box))]
+    return Refinement(found.box, later.mask[found.slices])
+
+
+def tiles(around: Box, edge: float, steps: np.ndarray, shape: Sequence[int]) -> list[Box]:
+    """Cubes with this edge (mm), side by side, that cover a box."""
+    parts = []
+    for (low, high), step, n in zip(around, steps, shape, strict=True):
+        count = 1 if n == 1 else max(1, int(np.ceil((high - low) * step / edge)))
+        ends = np.round(np.linspace(low, high, count + 1)).astype(int)
+        parts.append([(int(a), max(int(a) + 1, int(b))) for a, b in itertools.pairwise(ends)])
+    return [cube(middle, edge, steps, shape) for middle in itertools.product(*parts)]
+
+
+def near_border(mask: np.ndarray) -> np.ndarray:
+    """Voxels of a bool array within BAND of a border between its values; BAND in voxels, along the axes."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    radius = [BAND if n > 1 else 0 for n in mask.shape[::-1]]
+    wide = sitk.GetArrayFromImage(sitk.BinaryDilate(image, radius, sitk.sitkBox))
+    narrow = sitk.GetArrayFromImage(sitk.BinaryErode(image, radius, sitk.sitkBox, 0.0, 1.0, True))
+    return wide != narrow
 
 
 def zoom_of(said: Said) -> float:

@@ -52,7 +52,7 @@ def answer(job: Job, request: Prompt, segmenter: Segmenter, image: Image, cancel
     from ..inference.prompts import Prompts
 
     given = {name: part_on_grid(job.folder, getattr(request, name), image.shape) for name in PARTS}
-    result = segmenter.prompt(image, Prompts(**given, box=request.box), cancelled)
+    result = segmenter.prompt(image, Prompts(**given, box=request.box), request.fine, cancelled)
     path = job.folder / f"prompted_{request.number}.npy"
     job.made.append(path)
     part = as_kji(result.mask)

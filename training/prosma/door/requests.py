@@ -97,6 +97,7 @@ class Prompt(Request):
     earlier_remove: PartFile | None = None
     mask: PartFile | None = None
     log_odds: PartFile | None = None
+    fine: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

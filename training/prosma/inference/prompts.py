@@ -111,7 +111,11 @@ def newest_of(add: np.ndarray, remove: np.ndarray, mask: np.ndarray, region: np.
 
 
 def prompt(
-    segmenter: Segmenter, image: Image, prompts: Prompts, cancelled: Callable[[], bool] = lambda: False
+    segmenter: Segmenter,
+    image: Image,
+    prompts: Prompts,
+    fine: bool = True,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Prompted:
     """What the mask becomes; see `Segmenter.prompt`."""
     began = time.perf_counter()
@@ -123,7 +127,7 @@ def prompt(
     spacing = image.spacing if image.spacing_known else (1.0, 1.0, 1.0)
     with told_when_out_of_memory(), freed_memory_kept(), cancelled_between_stages(segmenter.network, cancelled):
         stop_if(cancelled)
-        found = prompted(array, said, spacing, network_of(segmenter, size), size)
+        found = prompted(array, said, spacing, network_of(segmenter, size), size, fine)
     seconds = round(time.perf_counter() - began, 4)
     return Prompted(
         found.box, found.mask, segmenter.device, seconds, [*image.notices, *notices, *segmenter.device_notices]

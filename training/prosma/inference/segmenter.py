@@ -155,12 +155,15 @@ class Segmenter:
         run.progress("Done", 1.0, 0.0)
         return result
 
-    def prompt(self, image: Image, prompts: Prompts, cancelled: Callable[[], bool] | None = None) -> Prompted:
+    def prompt(
+        self, image: Image, prompts: Prompts, fine: bool = True, cancelled: Callable[[], bool] | None = None
+    ) -> Prompted:
         """What a mask becomes after strokes, points, a box or a lasso; the same input gives the same bytes.
 
         Args:
             image: (C, I, J, K) with its geometry, of any kind.
             prompts: what was said, and the mask so far, if any.
+            fine: look at the border once more where the object is so large that the network saw it coarsely; slower.
             cancelled: asked before each stage of the network; True ends the run with Cancelled.
 
         Strokes are honoured exactly, and of the rest only one connected region around what was said last changes.
@@ -169,7 +172,7 @@ class Segmenter:
         """
         from .prompts import prompt
 
-        return prompt(self, image, prompts, cancelled or (lambda: False))
+        return prompt(self, image, prompts, fine, cancelled or (lambda: False))
 
     def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
         """`_run` in each region that the finder marks, and their results as one.
