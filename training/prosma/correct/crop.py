@@ -69,8 +69,8 @@ def cut(array: np.ndarray, box: Box, size: Sequence[int], edge: bool = False) ->
     return resample(part, size)
 
 
-def marked(mask: np.ndarray, box: Box, size: Sequence[int]) -> np.ndarray:
-    """Where a bool mask has any voxel, on the patch's grid; a thin stroke is not averaged away. float32, 0 or 1."""
+def marked(mask, box: Box, size: Sequence[int]) -> np.ndarray:
+    """Where a bool mask (array or Layers) has any voxel, on the patch's grid, 0 or 1; thin strokes are not averaged away."""
     shape = mask.shape
     result = mask[slices(inside(box, shape))]
     for axis, ((low, high), n, side) in enumerate(zip(box, shape, size, strict=True)):
@@ -80,7 +80,7 @@ def marked(mask: np.ndarray, box: Box, size: Sequence[int]) -> np.ndarray:
             index = np.floor((np.arange(side) + 0.5) * count / side).astype(int) - place[0]
             known = (index >= 0) & (index < len(place))
             result = np.take(result, np.clip(index, 0, len(place) - 1), axis)
-            result = result & np.expand_dims(known, tuple(a for a in range(mask.ndim) if a != axis))
+            result = result & np.expand_dims(known, tuple(a for a in range(len(shape)) if a != axis))
         else:  # each voxel marks the one of the patch that it lies in
             target = (place * side) // count
             starts = np.flatnonzero(np.diff(target, prepend=-1))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..image.box import Box, whole
+from ..image.box import Box, moved, slices, whole
 from .crop import cut, marked
 
 # Channels after those of the image, in this order: all that model.json may name.
@@ -23,6 +23,23 @@ SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16  # of that histogram
 MOST_ODDS = 4.0  # log odds are clipped to this
 
 
+class Layers:
+    """Bool arrays on one grid painted over each other, True or False where each is True; computed only where it is asked for.
+
+    A volume has hundreds of times as many voxels as a patch: what was said is never put together on the whole grid.
+    """
+
+    def __init__(self, shape: Sequence[int], *layers: tuple[np.ndarray | None, bool]) -> None:
+        self.shape = tuple(shape)
+        self.layers = [(array, value) for array, value in layers if array is not None]
+
+    def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
+        result = np.zeros(np.broadcast_to(False, self.shape)[place].shape, bool)
+        for array, value in self.layers:
+            result[np.asarray(array[place], bool)] = value
+        return result
+
+
 @dataclass
 class Said:
     """What a person said about an image, on its grid S: bool arrays, and what is known of the object.
@@ -31,8 +48,8 @@ class Said:
     `mask`: the object so far. `newest`: the box of what was said last. `log_odds`: a model's, float, or None.
     """
 
-    belongs: np.ndarray
-    does_not: np.ndarray
+    belongs: np.ndarray | Layers
+    does_not: np.ndarray | Layers
     mask: np.ndarray
     newest: Box
     region: np.ndarray | None = None
@@ -42,6 +59,13 @@ class Said:
     def nothing(cls, shape: Sequence[int]) -> Said:
         """Before the first stroke, from nothing."""
         return cls(np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool), whole(shape))
+
+    def within(self, box: Box) -> Said:
+        """The part inside a box, with a mask of its own that may be written to."""
+        place = slices(box)
+        others = [None if array is None else array[place] for array in (self.region, self.log_odds)]
+        newest = moved(self.newest, [-low for low, _ in box])
+        return Said(self.belongs[place], self.does_not[place], np.array(self.mask[place], bool), newest, *others)
 
 
 def patch_of(image: np.ndarray, said: Said, box: Box, size: Sequence[int]) -> np.ndarray:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import SimpleITK as sitk
 
-from ..image.box import Box, overlap, slices, start_of
+from ..image.box import Box, grown, moved, overlap, slices, start_of
 from .crop import ZOOM, back, box_on_array, cube, first_cube, grown_cube, longest, touches
 from .prompt_input import BELONGS, MASK, REGION, Said, patch_of
 from .refine import Refinement
@@ -63,20 +62,24 @@ def mended(
 
     `where`: that cube, and the box around the change. Only voxels near the border change, and only inside the cube.
     """
-    steps, shape = np.asarray(spacing, float), said.mask.shape
-    box, around = where
-    later = replace(said, mask=found.on(said.mask))
-    for tile in tiles(around, longest(box, steps) / 2, steps, shape):
+    steps, (box, around) = np.asarray(spacing, float), where
+    edge = longest(box, steps) / 2
+    outer = grown(found.box, np.ceil(edge / steps).astype(int).tolist(), said.mask.shape)
+    start = start_of(outer)
+    later, image = said.within(outer), image[(slice(None), *slices(outer))]
+    inner = moved(found.box, [-low for low in start])
+    later.mask[slices(inner)] = found.mask
+    for tile in tiles(moved(around, [-low for low in start]), edge, steps, later.mask.shape):
         patch = patch_of(image, later, tile, size)
         band = near_border(patch[MASK] > 0.5)
         if not band.any():
             continue
         odds = network(patch)
         better = answered(odds, band & ((odds > 0) != (patch[MASK] > 0.5)), later, tile)
-        common = overlap(better.box, found.box)
+        common = overlap(better.box, inner)
         if common is not None:
             later.mask[slices(common)] = better.mask[slices(common, start_of(better.box))]
-    return Refinement(found.box, later.mask[found.slices])
+    return Refinement(found.box, later.mask[slices(inner)])
 
 
 def tiles(around: Box, edge: float, steps: np.ndarray, shape: Sequence[int]) -> list[Box]:

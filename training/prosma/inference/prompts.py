@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..cancel import cancelled_between_stages, stop_if
-from ..correct.crop import cut, first_cube
-from ..correct.prompt_input import PROMPT_CHANNELS, Said, standardised
+from ..correct.crop import first_cube, inside
+from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Said, standardised
 from ..correct.prompting import prompted
 from ..correct.refine import Refinement
 from ..errors import EngineError
 from ..fast.allocator import freed_memory_kept
-from ..image.box import Box, slices, smallest, union
+from ..image.axes import zeros
+from ..image.box import Box, moved, slices, smallest, start_of, union
 from ..image.geometry import Image, checked_image
 from .devices import import_torch
 from .memory_ladder import told_when_out_of_memory
@@ -64,20 +65,46 @@ class Prompts:
                     f"{name} has {' x '.join(map(str, np.shape(array)))} voxels, the image {' x '.join(map(str, shape))}.",
                     "Give it on the image's grid.",
                 )
-        add, remove = truth(self.add, shape), truth(self.remove, shape)
-        mask, box = truth(self.mask, shape), None if self.box is None else checked_box(self.box, shape)
-        earlier_add, earlier_remove = truth(self.earlier_add, shape), truth(self.earlier_remove, shape)
-        region = None if self.region is None and box is None else np.array(truth(self.region, shape))
-        if region is not None and box is not None:
-            region[slices(box)] = True
-        newest = newest_of(add, remove, mask, region)
-        belongs = (earlier_add | add) & ~remove
-        return Said(belongs, (earlier_remove & ~add) | remove, mask, newest, region, self.log_odds)
+        mask = zeros(shape, bool) if self.mask is None else np.asarray(self.mask, bool)
+        region = self.region
+        if self.box is not None:
+            region = zeros(shape, bool) if region is None else np.array(region, bool)
+            region[slices(checked_box(self.box, shape))] = True
+        belongs = Layers(shape, (self.earlier_add, True), (self.add, True), (self.remove, False))
+        does_not = Layers(shape, (self.earlier_remove, True), (self.add, False), (self.remove, True))
+        return Said(belongs, does_not, mask, self.newest(mask, region), region, self.log_odds)
+
+    def newest(self, mask: np.ndarray, region: np.ndarray | None) -> Box:
+        """The box of what the mask does not follow yet; else of all strokes, or of the region. EngineError for nothing."""
+        found = [(array, box_around(array), value) for array, value in ((self.add, True), (self.remove, False))]
+        strokes = union([box for _, box, _ in found])
+        if strokes is None:
+            place = box_around(region)
+            if place is None:
+                raise EngineError("bad_input", NOTHING_SAID, "Say it with one at least.")
+            return place
+        if found[0][1] is None and region is None and (self.mask is None or not mask.any()):
+            raise EngineError(
+                "bad_input",
+                "There are only strokes that take away, and no mask that they could take anything from.",
+                "Give a mask, or a stroke, a point, a box or a lasso for what belongs to the object.",
+            )
+        wrong = []
+        for array, box, value in found:
+            if array is not None and box is not None:
+                inner = smallest(np.asarray(array[slices(box)], bool) & (mask[slices(box)] != value))
+                wrong.append(inner and moved(inner, start_of(box)))
+        return union(wrong) or strokes
 
 
-def truth(array: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
-    """As bool; False everywhere for None."""
-    return np.zeros(shape, bool) if array is None else np.asarray(array, bool)
+def box_around(array: np.ndarray | None) -> Box | None:
+    """The smallest box around what is True; None for nothing. An array in Slicer's order is looked at in that order."""
+    if array is None:
+        return None
+    if array.flags.c_contiguous:
+        return smallest(array)
+    box = smallest(array.T)
+    return None if box is None else box[::-1]
 
 
 def checked_box(box: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Box:
@@ -91,23 +118,6 @@ def checked_box(box: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Box:
             "Give three pairs of a first voxel and the voxel after the last one.",
         )
     return sides
-
-
-def newest_of(add: np.ndarray, remove: np.ndarray, mask: np.ndarray, region: np.ndarray | None) -> Box:
-    """The box of what the mask does not follow yet; else of all strokes, or of the region. EngineError for nothing."""
-    strokes = union([smallest(add), smallest(remove)])
-    if strokes is None:
-        found = None if region is None else smallest(region)
-        if found is None:
-            raise EngineError("bad_input", NOTHING_SAID, "Say it with one at least.")
-        return found
-    if not (add.any() or mask.any() or region is not None):
-        raise EngineError(
-            "bad_input",
-            "There are only strokes that take away, and no mask that they could take anything from.",
-            "Give a mask, or a stroke, a point, a box or a lasso for what belongs to the object.",
-        )
-    return union([smallest(add & ~mask), smallest(remove & mask)]) or strokes
 
 
 def prompt(
@@ -175,15 +185,12 @@ def chosen_channels(image: Image, said: Said, wanted: int) -> tuple[np.ndarray, 
 
 def clearest_channel(image: Image, said: Said) -> int:
     """The number of the channel in which the values of what belongs differ most from those around it."""
-    known = said.belongs if said.belongs.any() else said.mask if said.mask.any() else said.region
-    assert known is not None
-    place = smallest(known)
-    assert place is not None
-    around = first_cube(place, image.spacing, image.shape)
-    size = [min(32, high - low) for low, high in around]
-    seen = standardised(cut(image.array, around, size, edge=True))
-    inside = cut(known, around, size)
-    means = [abs(float((channel * inside).sum())) for channel in seen]
+    around = first_cube(said.newest, image.spacing, image.shape)
+    place = slices(inside(around, image.shape))
+    parts = [part[place] for part in (said.belongs, said.mask, said.region) if part is not None]
+    known = next((part for part in parts if part.any()), parts[0])
+    seen = standardised(np.asarray(image.array[(slice(None), *place)], np.float32))
+    means = [abs(float(channel[known].sum())) for channel in seen]
     return int(np.argmax(means))
 
 
