@@ -110,6 +110,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/glioma-flair/fit.npz
   Resources/Models/glioma-flair/model.json
   Resources/Models/glioma-flair/preview.png
+  Resources/Models/glioma-flair/quality.json
   Resources/Models/glioma-flair/weights.safetensors
   Resources/Models/head-neck-oar-ct/README.md
   Resources/Models/head-neck-oar-ct/fit.npz
@@ -128,6 +129,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/polyp-colonoscopy/fit.npz
   Resources/Models/polyp-colonoscopy/model.json
   Resources/Models/polyp-colonoscopy/preview.png
+  Resources/Models/polyp-colonoscopy/quality.json
   Resources/Models/polyp-colonoscopy/weights.safetensors
   Resources/Models/prostate-t2/README.md
   Resources/Models/prostate-t2/fit.npz

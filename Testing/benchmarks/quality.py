@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from curves import svg
 from fit import OWN
 
 from prosma.errors import UserFacingError
@@ -29,6 +30,7 @@ from prosma.package import bundled_models_folder
 
 MOST = 20  # cases of a set
 BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of expected Dice, for the reliability
+LEAST_IN_BIN = 5  # segments
 
 
 def main() -> int:
@@ -46,7 +48,9 @@ def main() -> int:
     if options.json:
         write_json(options.json, {"models": reports})
     if options.markdown:
-        options.markdown.write_text(page(reports), encoding="utf-8")
+        options.markdown.write_text(page(reports, options.markdown.stem), encoding="utf-8")
+        curves = {report["model"]: reliability(report["rows"]) for report in reports}
+        options.markdown.with_suffix(".svg").write_text(svg(curves, "expected Dice", "true Dice"), encoding="utf-8")
     return 0
 
 
@@ -102,7 +106,7 @@ def summary(rows: list[dict]) -> dict:
     }
 
 
-def page(reports: list[dict]) -> str:
+def page(reports: list[dict], name: str) -> str:
     """The results as Markdown."""
     kinds = list(reports[0]["kinds"])
     lines = [
@@ -120,21 +124,19 @@ def page(reports: list[dict]) -> str:
         numbers = f"{report['pearson']:.2f} | {report['error']:.3f} | {100 * report['inside']:.0f} %"
         lines.append(f"| {report['model']} | {report['segments']} | {numbers} | {' | '.join(cells)} |")
     pearson, error = (np.mean([report[name] for report in reports]) for name in ("pearson", "error"))
-    lines += ["", f"Mean over the models: correlation {pearson:.2f}, error {error:.3f}.", "", *reliability(reports), ""]
+    lines += ["", f"Mean over the models: correlation {pearson:.2f}, error {error:.3f}."]
+    lines += ["", f"![True Dice by expected Dice]({name}.svg)", ""]
     return "\n".join(lines)
 
 
-def reliability(reports: list[dict]) -> list[str]:
-    """Segments of all models by their expected Dice, each model with the same weight: what the true one was."""
-    lines = ["| expected Dice | segments | mean expected | mean true |", "| --- | --- | --- | --- |"]
-    rows = [(row, 1 / report["segments"]) for report in reports for row in report["rows"]]
+def reliability(rows: list[dict]) -> list[tuple[float, float]]:
+    """Mean expected and mean true Dice of the segments in each bin of expected Dice."""
+    points = []
     for low, high in itertools.pairwise(BINS):
-        here = [(row, weight) for row, weight in rows if low <= row["mean"] < high or row["mean"] == high == 1]
-        if here:
-            weights = [weight for _, weight in here]
-            found, true = (np.average([row[name] for row, _ in here], weights=weights) for name in ("mean", "dice"))
-            lines.append(f"| {low:g} to {high:g} | {len(here)} | {found:.2f} | {true:.2f} |")
-    return lines
+        here = [row for row in rows if low <= row["mean"] < high or row["mean"] == high == 1]
+        if len(here) >= LEAST_IN_BIN:
+            points.append(tuple(float(np.mean([row[name] for row in here])) for name in ("mean", "dice")))
+    return points
 
 
 if __name__ == "__main__":
