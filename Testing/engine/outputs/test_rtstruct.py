@@ -142,6 +142,7 @@ def test_names_colours_terms_and_patient_stand_in_it(tiny, tmp_path):
     assert (ds.FrameOfReferenceUID, ds.StudyInstanceUID, ds.ApprovalStatus) == ("1.2.9", "1.2.3", "UNAPPROVED")
     assert [roi.ROIName for roi in ds.StructureSetROISequence] == ["liver", "nothing"]
     assert [roi.ROIDisplayColor for roi in ds.ROIContourSequence] == [[221, 130, 101], [1, 2, 3]]
+    assert "PositionReferenceIndicator" in ds  # has to be there, if only empty
     (code,) = ds.RTROIObservationsSequence[0].RTROIIdentificationCodeSequence
     assert (code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning) == ("SCT", "10200004", "Liver")
     (contour,) = ds.ROIContourSequence[0].ContourSequence

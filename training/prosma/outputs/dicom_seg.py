@@ -131,7 +131,7 @@ def segmentation_of(labels: np.ndarray, source: Source, package, described: list
         device_serial_number=package.sha256,
         content_label="PROSMA",
         content_description=short(f"{package.name}, {package.version}"),
-        content_creator_name="ProSMA",
+        content_creator_name="ProSMA^",
         series_description=short(f"ProSMA {package.name}"),
     )
 

@@ -38,7 +38,7 @@ STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # that the standard asks for where a st
 TAKEN_OVER = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize", "PatientWeight"),
     *("StudyInstanceUID", "StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
-    *("StudyDescription", "FrameOfReferenceUID", "PositionReferenceIndicator", "SpecificCharacterSet"),
+    *("StudyDescription", "FrameOfReferenceUID", "SpecificCharacterSet"),
 )
 
 
@@ -84,6 +84,7 @@ def empty_structure_set(header: Dataset, source: Source, package, entropy: list[
     for keyword in TAKEN_OVER:
         if keyword in header:
             ds.add(header[keyword])
+    ds.PositionReferenceIndicator = header.get("PositionReferenceIndicator")
     ds.SOPClassUID, ds.SOPInstanceUID = RTStructureSetStorage, generate_uid(entropy_srcs=[*entropy, "instance"])
     ds.Modality, ds.SeriesInstanceUID = "RTSTRUCT", generate_uid(entropy_srcs=[*entropy, "series"])
     ds.SeriesNumber, ds.InstanceNumber = new_series_number(source), 1
