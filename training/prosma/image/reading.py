@@ -25,6 +25,7 @@ IMAGE_SUFFIXES = (
 
 
 Reader = Callable[[Path], Image]
+KNOWN_ENDINGS = tuple(dict.fromkeys((*IMAGE_SUFFIXES, *nifti.SUFFIXES)))  # also of the other file of a pair
 READERS: dict[
     tuple[str, ...], Callable[[Path, Reader], Image]
 ] = {  # by endings; each gets the path, and what reads by ITK
@@ -112,7 +113,7 @@ def _read_one(path: Path, series: str | int | None = None) -> Image:
         raise ImageError(f"{path.name} is empty: it has no bytes.", "Copy or export it again.")
     if is_dicom_path(path):
         return read_dicom(path, series)
-    refuse_other_formats(path, IMAGE_SUFFIXES)
+    refuse_other_formats(path, KNOWN_ENDINGS)
     name = path.name.lower()
     read = next((read for suffixes, read in READERS.items() if name.endswith(suffixes)), None)
     return read(path, read_with_itk) if read else read_with_itk(path)
