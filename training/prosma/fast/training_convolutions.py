@@ -126,7 +126,7 @@ def sums_at_borders(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 class PointwiseFunction(torch.autograd.Function):
-    """Convolution of one voxel, weight (out, in, 1, ...); PyTorch's takes 3 to 5 times as long in 3D."""
+    """Convolution of one voxel, weight (out, in, 1, ...); PyTorch's takes several times as long in 3D."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -172,7 +172,7 @@ class DepthwiseSumFunction(torch.autograd.Function):
 
 
 def depthwise_kernel_gradient(gradient: Tensor, q: Tensor, kernel: Tensor, dilation: int) -> Tensor:
-    """The gradient of a dilated depthwise convolution's kernel, plane by plane and without dilation, 5 times as fast.
+    """The gradient of a dilated depthwise convolution's kernel, plane by plane and without dilation.
 
     Along the last two axes voxels that lie a dilation apart become neighbours in pictures of their own, of which there are
     then dilation^2 times as many.

@@ -142,7 +142,7 @@ class SegmentationTask(pl.LightningModule):
         if selection:
             rate = fitting.learning_rate * fitting.selection_rate_factor
             groups.append({"params": selection, "lr": rate, "weight_decay": 0.0})
-        # One pass over all weights: 4 ms a step instead of 13. On cards PyTorch knows better which way is best.
+        # One pass over all weights. On cards PyTorch knows better which way is best.
         fused = True if fitting.fast and self.device.type == "cpu" else None
         if fitting.optimizer == "adamw":
             optimizer: torch.optim.Optimizer = torch.optim.AdamW(groups, fused=fused)
