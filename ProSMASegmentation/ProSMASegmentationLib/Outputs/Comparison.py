@@ -118,7 +118,7 @@ class Comparison(Job):
     def _runNext(self):
         self._checkStillThere(*self.volumes)
         package = self.packages[len(self.nodes)]
-        self.job = self._segment(self.volumes, package, device=self._device, wait=False)
+        self.job = self._segment(self.volumes, package, device=self._device, wait=False, force=True)
         self.job.onEnd.append(self._onJobEnd)
 
     def _onJobEnd(self, job):
