@@ -13,6 +13,7 @@ import argparse
 import itertools
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ ATLAS = {1: (-26.0, -21.0, -15.0), 2: (27.0, -21.0, -15.0)}  # centres of the hi
 
 def painted_heads(data, count, split="test"):
     """Image, {label: true centre in RAS mm} of each painted test head."""
-    painting = Recipe.read(RECIPE).painting
+    painting = replace(Recipe.read(RECIPE).painting, deformation=0.0)  # heads as they were
     maps = label_maps(data, split)
     paint = PaintedPatch(painting, GRID, SPACING, {"rule": "clip-zscore", "percentiles": [0.5, 99.5]})
     orders = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))

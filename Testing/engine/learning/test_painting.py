@@ -47,6 +47,20 @@ def paint(seed, **changes):
     return painted(head())
 
 
+def test_a_deformed_head_keeps_its_structures_but_moves_them_smoothly():
+    """Heads differ in form; the displacement's standard deviation at its knots is what was drawn."""
+    moved = [paint(seed, deformation=6.0)["label"] for seed in range(6)]
+    assert all((label == value).any() for label in moved for value in (1, 2))
+    assert len({label.numpy().tobytes() for label in moved}) > 3, "mirrored or not, there are two without it"
+    painted = painter(deformation=6.0)
+    painted.set_random_state(1)
+    fields = [painted.displacement((48, 56, 40)) for _ in range(60)]
+    assert fields[0].shape == (3, 48, 56, 40)
+    assert max(float(field.diff(dim=axis).abs().max()) for field in fields for axis in (1, 2, 3)) < 6.0
+    corners = np.array([field[:, ::47, ::55, ::39].numpy() for field in fields])  # knots: nothing is interpolated there
+    assert 3.0 < corners.std() < 4.0, "uniform up to 6 mm: sqrt(12) mm over all draws"
+
+
 def test_labels_stay_where_the_structures_are_or_are_mirrored_with_their_sides():
     """Two label voxels along each axis become one; a mirrored head has its numbers exchanged: left is left."""
     structures = head()["structures"].numpy()

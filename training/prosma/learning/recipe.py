@@ -82,6 +82,7 @@ class Painting:
     rotation: float = 20.0  # degrees, about each axis
     scale: list[float] = field(default_factory=lambda: [0.8, 1.2])
     shift: float = 0.25  # of the patch, along each axis
+    deformation: float = 0.0  # mm: how far a smooth displacement moves its knots at most (standard deviation)
     cut_probability: float = 0.3  # a side of the patch is outside the field of view
     empty_probability: float = 0.3  # the background is exactly 0
 

@@ -27,6 +27,7 @@ from .dataset import DatasetError, read_splits
 
 FINE = 2  # the label map is painted this much finer than the model's grid, so that borders are partly one, partly the other
 FIELD_KNOTS = 4  # of the smooth field along each axis
+DEFORMATION_KNOTS = 6  # of the smooth displacement along each axis: some 40 mm apart in a head
 HALF = 0.4  # of a voxel of the model's grid that a structure fills counts as this structure
 
 
@@ -95,13 +96,21 @@ class PaintedPatch(RandomizableTransform):
             for n, step in zip(self.patch, self.spacing, strict=True)
         ]
         index, inside = [], torch.ones([len(axis) for axis in axes], dtype=torch.bool)
+        moved = self.displacement(inside.shape) if painting.deformation else torch.zeros(3, 1, 1, 1)
         for row in range(3):
             weights = matrix[row] / spacing[row]
             place = axes[0][:, None, None] * weights[0] + axes[1][None, :, None] * weights[1]
-            place = (place + axes[2][None, None, :] * weights[2] + centre[row]).round_().long()
+            place = place + axes[2][None, None, :] * weights[2] + centre[row] + moved[row] / spacing[row]
+            place = place.round_().long()
             inside &= (place >= 0) & (place < structures.shape[row])
             index.append(place.clamp_(0, structures.shape[row] - 1))
         return torch.where(inside, structures[index[0], index[1], index[2]].long(), 0)
+
+    def displacement(self, shape: Sequence[int]) -> Tensor:
+        """How far each place is moved, mm (3, *shape): smooth, so that heads differ in form too."""
+        spread = self.R.uniform(0, self.painting.deformation)
+        knots = torch.from_numpy(self.R.normal(0, spread, (1, 3, *[DEFORMATION_KNOTS] * 3))).float()
+        return F.interpolate(knots, size=list(shape), mode="trilinear", align_corners=True)[0]
 
     def exchanged(self, structures: Tensor) -> Tensor:
         """The label map with the two numbers of each pair in `alike` exchanged."""
