@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from prosma.files import COMPUTER, replaced_when_whole, temporaries, working_folder
+from prosma.files import COMPUTER, replaced_when_whole, working_folder
 
 KILLED = """
 import os, sys
@@ -32,7 +32,7 @@ def test_what_a_killed_process_left_goes_with_the_next_one_that_does_the_same(tm
     living.write_text("a living process's")
     with replaced_when_whole(target, ".nrrd") as temporary, working_folder(tmp_path / "work", "work-") as folder:
         temporary.write_text("whole")
-        assert {file for file, *_owner in temporaries(target, ".nrrd")} == {temporary, other, living}
+        assert {file for file in tmp_path.iterdir() if file.name[0] == "."} == {temporary, other, living}
         assert [path.name for path in (tmp_path / "work").iterdir() if path.is_dir()] == [folder.name]
     assert target.read_text() == "whole"
     assert {path.name for path in tmp_path.iterdir()} == {target.name, other.name, living.name, "work"}

@@ -331,6 +331,7 @@ def test_cancel_stops_the_running_job_and_drops_queued_ones(slow_package, tiny, 
         "code": "cancelled",
         "message": "The job was cancelled.",
         "remedy": "",
+        "fit": None,
     }
     engine.send(id="y", do="cancel", job="running")
     error, _ = engine.answer("running")

@@ -270,6 +270,8 @@ def test_weights_that_break_after_they_were_listed_are_reported_by_the_engine(pa
     try:
         changed_byte(folder)
         volume = scenes.add_volume(scenes.texture((20, 20, 20)))
+        # the selector takes it a moment later
+        processEvents(until=lambda: panel.ui.inputVolumeSelector.currentNode() is volume)
         before = scenes.serialised()
         job = panel.logic.segment(volume, model="soon-broken", wait=False)
         processEvents(until=lambda: not job.isActive)

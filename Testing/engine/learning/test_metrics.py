@@ -177,7 +177,7 @@ class Stub:
     def __init__(self, package, device="cpu"):
         self.package, self.asked = package, device
 
-    def segment(self, image):
+    def segment(self, image, **_options):
         labels = self.answers[image.notices[0]]
         levels = [{"zeros": 0.25, "ones": 0.5, "mean": 0.75}]
         return SimpleNamespace(

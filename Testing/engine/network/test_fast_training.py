@@ -169,19 +169,23 @@ def test_a_network_has_the_plain_ones_results_and_slopes(name, folded, monkeypat
 
 @pytest.mark.parametrize("name", ["decoder grid", "decoder grid, odd sizes", "2D", "attention", "thick slices"])
 def test_in_float32_slopes_are_as_near_to_the_true_ones_as_pytorchs(name, monkeypatch):
+    """The median of five: a voxel on the other side of a LeakyReLU's kink makes a step, in PyTorch's own float32 as well."""
     shape, arguments = NETWORKS[name]
-    plain = network(shape, **arguments)
-    fast, exact = copy.deepcopy(plain), copy.deepcopy(plain).double()
-    use_fast_training(fast)
     monkeypatch.setattr(training_network, "MANY", 0)
-    x = torch.randn(shape)
-    outputs, slopes = slopes_of(fast, x)
-    true_outputs, true = slopes_of(exact, x.double())
-    for one, other in zip(outputs, true_outputs, strict=True):
-        assert (one - other).norm() < 1e-4 * other.norm()
-    off = torch.stack([(slopes[weights].double() - true[weights]).norm() for weights in true]).norm()
-    # a voxel on the other side of a LeakyReLU's kink makes a step, in PyTorch's own float32 as well
-    assert off < 5e-3 * torch.stack([slope.norm() for slope in true.values()]).norm()
+    off = []
+    for number in range(5):
+        torch.manual_seed(number)
+        fast = network(shape, **arguments)
+        exact = copy.deepcopy(fast).double()
+        use_fast_training(fast)
+        x = torch.randn(shape)
+        outputs, slopes = slopes_of(fast, x)
+        true_outputs, true = slopes_of(exact, x.double())
+        for one, other in zip(outputs, true_outputs, strict=True):
+            assert (one - other).norm() < 1e-4 * other.norm()
+        away = torch.stack([(slopes[weights].double() - true[weights]).norm() for weights in true]).norm()
+        off.append(float(away / torch.stack([slope.norm() for slope in true.values()]).norm()))
+    assert sorted(off)[2] < 1e-5
 
 
 def test_long_tensors_are_normed_in_pieces():

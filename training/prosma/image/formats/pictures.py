@@ -56,10 +56,6 @@ _one_at_a_time = threading.Lock()
 PAGES = "{name} has {count} pages; they were taken as the slices of a stack."
 
 
-class _CircleError(Exception):
-    """The pages of a TIFF file have no end."""
-
-
 @contextlib.contextmanager
 def said_by_libraries() -> Iterator[list[str]]:
     """The lines that libraries in C write to stdout and stderr meanwhile, their only word about damage that they read over.
@@ -182,7 +178,7 @@ def _jpeg(data: bytes | mmap.mmap, name: str) -> Facts:
 
 def _exif_orientation(data: bytes | mmap.mmap) -> int:
     """The orientation in Exif data, which are laid out as a TIFF file."""
-    page = next(_pages(data), {})
+    page = next(_pages(data, "Exif"), {})
     return page.get(ORIENTATION, UPRIGHT) if 1 <= page.get(ORIENTATION, UPRIGHT) <= 8 else UPRIGHT
 
 
@@ -200,10 +196,7 @@ def _bmp(data: bytes | mmap.mmap, name: str) -> Facts:
 
 
 def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
-    try:
-        pages = [page for page in _pages(data) if not page.get(KIND, 0) & 1]  # without small previews
-    except _CircleError:  # libtiff would follow it for ever
-        raise ImageError(f"{name} is damaged: its pages follow one another in a circle.", COPY_AGAIN) from None
+    pages = [page for page in _pages(data, name) if not page.get(KIND, 0) & 1]  # without small previews
     if not pages:
         return Facts()
     first = pages[0]
@@ -238,10 +231,10 @@ def _refuse_samples(page: dict[int, int], name: str) -> None:
         raise ImageError(f"{name} has its colours one after the other in a way that would be read wrongly.", AS_PNG)
 
 
-def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
+def _pages(data: bytes | mmap.mmap, name: str) -> Iterator[dict[int, int]]:
     """The directories of a TIFF file: the first whole number of each tag. Damaged parts end it; ITK will say so.
 
-    Raises _CircleError where one leads back to an earlier one.
+    Raises ImageError where one leads back to an earlier one.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     if order is None or len(data) < 16:
@@ -252,7 +245,8 @@ def _pages(data: bytes | mmap.mmap) -> Iterator[dict[int, int]]:
     seen: set[int] = set()
     while place and len(seen) < MOST_PAGES:
         if place in seen:
-            raise _CircleError
+            circle = f"{name} is damaged: its pages follow one another in a circle."  # libtiff would follow it for ever
+            raise ImageError(circle, COPY_AGAIN)
         seen.add(place)
         first = place + struct.calcsize(count)
         if first > len(data):
