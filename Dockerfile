@@ -9,24 +9,24 @@ RUN apt-get update \
 ARG TORCH_INDEX=
 ARG EXTRAS=cluster,dicom,dicomweb,tables
 
-RUN python3 -m venv /opt/prosma
+RUN python3 -m venv /venv
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 COPY Testing/constraints.txt /src/
-RUN /opt/prosma/bin/pip install --constraint /src/constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
+RUN /venv/bin/pip install --constraint /src/constraints.txt ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} torch
 COPY ProSMASegmentation/Resources/Models /src/ProSMASegmentation/Resources/Models
 COPY training /src/training
-RUN /opt/prosma/bin/pip install --constraint /src/constraints.txt "/src/training[$EXTRAS]"
+RUN /venv/bin/pip install --constraint /src/constraints.txt "/src/training[$EXTRAS]"
 
 FROM debian:bookworm-slim
 
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libgomp1 python3 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 1000 prosma
+    && useradd --create-home --home-dir /prosma --uid 1000 prosma
 
-COPY --from=build /opt/prosma /opt/prosma
+COPY --from=build /venv /venv
 
-ENV PATH=/opt/prosma/bin:$PATH PYTHONUNBUFFERED=1 PROSMA_HOME=/home/prosma/.prosma
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PROSMA_HOME=/prosma/.prosma
 USER prosma
 WORKDIR /data
 ENTRYPOINT ["prosma"]
