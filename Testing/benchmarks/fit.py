@@ -73,7 +73,7 @@ GROUPS = {  # what the kinds begin with
 
 
 def main() -> int:
-    options = parse()
+    options = parse(__doc__.splitlines()[0])
     models = options.models or list(OWN)
     try:
         if options.action == "make":
@@ -96,12 +96,12 @@ def main() -> int:
     return 0
 
 
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("action", choices=("make", "measure"))
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="*", metavar="MODEL", choices=[*OWN, []], help="of the bundled ones; all")
-    parser.add_argument("--json", metavar="FILE", help="write the scores, image by image")
+    parser.add_argument("--json", metavar="FILE", help="write what was measured, one by one")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table to a page")
     return parser.parse_args()
 

@@ -9,14 +9,13 @@ copies of each with noise, little contrast, coarse voxels, and cut through the s
 (learning/packing/degraded_copies.py).
 """
 
-import argparse
 import itertools
 import sys
 from pathlib import Path
 
 import numpy as np
 from curves import svg
-from fit import OWN
+from fit import OWN, parse
 
 from prosma.errors import UserFacingError
 from prosma.files import write_json
@@ -34,7 +33,7 @@ LEAST_IN_BIN = 5  # segments
 
 
 def main() -> int:
-    options = parse()
+    options = parse(__doc__.splitlines()[0])
     models = options.models or list(OWN)
     try:
         if options.action == "make":
@@ -52,16 +51,6 @@ def main() -> int:
         curves = {report["model"]: reliability(report["rows"]) for report in reports}
         options.markdown.with_suffix(".svg").write_text(svg(curves, "expected Dice", "true Dice"), encoding="utf-8")
     return 0
-
-
-def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("action", choices=("make", "measure"))
-    parser.add_argument("data", type=Path)
-    parser.add_argument("models", nargs="*", metavar="MODEL", choices=[*OWN, []], help="of the bundled ones; all")
-    parser.add_argument("--json", metavar="FILE", help="write all segments")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table to a page")
-    return parser.parse_args()
 
 
 def make(model: str, data: Path) -> None:
