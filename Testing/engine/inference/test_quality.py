@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import write_image
 
 from prosma.cli.app import main
 from prosma.image.reading import read_image
@@ -22,7 +23,6 @@ from prosma.learning.packing import quality_statistics as making
 from prosma.learning.packing.degraded_copies import coarse, cut_box, degraded_copies
 from prosma.package import ModelPackage, bundled_models_folder
 from small_volumes import smooth_volume
-from test_cli import write_image
 from tiny_model import make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -50,8 +50,8 @@ FAULTS = {  # what to say of those that names in `FitStatistics.faults` begin wi
 class Fit:
     """A verdict, the score that it comes from (None where there is none), and reasons, each one sentence.
 
-    `other_kind`: the values alone, or its DICOM header, say that it is another kind of image. `distances`: the joint score, and that of the
-    clearest fault.
+    `other_kind`: the values alone, or its DICOM header, say that it is another kind of image. `distances`: the joint score,
+    and that of the clearest fault.
     """
 
     verdict: Verdict
@@ -72,9 +72,7 @@ class Fit:
         kind = declared_otherwise(model["modality"], modalities)
         if kind is None:
             return self
-        said = (
-            f"Its DICOM header says that this is {kind}; the model '{model['name']}' was trained on {model['modality']}."
-        )
+        said = f"Its DICOM header says that this is {kind}; the model '{model['name']}' was trained on {model['modality']}."
         return replace(self, verdict="unfit", reasons=(said, *self.warnings), other_kind=True)
 
     @staticmethod
