@@ -142,18 +142,25 @@ set(MODULE_PYTHON_RESOURCES
   )
 
 set(EFFECT_PYTHON_SCRIPTS
-  SegmentEditorProSMARefine.py
-  SegmentEditorProSMARefineLib/BrushOutline.py
-  SegmentEditorProSMARefineLib/RefinePreview.py
-  SegmentEditorProSMARefineLib/RefineSession.py
-  SegmentEditorProSMARefineLib/RefineStroke.py
-  SegmentEditorProSMARefineLib/SegmentEditorEffect.py
-  SegmentEditorProSMARefineLib/StrokeVoxels.py
-  SegmentEditorProSMARefineLib/__init__.py
+  SegmentEditorProSMAStrokes.py
+  SegmentEditorProSMAStrokesLib/BrushOutline.py
+  SegmentEditorProSMAStrokesLib/EditMask.py
+  SegmentEditorProSMAStrokesLib/EditedGrid.py
+  SegmentEditorProSMAStrokesLib/ModelOdds.py
+  SegmentEditorProSMAStrokesLib/NetworkStrokes.py
+  SegmentEditorProSMAStrokesLib/RefineStroke.py
+  SegmentEditorProSMAStrokesLib/RegionOutline.py
+  SegmentEditorProSMAStrokesLib/SegmentEditorEffect.py
+  SegmentEditorProSMAStrokesLib/StrokeVoxels.py
+  SegmentEditorProSMAStrokesLib/StrokesModel.py
+  SegmentEditorProSMAStrokesLib/StrokesOptions.py
+  SegmentEditorProSMAStrokesLib/StrokesPreview.py
+  SegmentEditorProSMAStrokesLib/StrokesSession.py
+  SegmentEditorProSMAStrokesLib/__init__.py
   )
 
 set(EFFECT_PYTHON_RESOURCES
-  SegmentEditorProSMARefineLib/SegmentEditorEffect.png
+  SegmentEditorProSMAStrokesLib/SegmentEditorEffect.png
   )
 
 set(ENGINE_PYTHON_SCRIPTS

@@ -15,9 +15,9 @@ import system_libraries
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER, OVERVIEW = Path("Resources/Panel"), Path("Resources/screenshot.png")
-MODULES = ("ProSMASegmentation", "SegmentEditorProSMARefine")
+MODULES = ("ProSMASegmentation", "SegmentEditorProSMAStrokes")
 SECTIONS = ("input", "result", "correct", "learn", "batch", "more", "setup")
-TOOLS = {"sensitivity": "sensitivity", "review": "review", "refine": "editor"}  # pictures of Correct: its tools
+TOOLS = {"sensitivity": "sensitivity", "review": "review", "strokes": "editor"}  # pictures of Correct: its tools
 PANEL_WIDTH = 500  # pixels
 OVERVIEW_SIZE = (1360, 860)
 MARGIN = 4  # pixels below Segment
@@ -107,8 +107,8 @@ class _Pictures:
                 review = self.widget.panel._review
                 self.wait(lambda review=review: self.ui.reviewTable.rowCount > 0 and review._task is None)
                 self.slicer.click(self.ui.nextRegionButton)
-            elif name == "refine":
-                self.slicer.click(self.ui.refineButton)
+            elif name == "strokes":
+                self.slicer.click(self.ui.strokesButton)
             self.take(name, self.picture_of("correct"))
 
     def learn(self) -> None:

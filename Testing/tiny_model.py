@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+from prosma.correct.prompt_input import PROMPT_CHANNELS
 from prosma.network.unet import ProSMAUNet
 from prosma.package import ModelPackage, write_package
 
@@ -53,3 +54,26 @@ def make_tiny_package(
         state = ProSMAUNet(**model["network"]).state_dict()
     weights = save({name: tensor.half().contiguous() for name, tensor in state.items()})
     return write_package(folder, model, weights, "# Tiny test model\n")
+
+
+def make_tiny_promptable(
+    folder: Path, dimension: int = 3, channels: int = 1, prompts: tuple = PROMPT_CHANNELS, **overrides
+) -> ModelPackage:
+    """As `make_tiny_package`, of a network that answers strokes."""
+    network = {
+        "spatial_dims": dimension,
+        "in_channels": channels + len(prompts),
+        "out_channels": 2,
+        "features": [4, 8],
+    }
+    prompt, patch = {"channels": list(prompts)}, [16] * dimension
+    return make_tiny_package(
+        folder,
+        dimension,
+        channels,
+        labels=1,
+        network=network,
+        prompt=prompt,
+        patch_size=patch,
+        **{"seed": 3, **overrides},
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import headless_slicer
 
 MODULE = Path(__file__).resolve().parents[2] / "ProSMASegmentation" / "ProSMASegmentation.py"
-EFFECT_MODULE = MODULE.with_name("SegmentEditorProSMARefine.py")  # the hidden module of the effect ProSMA Refine
+EFFECT_MODULE = MODULE.with_name("SegmentEditorProSMAStrokes.py")  # the hidden module of the effect ProSMA Strokes
 
 
 def choose(panel, model_id):

@@ -157,7 +157,7 @@ def refine(panel, node, segment_id, volume):
 
     panel.ui.segmentEditor.setCurrentSegmentID(segment_id)
     scenes.open_correct(panel, "editor")
-    click(panel.ui.refineButton)
+    click(panel.ui.strokesButton)
     voxels = scenes.voxels(node, segment_id, volume)
     matrix = slicer.util.arrayFromVTKMatrix(_ijk_to_ras(volume))
     k, j, i = np.argwhere(voxels)[voxels.sum() // 2]
@@ -166,7 +166,7 @@ def refine(panel, node, segment_id, volume):
     assert effect.applyButton.enabled, effect.messageLabel.text
     click(effect.applyButton)
     assert not scenes.voxels(node, segment_id, volume)[k, j, i]
-    click(panel.ui.refineButton)
+    click(panel.ui.strokesButton)
 
 
 def _ijk_to_ras(volume):

@@ -61,8 +61,8 @@ class Case:
         self.editor.setCurrentSegmentID(segment_id)
         processEvents()
         scenes.open_correct(self.panel, "editor")
-        if not ui.refineButton.checked:
-            click(ui.refineButton)
+        if not ui.strokesButton.checked:
+            click(ui.strokesButton)
         effect = self.editor.activeEffect().self()
         strokes.draw(list(voxels), shift=shift)  # i, j, k are the RAS coordinates of these volumes
         if effect.applyButton.enabled:

@@ -56,7 +56,7 @@ class Refining:
         self.editor.setCurrentSegmentID(self.segment_id)
         processEvents()
         scenes.open_correct(panel, "editor")
-        click(panel.ui.refineButton)
+        click(panel.ui.strokesButton)
         self.effect = self.editor.activeEffect().self()
         click(self.effect.sphereCheckBox)
         assert slicer.mrmlScene.GetNodeByID(self.node.GetID()) is self.node

@@ -58,7 +58,7 @@ def test_the_self_test_of_the_effects_module_passes(panel):
     """As Slicer's module Self Tests runs it: by the module's own ``runTest``."""
     import slicer
 
-    slicer.modules.SegmentEditorProSMARefineInstance.runTest(msec=0)
+    slicer.modules.SegmentEditorProSMAStrokesInstance.runTest(msec=0)
     processEvents()
 
 
@@ -92,7 +92,7 @@ def test_the_modules_name_the_modules_that_they_use(panel):
 
     import slicer
 
-    for name in ("ProSMASegmentation", "SegmentEditorProSMARefine"):
+    for name in ("ProSMASegmentation", "SegmentEditorProSMAStrokes"):
         folders = [scenes.MODULE.parent / f"{name}Lib", scenes.MODULE.with_name(f"{name}.py")]
         files = [folders[1], *folders[0].rglob("*.py")]
         used = {found for file in files for found in re.findall(r"slicer\.modules\.([a-z]+)\.logic", file.read_text())}

@@ -55,7 +55,7 @@ def test_the_module_imports_no_torch_and_nothing_that_slicer_lacks(path):
     assert at_load <= STANDARD | SLICER | BUNDLED_WITH_SLICER | {
         "ProSMASegmentationLib",
         "ProSMASegmentation",
-        "SegmentEditorProSMARefineLib",
+        "SegmentEditorProSMAStrokesLib",
         "prosma",
     }
     assert "PyTorchUtils" not in at_load, "another extension's module may be absent"

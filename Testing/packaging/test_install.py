@@ -86,9 +86,9 @@ def test_the_installed_worker_gets_ready_and_shuts_down(installed):
 
 CLICK_IN_PANEL = """
 import headless_slicer
-headless_slicer.loadModule("SegmentEditorProSMARefine.py")
+headless_slicer.loadModule("SegmentEditorProSMAStrokes.py")
 widget = headless_slicer.loadModule("ProSMASegmentation.py")
-effect = widget.ui.segmentEditor.effectByName("ProSMA Refine")
+effect = widget.ui.segmentEditor.effectByName("ProSMA Strokes")
 headless_slicer.click(widget.ui.sampleButton)
 headless_slicer.click(widget.ui.segmentButton)
 job = widget.panel.job
@@ -105,7 +105,7 @@ def test_the_installed_panel_segments_the_installed_sample_with_the_installed_mo
     command, options = _python(installed, "-c", CLICK_IN_PANEL)
     options["env"]["PYTHONPATH"] += os.pathsep + str(ROOT / "Testing")
     effect, state, error, *places = _run(*command, **options).splitlines()
-    assert effect == "SegmentEditorProSMARefineLib.SegmentEditorEffect"
+    assert effect == "SegmentEditorProSMAStrokesLib.SegmentEditorEffect"
     assert (state, error) == ("finished", "None")
     resources = installed / "Resources"
     assert places == [str(resources / "Models" / "hippocampus-mr"), str(installed), str(resources / "Samples")]

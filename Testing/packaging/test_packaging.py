@@ -146,8 +146,8 @@ BREAKS = {
     "not listed: ProSMASegmentationLib/Forgotten.py": lambda root: replace(
         root / "ProSMASegmentation/ProSMASegmentationLib/Forgotten.py", b""
     ),
-    "not listed: SegmentEditorProSMARefineLib/Forgotten.py": lambda root: replace(
-        root / "ProSMASegmentation/SegmentEditorProSMARefineLib/Forgotten.py", b""
+    "not listed: SegmentEditorProSMAStrokesLib/Forgotten.py": lambda root: replace(
+        root / "ProSMASegmentation/SegmentEditorProSMAStrokesLib/Forgotten.py", b""
     ),
     "not listed: Resources/Models/new/model.json": lambda root: replace(
         root / "ProSMASegmentation/Resources/Models/new/model.json", b"{}"
@@ -155,8 +155,8 @@ BREAKS = {
     "not listed: prosma/forgotten.py": lambda root: replace(root / "training/prosma/forgotten.py", b""),
     "not listed: Resources/Samples/new.nii.gz": lambda root: replace(root / "Resources/Samples/new.nii.gz", b""),
     "no such file: ProSMASegmentation.py": lambda root: (root / "ProSMASegmentation/ProSMASegmentation.py").unlink(),
-    "no such file: SegmentEditorProSMARefine.py": lambda root: (
-        root / "ProSMASegmentation/SegmentEditorProSMARefine.py"
+    "no such file: SegmentEditorProSMAStrokes.py": lambda root: (
+        root / "ProSMASegmentation/SegmentEditorProSMAStrokes.py"
     ).unlink(),
     "no such file: prosma/worker.py": lambda root: (root / "training/prosma/worker.py").unlink(),
 }

@@ -21,7 +21,7 @@ def tracked(folder: str) -> list[str]:
 def lists() -> dict[str, list[str]]:
     """CMake variable -> files, below the folder that CMake takes them from."""
     module = [name for name in tracked("ProSMASegmentation") if not name.endswith(("CMakeLists.txt", ".cmake"))]
-    effect = [name for name in module if name.startswith("SegmentEditorProSMARefine")]
+    effect = [name for name in module if name.startswith("SegmentEditorProSMAStrokes")]
     module = [name for name in module if name not in effect]
     engine = tracked("training/prosma")
     return {

@@ -1,4 +1,4 @@
-"""Changing a result. Refine is an effect of the Segment Editor, see SegmentEditorProSMARefineLib.
+"""Changing a result. Strokes are an effect of the Segment Editor, see SegmentEditorProSMAStrokesLib.
 
 | file | what it holds |
 | --- | --- |

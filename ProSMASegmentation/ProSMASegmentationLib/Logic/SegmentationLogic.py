@@ -24,7 +24,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
     """Segments volumes with models, with or without the panel.
 
     :param engine: the EngineClient to use, by default the one that the whole application shares.
-    :param library: the ModelLibrary to choose from, by default made when it is first needed.
+    :param library: the ModelLibrary to choose from, by default the one that the application shares.
     """
 
     OVERLAP = None  # of neighbouring tiles: the engine chooses by their size
@@ -38,7 +38,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
     @property
     def library(self):
         if self._library is None:
-            self._library = ModelLibrary()
+            self._library = ModelLibrary.shared()
         return self._library
 
     @property
@@ -94,6 +94,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         volumeNodes = list(volumeNode) if isinstance(volumeNode, (list, tuple)) else [volumeNode]
         readers = [VolumeReader(node) for node in volumeNodes]
         package = self.library.resolve(model)
+        ModelFit.refuseStrokes(package)
         box = RegionOfInterest.box(roi, volumeNodes[0])
         fit = ModelFit(package, readers, box)
         if fit.errors:
@@ -117,6 +118,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         :raises ProSMAError: if nothing can be done at all, for instance without PyTorch.
         """
         package = self.library.resolve(model)
+        ModelFit.refuseStrokes(package)
         self.library.checkLicence(package)
         queue = BatchQueue(sourceOf(source), BatchOptions(self, package, device, outputFolder, mirror))
         self._batches.append(queue)

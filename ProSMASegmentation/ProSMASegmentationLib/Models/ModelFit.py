@@ -38,6 +38,18 @@ class ModelFit:
             raise ProSMAError("does_not_fit", self.errors[0])
 
     @staticmethod
+    def refuseStrokes(package):
+        """:raises ProSMAError: ``bad_model``, for a model that answers strokes and segments nothing by itself."""
+        if package.is_promptable:
+            raise ProSMAError(
+                "bad_model",
+                _("The model '{name}' segments what strokes mean and has no structures of its own.").format(
+                    name=package.name
+                ),
+                _("Choose another model, or use the Segment Editor's effect ProSMA Strokes."),
+            )
+
+    @staticmethod
     def channelsOf(package, reader):
         """How many channels a volume gives to a model: the opacity of an RGBA volume is left out, unless wanted."""
         return 3 if reader.components == 4 and len(package.channels) != 4 else reader.components

@@ -16,6 +16,15 @@ class ModelLibrary:
     ``reason``. Checking a package hashes its weights, so the list is made once and then on request. PackageImport adds one.
     """
 
+    _shared = None
+
+    @classmethod
+    def shared(cls):
+        """The one that the panel, the Segment Editor's effect and Python scripts have in common."""
+        if cls._shared is None:
+            cls._shared = cls()
+        return cls._shared
+
     def __init__(self):
         self.packages = []
         self.broken = []
@@ -37,6 +46,10 @@ class ModelLibrary:
         """The listed package with this id, or None."""
         return next((package for package in self.packages if package.id == modelId), None)
 
+    def promptable(self, dimension):
+        """The packages that answer strokes in pictures (2) or volumes (3)."""
+        return [package for package in self.packages if package.is_promptable and package.dimension == dimension]
+
     def resolve(self, model):
         """The package for an id, a path of a folder or zip, or a package itself. Raises ProSMAError ``bad_model``."""
         if isinstance(model, ModelPackage):
@@ -55,6 +68,7 @@ class ModelLibrary:
         model = package.model
         text = [package.id, package.name, model["description"], model["modality"], model["training"]["data"]]
         text += [label["name"] for label in package.labels]
+        text += ["anything by strokes"] if package.is_promptable else []
         haystack = " ".join(text).lower()
         return all(word in haystack for word in words.lower().split())
 

@@ -40,6 +40,11 @@ class CorrectSection:
         self._hasNode = node is not None
         self._update()
 
+    def openEditor(self):
+        """Show the Segment Editor, as clicks on the section and on its button do."""
+        self._ui.correctCollapsibleButton.collapsed = False
+        self._buttons[EDITOR].checked = True
+
     def cleanup(self):
         self._ui.segmentEditor.removeEventFilter(self._height)
 

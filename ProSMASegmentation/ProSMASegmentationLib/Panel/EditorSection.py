@@ -6,18 +6,18 @@ from ProSMASegmentationLib.Results.SegmentEditors import SegmentEditors
 from ProSMASegmentationLib.Results.SegmentStatus import isLocked, setLocked
 
 SHARED_NODE = "SegmentEditor"  # singleton tag of the node that the application's Segment Editor uses
-REFINE = "ProSMA Refine"
+STROKES = "ProSMA Strokes"
 
 
 class EditorSection:
-    """The Segment Editor in the panel's section Correct, with a button for Refine and the lock of the chosen segment.
+    """The Segment Editor in the panel's section Correct, with a button for strokes and the lock of the chosen segment.
 
     While the panel is shown and has a segmentation, the editor works on the node of the application's own Segment Editor.
     At other times it holds a node of nobody: editors that share a node also activate their effects together, hidden or
     not, and the undo step would land in the wrong one. For the same reason the application's editor waits meanwhile.
     Its keys work, and an effect is active, only while it is in sight: a key or a drag must not paint by surprise.
 
-    :param ui: the panel's widgets (segmentEditor, refineButton, lockCheckBox, correctLabel).
+    :param ui: the panel's widgets (segmentEditor, strokesButton, lockCheckBox, correctLabel).
     """
 
     def __init__(self, ui):
@@ -32,7 +32,7 @@ class EditorSection:
         self._editor.setMRMLScene(slicer.mrmlScene)
         self._factory = slicer.qSlicerSegmentEditorEffectFactory.instance()
         self._factory.connect("effectRegistered(QString)", self._onEffectRegistered)
-        ui.refineButton.connect("toggled(bool)", self._onRefine)
+        ui.strokesButton.connect("toggled(bool)", self._onStrokes)
         ui.lockCheckBox.connect("toggled(bool)", self._onLock)
         self._update()
 
@@ -49,6 +49,13 @@ class EditorSection:
             self._editor.setSegmentationNode(segmentationNode)
         if volumeNode is not None and self._editor.sourceVolumeNode() is not volumeNode:
             self._editor.setSourceVolumeNode(volumeNode)
+        self._update()
+
+    def chooseStrokes(self, chosen=True, segmentId=None):
+        """Choose the effect ProSMA Strokes, or none; with it another segment, if its id is given."""
+        if segmentId is not None:
+            self._editor.setCurrentSegmentID(segmentId)
+        self._editor.setActiveEffectByName(STROKES if chosen else "")
         self._update()
 
     def setShown(self, shown):
@@ -117,8 +124,8 @@ class EditorSection:
         segment = self._segment()
         effect = self._editor.mrmlSegmentEditorNode().GetActiveEffectName() if self._bound else ""
         self._updating = True
-        self._ui.refineButton.enabled = segment is not None
-        self._ui.refineButton.checked = effect == REFINE
+        self._ui.strokesButton.enabled = self._bound
+        self._ui.strokesButton.checked = effect == STROKES
         self._ui.lockCheckBox.enabled = segment is not None
         self._ui.lockCheckBox.checked = segment is not None and isLocked(segment)
         self._updating = False
@@ -133,11 +140,9 @@ class EditorSection:
         else:
             showText(self._ui.correctLabel, "")
 
-    def _onRefine(self, checked):
-        if self._updating:
-            return
-        self._editor.setActiveEffectByName(REFINE if checked else "")
-        self._update()
+    def _onStrokes(self, checked):
+        if not self._updating:
+            self.chooseStrokes(checked)
 
     def _onLock(self, checked):
         segment = self._segment()

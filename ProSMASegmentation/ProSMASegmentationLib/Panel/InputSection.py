@@ -106,7 +106,7 @@ class InputSection(VTKObservationMixin):
         if self._parameters is None:
             return ()
         first, package = self._parameters.inputVolume, self.package
-        wanted = len(package.channels) if package else 1
+        wanted = len(package.channels) if package and not package.is_promptable else 1
         if wanted == 1 or _isColour(first):
             return (first,) if first is not None else ()
         nodes = [getattr(self._parameters, name) for name in IMAGES[:wanted]]
@@ -121,6 +121,8 @@ class InputSection(VTKObservationMixin):
             return Readiness(_("Choose a volume first, or try it on sample data."))
         try:
             readers = [VolumeReader(node) for node in nodes]
+            if self.package.is_promptable:
+                return Readiness(_whyNoStrokes(self.package, readers[0].dimensions), ERROR)
             fit = ModelFit(self.package, readers, RegionOfInterest.box(self.roiNode, nodes[0]))
         except ProSMAError as error:
             return Readiness(str(error), ERROR)
@@ -138,7 +140,7 @@ class InputSection(VTKObservationMixin):
     def _showChannelSelectors(self):
         package = self.package
         colour = _isColour(self._parameters.inputVolume)
-        channels = package.channels if package else []
+        channels = package.channels if package and not package.is_promptable else []
         for number in range(2, 5):
             shown = number <= len(channels) and not colour
             getattr(self._ui, f"channel{number}Selector").setVisible(shown)
@@ -193,6 +195,19 @@ class InputSection(VTKObservationMixin):
         self._parameters.roi = None
         self._parameters.inputVolume = node
         slicer.util.setSliceViewerLayers(background=node, fit=True)
+
+
+def _whyNoStrokes(package, dimensions):
+    """Why a model for strokes does not take a volume of this size, and the way out; an empty text if it does."""
+    if (package.dimension == 2) == (dimensions[2] == 1):
+        return ""
+    if package.dimension == 2:
+        return (
+            _("The model answers strokes in pictures, but this is a volume.") + " " + _("Choose the one for volumes.")
+        )
+    return (
+        _("The model answers strokes in volumes, but this is a single slice.") + " " + _("Choose the one for pictures.")
+    )
 
 
 def _isColour(volumeNode):

@@ -78,11 +78,15 @@ def previewPath(package=None):
 
 def structuresOf(package):
     """What a model segments, in a few words."""
+    if package.is_promptable:
+        return _("what you stroke")
     return ", ".join(label["name"] for label in package.labels)
 
 
 def imageOf(package):
     """The kind of image that a model takes, in a few words."""
+    if package.is_promptable:
+        return _("any picture") if package.dimension == 2 else _("any volume")
     names = [channel["name"] for channel in package.channels]
     return names[0] if len(names) == 1 else f"{package.model['modality']} ({', '.join(names)})"
 

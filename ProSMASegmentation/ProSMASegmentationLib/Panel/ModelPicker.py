@@ -77,7 +77,8 @@ class ModelPicker:
         combo.blockSignals(wasBlocked)
 
     def _addRow(self, package):
-        item = self._newRow(package.name, f"{imageOf(package)}: {structuresOf(package)}", previewPath(package))
+        name = _("Segment anything by strokes") if package.is_promptable else package.name
+        item = self._newRow(name, f"{imageOf(package)}: {structuresOf(package)}", previewPath(package))
         item.setData(qt.Qt.UserRole, package.id)
         item.setToolTip(plainText(package.model["description"]))
         if package.id == self.current:

@@ -26,6 +26,7 @@ from ProSMASegmentationLib.Panel.SensitivitySection import SensitivitySection
 from ProSMASegmentationLib.Panel.SetupSection import SetupSection
 from ProSMASegmentationLib.Panel.TorchInstallation import TorchInstallation
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
+from ProSMASegmentationLib.Results.ResultWriter import emptySegmentation
 
 
 class Panel(VTKObservationMixin):
@@ -64,7 +65,9 @@ class Panel(VTKObservationMixin):
         self._correct = CorrectSection(ui, self._editor.setShown)
         self._setup = SetupSection(ui, logic.engine, logic.library, self._onCheck, self._onInstall)
         self._torch = TorchInstallation(logic.engine, self._setup.check, self._onInstalling)
-        self._run = RunSection(ui, logic, self._choices, self._readiness, self._mayRun, self._onJobEnd)
+        self._run = RunSection(
+            ui, logic, self._choices, self._readiness, self._mayRun, self._onJobEnd, self._startStrokes
+        )
         self._input = InputSection(ui, logic, self._preload, self._run.update, self._run.sayError)
         self._learn = LearnSection(ui, logic, self._choices, self._input.picker.fill)
         self._outputs = OutputsSection(ui, logic, self._choices)
@@ -265,6 +268,17 @@ class Panel(VTKObservationMixin):
         self._result.show(job)
         if parameters.keepLargestPart:
             self._outputs.afterRun(job.segmentationNode)
+
+    def _startStrokes(self):
+        """Show the Segment Editor with the effect ProSMA Strokes, for a segment that the first stroke begins."""
+        parameters, segmentId = self._parameters, None
+        if parameters.outputSegmentation is None:
+            parameters.outputSegmentation = emptySegmentation(parameters.inputVolume, _("strokes"))
+        elif parameters.outputSegmentation.GetSegmentation().GetNumberOfSegments():
+            segmentId = parameters.outputSegmentation.GetSegmentation().AddEmptySegment()
+        self._correct.openEditor()
+        self._editor.chooseStrokes(True, segmentId)
+        self._run.say(_("Paint a stroke inside the structure, in any slice view."))
 
     def _showCase(self, volumeNode, segmentationNode):
         """Choose a result of a batch and its volume, to be looked at and corrected."""

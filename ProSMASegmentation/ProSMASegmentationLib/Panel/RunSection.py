@@ -22,17 +22,19 @@ class RunSection:
     :param readiness: function that gives the Readiness of the choices.
     :param mayRun: function that says whether a model may run, after asking for what is needed.
     :param onEnd: called with each job that has ended, before it is said how.
+    :param onStrokes: called instead of a run with a model that answers strokes.
 
     Public: ``job``, the SegmentationJob that runs, or None.
     """
 
-    def __init__(self, ui, logic, choices, readiness, mayRun, onEnd):
+    def __init__(self, ui, logic, choices, readiness, mayRun, onEnd, onStrokes):
         self._ui = ui
         self._logic = logic
         self._choices = choices
         self._readiness = readiness
         self._mayRun = mayRun
         self._onJobEnd = onEnd
+        self._onStrokes = onStrokes
         self.job = None
         self._chosen = None  # the Choices of the last job
         ui.segmentButton.connect("clicked()", self._onSegmentOrCancel)
@@ -52,9 +54,11 @@ class RunSection:
             button.enabled = True
             button.toolTip = _("Stop the segmentation. The scene stays as it is.")
             return
-        ready = self._readiness()
+        ready, byStrokes = self._readiness(), self._isByStrokes()
+        button.text = _("Start strokes") if byStrokes else _("Segment")
         button.enabled = not ready.why
-        button.toolTip = plainText(ready.why) or _("Segment the volume with the chosen model.")
+        what = _("Say with strokes what to segment.") if byStrokes else _("Segment the volume with the chosen model.")
+        button.toolTip = plainText(ready.why) or what
         if ready.why:
             showText(self._ui.fitLabel, ready.why, ready.style)
         else:
@@ -68,6 +72,9 @@ class RunSection:
         self.say("")
         try:
             if not self._mayRun(self._choices().package) or self.job is not None:
+                return
+            if self._isByStrokes():
+                self._onStrokes()
                 return
             chosen = self._chosen = self._choices()
             self.job = self._logic.segment(
@@ -90,6 +97,10 @@ class RunSection:
         self._ui.segmentButton.styleSheet = ""
         self._ui.progressBar.setVisible(True)
         self.update()
+
+    def _isByStrokes(self):
+        package = self._choices().package
+        return package is not None and package.is_promptable
 
     def _onSegmentOrCancel(self):
         if self.job is not None:

@@ -174,7 +174,7 @@ class ResultWriter:
         slicer.mrmlScene.AddNode(node)
         try:
             node.CreateDefaultDisplayNodes()
-            self._placeBesideVolume(node)
+            placeBesideVolume(node, self._volume)
         except Exception:
             slicer.mrmlScene.RemoveNode(node)
             raise
@@ -211,7 +211,7 @@ class ResultWriter:
                 surfaces.replace(segmentId, newSurfaces.get(value))  # none if 3D was switched on meanwhile
             surfaces.complete()
         if not hadSegments:
-            self._placeBesideVolume(node)
+            placeBesideVolume(node, self._volume)
         self._makeVisible(node)
         return node
 
@@ -229,15 +229,25 @@ class ResultWriter:
             if image is not None and any(image is other for other in kept):
                 segmentation.SeparateSegmentLabelmap(segmentId)
 
-    def _placeBesideVolume(self, node):
-        """Geometry, transform and subject-hierarchy folder of the volume."""
-        node.SetReferenceImageGeometryParameterFromVolumeNode(self._volume)
-        node.SetAndObserveTransformNodeID(self._volume.GetTransformNodeID())
-        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-        volumeItem = hierarchy.GetItemByDataNode(self._volume) if hierarchy is not None else 0
-        nodeItem = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
-        if volumeItem and nodeItem:
-            hierarchy.SetItemParent(nodeItem, hierarchy.GetItemParent(volumeItem))
+
+def emptySegmentation(volumeNode, name):
+    """A new segmentation node in the scene without segments, beside a volume and named after it."""
+    name = slicer.mrmlScene.GenerateUniqueName(f"{volumeNode.GetName()} - {name}")
+    node = slicer.mrmlScene.AddNode(segmentationOf([], name))
+    node.CreateDefaultDisplayNodes()
+    placeBesideVolume(node, volumeNode)
+    return node
+
+
+def placeBesideVolume(node, volumeNode):
+    """Give a segmentation node the geometry, transform and subject-hierarchy folder of a volume."""
+    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    volumeItem = hierarchy.GetItemByDataNode(volumeNode) if hierarchy is not None else 0
+    nodeItem = hierarchy.GetItemByDataNode(node) if hierarchy is not None else 0
+    if volumeItem and nodeItem:
+        hierarchy.SetItemParent(nodeItem, hierarchy.GetItemParent(volumeItem))
 
 
 def segmentationOf(segments, name):

@@ -5,18 +5,14 @@ import pytest
 from test_worker import Engine, job_files
 
 from prosma import Image, Prompts, Segmenter
-from prosma.correct.prompt_input import PROMPT_CHANNELS
-from tiny_model import make_tiny_package
+from tiny_model import make_tiny_promptable
 
 SHAPE = (40, 36, 30)
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    network = {"spatial_dims": 3, "in_channels": 7, "out_channels": 2, "features": [4, 8]}
-    folder = tmp_path_factory.mktemp("prompt") / "package"
-    prompt = {"channels": list(PROMPT_CHANNELS)}
-    return make_tiny_package(folder, labels=1, network=network, prompt=prompt, patch_size=[16, 16, 16], seed=3)
+    return make_tiny_promptable(tmp_path_factory.mktemp("prompt") / "package")
 
 
 @pytest.fixture(scope="module")

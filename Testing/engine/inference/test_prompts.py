@@ -8,40 +8,20 @@ from prosma import Image, Prompts, Segmenter
 from prosma.cancel import Cancelled
 from prosma.cli import main
 from prosma.correct.crop import inside
-from prosma.correct.prompt_input import PROMPT_CHANNELS, Said
+from prosma.correct.prompt_input import Said
 from prosma.correct.prompting import prompted
 from prosma.errors import EngineError
 from prosma.image.box import slices
 from prosma.package import PackageError
 from prosma.package.schema import check_description
-from tiny_model import make_tiny_package
+from tiny_model import make_tiny_package, make_tiny_promptable
 
 SHAPE = (50, 44, 40)
 
 
-def make_promptable(folder, dimension=3, channels=1, prompts=PROMPT_CHANNELS, **overrides):
-    network = {
-        "spatial_dims": dimension,
-        "in_channels": channels + len(prompts),
-        "out_channels": 2,
-        "features": [4, 8],
-    }
-    return make_tiny_package(
-        folder,
-        dimension,
-        channels,
-        labels=1,
-        network=network,
-        prompt={"channels": list(prompts)},
-        patch_size=[16] * dimension,
-        seed=3,
-        **overrides,
-    )
-
-
 @pytest.fixture(scope="module")
 def segmenter(tmp_path_factory):
-    return Segmenter(make_promptable(tmp_path_factory.mktemp("prompt") / "package"), "cpu")
+    return Segmenter(make_tiny_promptable(tmp_path_factory.mktemp("prompt") / "package"), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +89,7 @@ def test_models_for_strokes_and_others_are_not_mixed_up(segmenter, image, tmp_pa
 
 
 def test_pictures_colours_and_several_channels(segmenter, image, tmp_path):
-    flat = Segmenter(make_promptable(tmp_path / "flat", dimension=2, channels=3, id="flat"), "cpu")
+    flat = Segmenter(make_tiny_promptable(tmp_path / "flat", dimension=2, channels=3, id="flat"), "cpu")
     values = np.random.default_rng(0).normal(0, 1, (1, 40, 30, 1)).astype(np.float32)
     add = np.zeros((40, 30, 1), bool)
     add[10:20, 15, 0] = True
@@ -131,7 +111,7 @@ def test_a_cancelled_run_ends(segmenter, image):
 
 
 def test_packages_must_have_the_channels_that_they_name(tmp_path):
-    model = make_promptable(tmp_path / "right").model
+    model = make_tiny_promptable(tmp_path / "right").model
     model["network"]["in_channels"] = 6
     with pytest.raises(PackageError, match=r"network.in_channels' should be 7"):
         check_description(model)
@@ -140,7 +120,7 @@ def test_packages_must_have_the_channels_that_they_name(tmp_path):
     with pytest.raises(PackageError, match=r"one label"):
         check_description(model)
     with pytest.raises(PackageError, match=r"prompt.channels"):
-        make_promptable(tmp_path / "unknown", prompts=("likeness", "smell"))
+        make_tiny_promptable(tmp_path / "unknown", prompts=("likeness", "smell"))
 
 
 def test_a_network_that_knows_the_object_fills_it_from_one_stroke():

@@ -71,3 +71,20 @@ def test_the_table_tells_seen_and_left_out_objects_apart():
     assert "| a liver | 2 | brush | 0.000, 0.200, 0.400, 0.400 | 0.400 to 0.400 | 100% | 2.00" in table(
         records, ["brush"]
     )
+
+
+def test_the_picture_shows_the_image_the_mask_and_the_strokes(subject, tmp_path):
+    from PIL import Image as Picture
+    from stroke_pictures import COLOURS, figure_of
+
+    figure_of([subject], refining, strokes=2).savefig(tmp_path / "strokes.png", dpi=50)
+    pixels = np.asarray(Picture.open(tmp_path / "strokes.png").convert("RGB"), float) / 255
+    columns = np.array_split(pixels, 3, axis=1)
+
+    def count(part, colour):
+        return int((np.abs(part - colour).max(-1) < 0.02).sum())
+
+    assert count(columns[0], COLOURS[True]) == 0 and count(columns[1], COLOURS[True]) > 20
+    blue = [(column[..., 2] > column[..., 0] + 0.15).sum() for column in columns]
+    assert blue[0] == 0, "before the first stroke there is no mask"
+    assert min(map(np.std, columns)) > 0.05

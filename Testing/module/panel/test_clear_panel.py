@@ -280,7 +280,7 @@ def test_correct_shows_one_tool_at_a_time_in_at_most_700_pixels(panel, sized, wi
     for tool in pages:
         scenes.open_correct(panel, tool)
         if tool == "editor":
-            click(ui.refineButton)
+            click(ui.strokesButton)
         processEvents(until=lambda: panel._review._task is None, timeout=60)
         sized(width)
         assert [name for name, page in pages.items() if page.isVisible()] == [tool]
@@ -299,13 +299,13 @@ def test_the_editors_keys_and_effects_work_only_while_it_is_in_sight(panel):
     assert editor.keyboardShortcuts() == ()
     scenes.open_correct(panel, "editor")
     assert editor.keyboardShortcuts()
-    click(ui.refineButton)
+    click(ui.strokesButton)
     assert editor.activeEffect() is not None
     click(ui.reviewToolButton)
     assert editor.keyboardShortcuts() == () and editor.activeEffect() is None
     click(ui.editorToolButton)
     assert editor.keyboardShortcuts() and editor.activeEffect() is None
-    click(ui.refineButton)
+    click(ui.strokesButton)
     click(ui.correctCollapsibleButton)
     assert editor.keyboardShortcuts() == () and editor.activeEffect() is None
 

@@ -40,4 +40,4 @@ def test_slicers_start_up_needs_no_numpy():
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n") == ["ProSMA Segmentation", "SegmentEditorProSMARefine", "1", "True True", ""]
+    assert done.stdout.split("\n") == ["ProSMA Segmentation", "SegmentEditorProSMAStrokes", "1", "True True", ""]

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from ..image.geometry import Image
 
+LABEL_MAPS = ("add", "remove", "lasso", "earlier_add", "earlier_remove", "mask")  # options that take one
+
 
 def add_parser(commands) -> None:
     prompt = add_command(
@@ -35,7 +37,11 @@ def add_parser(commands) -> None:
     )
     prompt.add_argument("--add", type=Path, metavar="FILE", help="strokes in what belongs to the object")
     prompt.add_argument("--remove", type=Path, metavar="FILE", help="strokes in what does not belong to it")
+    prompt.add_argument("--lasso", type=Path, metavar="FILE", help="the inside of a lasso around the object")
+    prompt.add_argument("--earlier-add", type=Path, metavar="FILE", help="what was added before, and stays true")
+    prompt.add_argument("--earlier-remove", type=Path, metavar="FILE", help="what was removed before, and stays true")
     prompt.add_argument("--mask", type=Path, metavar="FILE", help="the object so far")
+    prompt.add_argument("--log-odds", type=Path, metavar="FILE", help="an image with those of a model for the object")
     prompt.add_argument(
         "--box",
         nargs=6,
@@ -55,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
 
     label_suffix(options.output)
     check_place(options)
-    for name in ("add", "remove", "mask"):
+    for name in (*LABEL_MAPS, "log_odds"):
         if (path := getattr(options, name)) is not None:
-            check_file(path, f"label map --{name}")
+            check_file(path, f"{'image' if name == 'log_odds' else 'label map'} --{name.replace('_', '-')}")
     insist_on_device(options.device)
     from ..image.reading import read_image
 
@@ -70,9 +76,8 @@ def run(options: argparse.Namespace) -> int:
 
 def check_place(options: argparse.Namespace) -> None:
     """EngineError bad_output where a file would be replaced that the person did not say may be."""
-    given = [
-        path.absolute() for path in (*options.images, options.add, options.remove, options.mask) if path is not None
-    ]
+    paths = [*options.images, *(getattr(options, name) for name in (*LABEL_MAPS, "log_odds"))]
+    given = [path.absolute() for path in paths if path is not None]
     if options.output.absolute() in given:
         raise EngineError("bad_output", f"{options.output} is what the result is made from.", "Choose another name.")
     if options.output.exists() and not options.again:
@@ -86,6 +91,7 @@ def check_place(options: argparse.Namespace) -> None:
 def model_for(name: str | None, image: Image, accepted: bool):
     """The package asked for, else the first promptable one for images of this dimension. EngineError for none."""
     from ..package import ModelPackage, find_packages, model_folders, resolve
+    from ..package.folders import user_models
     from .licence_question import check_licence
 
     dimension = 2 if image.shape[2] == 1 else 3
@@ -97,7 +103,9 @@ def model_for(name: str | None, image: Image, accepted: bool):
         if not fitting:
             kind = "pictures" if dimension == 2 else "volumes"
             raise EngineError(
-                "bad_model", f"No model for strokes in {kind} is installed.", "Give one with --model, or install one."
+                "bad_model",
+                f"No model for strokes in {kind} is installed.",
+                f"Give the path of one with --model, or put its folder into {user_models()}.",
             )
         package = fitting[0]
     check_licence(package, accepted)
@@ -114,31 +122,37 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
     from ..inference.prompts import Prompts
     from ..inference.segmenter import Segmenter
 
-    given = {name: on_grid(getattr(options, name), image) for name in ("add", "remove", "mask")}
-    box = [options.box[n : n + 2] for n in (0, 2, 4)] if options.box else None
-    result = Segmenter(package, options.device).prompt(image, Prompts(**given, box=box))
+    given = {name: on_grid(getattr(options, name), image) for name in LABEL_MAPS}
+    given = {name: None if array is None else array != 0 for name, array in given.items()}
+    given["region"], box = given.pop("lasso"), [options.box[n : n + 2] for n in (0, 2, 4)] if options.box else None
+    prompts = Prompts(**given, box=box, log_odds=on_grid(options.log_odds, image, labels=False))
+    segmenter = Segmenter(package, options.device)
+    result = segmenter.prompt(image, prompts)
     mask = np.zeros(image.shape, bool) if given["mask"] is None else given["mask"]
     labels = result.on(mask).astype(np.uint8)
-    for notice in result.notices:
+    for notice in (*segmenter.device_notices, *result.notices):
         print(notice, file=sys.stderr)
     write_labels(options.output, labels, image, package.labels)
     print(f"{options.output}: {int(labels.sum())} voxels, {result.seconds:.2f} s on {result.device}")
     return 0
 
 
-def on_grid(path: Path | None, image: Image) -> np.ndarray | None:
-    """A label map on the image's grid as bool (I, J, K), None for no file. EngineError where it lies elsewhere."""
+def on_grid(path: Path | None, image: Image, labels: bool = True) -> np.ndarray | None:
+    """A label map, or an image of one channel, on the image's grid: (I, J, K), None for no file.
+
+    EngineError where it lies elsewhere.
+    """
     if path is None:
         return None
     from ..image.geometry import same_grid
-    from ..image.reading import read_labels
+    from ..image.reading import read_image, read_labels
 
-    labels = read_labels(path)
-    if labels.shape != image.shape or (image.spacing_known and not same_grid(labels, image)):
+    found = read_labels(path) if labels else read_image([path])
+    if found.shape != image.shape or (image.spacing_known and not same_grid(found, image)):
         raise EngineError(
             "bad_input",
-            f"{path.name} ({' x '.join(map(str, labels.shape))} voxels) does not lie on the image's grid "
+            f"{path.name} ({' x '.join(map(str, found.shape))} voxels) does not lie on the image's grid "
             f"({' x '.join(map(str, image.shape))} voxels, or another place).",
-            "Make the label map from this image.",
+            f"Make the {'label map' if labels else 'image'} from this image.",
         )
-    return labels.array[0] != 0
+    return found.array[0]

@@ -17,6 +17,7 @@ ZOOM = 2.5  # edge of the first cube, in lengths of what was said
 LEAST_VOXELS = 32  # edge of the smallest cube, in voxels of the finest axis
 GROWTH = 1.5  # of the edge, where the change reaches the patch's border
 ROOM = 1.25  # edge of a cube at least, in lengths of the change that it should hold
+HALF = 0.501  # as in `resampled_size`: readers differ in the last digit of a spacing, and halves are frequent
 TOUCH = 0.01  # share of a face of the patch that may change without being taken for a touch
 
 
@@ -46,7 +47,7 @@ def cube(around: Box, edge: float, spacing: np.ndarray, shape: Sequence[int]) ->
     """
     box = []
     for (low, high), step, size in zip(around, spacing, shape, strict=True):
-        count = max(1, round(edge / step)) if size > 1 else 1
+        count = max(1, int(np.floor(edge / step + HALF))) if size > 1 else 1
         first = round((low + high - count) / 2)
         first = min(max(first, 0), size - count) if count <= size else (size - count) // 2
         box.append((first, first + count))

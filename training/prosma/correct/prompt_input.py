@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..image.box import Box, moved, slices, whole
+from ..image.box import Box, moved, overlap, placed, slices, start_of, whole
 from .crop import cut, marked
 
 # Channels after those of the image, in this order: all that model.json may name.
@@ -23,14 +23,35 @@ SMOOTHING = np.array([1, 4, 6, 4, 1]) / 16  # of that histogram
 MOST_ODDS = 4.0  # log odds are clipped to this
 
 
+class Placed:
+    """A part of a grid as an array of the whole grid, which has `elsewhere` outside the part; computed only where asked for.
+
+    >>> Placed(np.ones((2, 2), bool), (1, 0), (4, 3))[0:3, 0:3].astype(int).tolist()
+    [[0, 0, 0], [1, 1, 0], [1, 1, 0]]
+    """
+
+    def __init__(self, array: np.ndarray, start: Sequence[int], shape: Sequence[int], elsewhere: float = 0) -> None:
+        self.array, self.box, self.shape, self.elsewhere = array, placed(start, array.shape), tuple(shape), elsewhere
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
+        wanted = tuple(part.indices(n)[:2] for part, n in zip(place, self.shape, strict=True))
+        result = np.full([max(0, high - low) for low, high in wanted], self.elsewhere, self.array.dtype)
+        common = overlap(wanted, self.box) if self.array.size else None
+        if common is not None:
+            result[slices(common, start_of(wanted))] = self.array[slices(common, start_of(self.box))]
+        return result
+
+
 class Layers:
     """Bool arrays on one grid painted over each other, True or False where each is True; computed only where it is asked for.
 
     A volume has hundreds of times as many voxels as a patch: what was said is never put together on the whole grid.
     """
 
-    def __init__(self, shape: Sequence[int], *layers: tuple[np.ndarray | None, bool]) -> None:
+    def __init__(self, shape: Sequence[int], *layers: tuple[np.ndarray | Placed | None, bool]) -> None:
         self.shape = tuple(shape)
+        self.ndim = len(self.shape)
         self.layers = [(array, value) for array, value in layers if array is not None]
 
     def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
@@ -50,10 +71,10 @@ class Said:
 
     belongs: np.ndarray | Layers
     does_not: np.ndarray | Layers
-    mask: np.ndarray
+    mask: np.ndarray | Layers
     newest: Box
-    region: np.ndarray | None = None
-    log_odds: np.ndarray | None = None
+    region: np.ndarray | Layers | None = None
+    log_odds: np.ndarray | Placed | None = None
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Said:

@@ -18,7 +18,8 @@ from .prompt_input import BELONGS, MASK, REGION, Said, patch_of
 from .refine import Refinement
 
 MOST_GROWTHS = 4
-COARSE = 1.34  # size of the patch's voxels, in the image's finest, from which on a finer look at the border pays
+SLACK = 1e-3  # readers differ in the last digit of a spacing: a whole number of cubes may not become one more
+COARSE = 1.3405  # size of the patch's voxels, in the image's finest, from which on a finer look at the border pays
 BAND = 4  # voxels of the finer patch around the border that may change
 REGION_ZOOM = 1.6  # as ZOOM, for boxes and lassos, which go around an object
 
@@ -64,7 +65,7 @@ def mended(
     """
     steps, (box, around) = np.asarray(spacing, float), where
     edge = longest(box, steps) / 2
-    outer = grown(found.box, np.ceil(edge / steps).astype(int).tolist(), said.mask.shape)
+    outer = grown(found.box, np.ceil(edge / steps - SLACK).astype(int).tolist(), said.mask.shape)
     start = start_of(outer)
     later, image = said.within(outer), image[(slice(None), *slices(outer))]
     inner = moved(found.box, [-low for low in start])
@@ -86,7 +87,7 @@ def tiles(around: Box, edge: float, steps: np.ndarray, shape: Sequence[int]) -> 
     """Cubes with this edge (mm), side by side, that cover a box."""
     parts = []
     for (low, high), step, n in zip(around, steps, shape, strict=True):
-        count = 1 if n == 1 else max(1, int(np.ceil((high - low) * step / edge)))
+        count = 1 if n == 1 else max(1, int(np.ceil((high - low) * step / edge - SLACK)))
         ends = np.round(np.linspace(low, high, count + 1)).astype(int)
         parts.append([(int(a), max(int(a) + 1, int(b))) for a, b in itertools.pairwise(ends)])
     return [cube(middle, edge, steps, shape) for middle in itertools.product(*parts)]

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..correct.prompt_input import Placed
 from ..errors import EngineError, bad_request
 from ..image.axes import as_ijk, as_kji
-from ..image.box import placed, slices, start_of
+from ..image.box import placed, start_of
 from ..image.geometry import Image, checked_image, stack_channels
 from .events import Prompted
 from .job_files import Job, new_mapped_array, read_channel
@@ -65,8 +66,8 @@ def answer(job: Job, request: Prompt, segmenter: Segmenter, image: Image, cancel
     )
 
 
-def part_on_grid(folder: Path, part: PartFile | None, shape: tuple[int, int, int]) -> np.ndarray | None:
-    """An array (K, J, I) of a part of the grid, as (I, J, K) on the whole grid, 0 elsewhere; None for no part.
+def part_on_grid(folder: Path, part: PartFile | None, shape: tuple[int, int, int]) -> Placed | None:
+    """An array (K, J, I) of a part of the grid, seen as (I, J, K) on the whole grid; None for no part.
 
     EngineError bad_input for a file that holds no such array or reaches beyond the grid.
     """
@@ -83,6 +84,4 @@ def part_on_grid(folder: Path, part: PartFile | None, shape: tuple[int, int, int
             f"The array in {part.file} reaches beyond the image of {' x '.join(map(str, shape))} voxels.",
             "This is a fault of the program that talks to the engine.",
         )
-    whole = np.zeros(shape[::-1], np.float32 if array.dtype.kind == "f" else bool).T
-    whole[slices(box)] = array
-    return whole
+    return Placed(array if array.dtype.kind == "f" else array != 0, part.offset, shape, part.elsewhere)

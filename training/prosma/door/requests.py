@@ -75,12 +75,16 @@ class Segment(Request):
 
 @dataclass(frozen=True)
 class PartFile:
-    """An array (K, J, I) of a part of the image's grid: a `.npy` file in the job's folder, and its first voxel's i, j, k."""
+    """An array (K, J, I) of a part of the image's grid: a `.npy` file in the job's folder, and its first voxel's i, j, k.
+
+    `elsewhere`: the value outside of it.
+    """
 
     OTHERS: ClassVar[Any] = None
 
     file: FileName
     offset: Annotated[list[Voxel], Items(3, 3)]
+    elsewhere: Annotated[float, Numbers(-100, 100)] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,10 +145,10 @@ def finite_image(image: Image) -> Image:
     """
     if image.checked or image.array.dtype.kind != "f":
         return image
-    limit = np.finfo(np.float32).max
-    usable = [np.abs(channel) <= limit for channel in image.array]  # False for NaN, infinities and beyond float32
-    if all(mask.all() for mask in usable):
+    limit = np.finfo(np.float32).max  # NaN, infinities and what is beyond float32 are not within
+    if all((np.abs(plane) <= limit).all() for channel in image.array for plane in slowest_first(channel)):
         return image
+    usable = [np.abs(channel) <= limit for channel in image.array]
     for channel, mask in zip(image.array, usable, strict=True):
         share = 1 - (mask | np.isnan(channel)).mean()
         if mask.any() and share > MOST_INFINITE:
@@ -167,6 +167,11 @@ def finite_image(image: Image) -> Image:
     count = sum(int(mask.size - mask.sum()) for mask in usable)
     notice = f"{count} voxels that were not finite numbers were replaced by the nearest end of the volume's range."
     return replace(image, array=array, notices=(*image.notices, notice))
+
+
+def slowest_first(array: np.ndarray) -> np.ndarray:
+    """A view whose first axis is the one whose steps are the longest: its planes lie together in memory."""
+    return np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
 
 
 # --- the model's own view -------------------------------------------------------------------------------------------

@@ -11,13 +11,12 @@ import numpy as np
 
 from ..cancel import cancelled_between_stages, stop_if
 from ..correct.crop import first_cube, inside
-from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Said, standardised
+from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Placed, Said, standardised
 from ..correct.prompting import prompted
 from ..correct.refine import Refinement
 from ..errors import EngineError
 from ..fast.allocator import freed_memory_kept
-from ..image.axes import zeros
-from ..image.box import Box, moved, slices, smallest, start_of, union
+from ..image.box import Box, moved, shape_of, slices, smallest, start_of, union
 from ..image.geometry import Image, checked_image
 from .devices import import_torch
 from .memory_ladder import told_when_out_of_memory
@@ -25,6 +24,7 @@ from .memory_ladder import told_when_out_of_memory
 if TYPE_CHECKING:
     from .segmenter import Segmenter
 
+Voxels = np.ndarray | Placed
 NOTHING_SAID = "Nothing says what belongs to the object: there is no stroke, point, box or lasso."
 
 
@@ -44,63 +44,69 @@ class Prompts:
     `add`, `remove`: strokes and points, "belongs" and "does not belong"; where both say something the second wins.
     `region`: a lasso, in which the object roughly lies; `box` ((i0, i1), (j0, j1), (k0, k1)), half open, likewise.
     `earlier_add`, `earlier_remove`: what was said before, and stays true. `mask`: the object so far. `log_odds`: those of a
-    model for this object, float.
+    model for this object, float. Instead of an array each takes a `Placed` part of the grid, which costs less.
     """
 
-    add: np.ndarray | None = None
-    remove: np.ndarray | None = None
-    region: np.ndarray | None = None
+    add: Voxels | None = None
+    remove: Voxels | None = None
+    region: Voxels | None = None
     box: Sequence[Sequence[int]] | None = None
-    earlier_add: np.ndarray | None = None
-    earlier_remove: np.ndarray | None = None
-    mask: np.ndarray | None = None
-    log_odds: np.ndarray | None = None
+    earlier_add: Voxels | None = None
+    earlier_remove: Voxels | None = None
+    mask: Voxels | None = None
+    log_odds: Voxels | None = None
 
     def on(self, shape: tuple[int, int, int]) -> Said:
         """For an image with these voxels along I, J, K. EngineError bad_input for what does not fit on it."""
         for name, array in vars(self).items():
-            if array is not None and name != "box" and np.shape(array) != shape:
+            if array is not None and name != "box" and array_shape(array) != shape:
                 raise EngineError(
                     "bad_input",
-                    f"{name} has {' x '.join(map(str, np.shape(array)))} voxels, the image {' x '.join(map(str, shape))}.",
+                    f"{name} has {' x '.join(map(str, array_shape(array)))} voxels, the image {' x '.join(map(str, shape))}.",
                     "Give it on the image's grid.",
                 )
-        mask = zeros(shape, bool) if self.mask is None else np.asarray(self.mask, bool)
-        region = self.region
-        if self.box is not None:
-            region = zeros(shape, bool) if region is None else np.array(region, bool)
-            region[slices(checked_box(self.box, shape))] = True
+        box = None if self.box is None else checked_box(self.box, shape)
+        inside = None if box is None else Placed(np.broadcast_to(True, shape_of(box)), start_of(box), shape)
+        region = None if self.region is None and box is None else Layers(shape, (self.region, True), (inside, True))
         belongs = Layers(shape, (self.earlier_add, True), (self.add, True), (self.remove, False))
         does_not = Layers(shape, (self.earlier_remove, True), (self.add, False), (self.remove, True))
-        return Said(belongs, does_not, mask, self.newest(mask, region), region, self.log_odds)
+        mask = Layers(shape, (self.mask, True))
+        return Said(belongs, does_not, mask, self.newest(mask, box), region, self.log_odds)
 
-    def newest(self, mask: np.ndarray, region: np.ndarray | None) -> Box:
+    def newest(self, mask: Layers, box: Box | None) -> Box:
         """The box of what the mask does not follow yet; else of all strokes, or of the region. EngineError for nothing."""
         found = [(array, box_around(array), value) for array, value in ((self.add, True), (self.remove, False))]
         strokes = union([box for _, box, _ in found])
         if strokes is None:
-            place = box_around(region)
+            place = union([box_around(self.region), box])
             if place is None:
                 raise EngineError("bad_input", NOTHING_SAID, "Say it with one at least.")
             return place
-        if found[0][1] is None and region is None and (self.mask is None or not mask.any()):
+        if found[0][1] is None and self.region is None and box is None and box_around(self.mask) is None:
             raise EngineError(
                 "bad_input",
                 "There are only strokes that take away, and no mask that they could take anything from.",
                 "Give a mask, or a stroke, a point, a box or a lasso for what belongs to the object.",
             )
         wrong = []
-        for array, box, value in found:
-            if array is not None and box is not None:
-                inner = smallest(np.asarray(array[slices(box)], bool) & (mask[slices(box)] != value))
-                wrong.append(inner and moved(inner, start_of(box)))
+        for array, place, value in found:
+            if array is not None and place is not None:
+                inner = smallest(np.asarray(array[slices(place)], bool) & (mask[slices(place)] != value))
+                wrong.append(inner and moved(inner, start_of(place)))
         return union(wrong) or strokes
 
 
-def box_around(array: np.ndarray | None) -> Box | None:
-    """The smallest box around what is True; None for nothing. An array in Slicer's order is looked at in that order."""
+def array_shape(array: Voxels) -> tuple[int, ...]:
+    return array.shape if isinstance(array, Placed) else np.shape(array)
+
+
+def box_around(array: Voxels | None) -> Box | None:
+    """The smallest box around what is not 0; None for nothing. An array in Slicer's order is looked at in that order."""
     if array is None:
         return None
+    if isinstance(array, Placed):
+        inner = box_around(array.array)
+        return None if inner is None else moved(inner, start_of(array.box))
     if array.flags.c_contiguous:
         return smallest(array)
     box = smallest(array.T)
@@ -139,9 +145,7 @@ def prompt(
         stop_if(cancelled)
         found = prompted(array, said, spacing, network_of(segmenter, size), size, fine)
     seconds = round(time.perf_counter() - began, 4)
-    return Prompted(
-        found.box, found.mask, segmenter.device, seconds, [*image.notices, *notices, *segmenter.device_notices]
-    )
+    return Prompted(found.box, found.mask, segmenter.device, seconds, [*image.notices, *notices])
 
 
 def check_model(segmenter: Segmenter, image: Image) -> None:
@@ -151,7 +155,7 @@ def check_model(segmenter: Segmenter, image: Image) -> None:
         raise EngineError(
             "bad_model",
             f"The model '{package.id}' segments structures of its own and answers no strokes.",
-            "Choose a model for strokes; strokes correct this one's results with Refine.",
+            "Choose a model for strokes; without one, strokes in Slicer move the border of this one's results.",
         )
     if (package.dimension == 2) != (image.shape[2] == 1):
         kind, other = ("a single picture", "pictures") if image.shape[2] == 1 else ("a volume", "volumes")
@@ -173,10 +177,12 @@ def chosen_channels(image: Image, said: Said, wanted: int) -> tuple[np.ndarray, 
     count = len(image.array)
     if count == wanted:
         return image.array, []
+    if count > wanted > 1:
+        return image.array[:wanted], [f"The image has {count} channels; the first {wanted} were used."]
+    if count == 1:
+        return np.broadcast_to(image.array, (wanted, *image.shape)), []
     if wanted > 1:
-        taken = [n % count for n in range(wanted)]
-        notice = f"The image has {count} channels; the first {wanted} were used." if count > wanted else ""
-        return image.array[taken], [notice] if notice else []
+        return image.array[[n % count for n in range(wanted)]], []
     number = clearest_channel(image, said)
     return image.array[number : number + 1], [
         f"The image has {count} channels; channel {number + 1}, in which what was stroked stands out most, was used."

@@ -1,4 +1,4 @@
-"""The effect ProSMA Refine through the panel. No window sends mouse events here: strokes are put into the views' real VTK
+"""The effect ProSMA Strokes through the panel. No window sends mouse events here: strokes are put into the views' real VTK
 interactors (headless_slicer.strokes); everything from there on is as in Slicer, masking and undo on its real logic."""
 
 import numpy as np
@@ -12,13 +12,13 @@ from headless_slicer import click, processEvents, strokes
 def test_the_segment_editor_offers_the_effect(ball):
     import slicer
 
-    assert "ProSMA Refine" in ball.editor.availableEffectNames()
-    assert slicer.modules.segmenteditorprosmarefine.hidden
+    assert "ProSMA Strokes" in ball.editor.availableEffectNames()
+    assert slicer.modules.segmenteditorprosmastrokes.hidden
     effect = ball.start()
     assert not effect.icon().isNull()
     assert "belongs" in effect.helpText()
-    assert ball.ui.refineButton.checked
-    click(ball.ui.refineButton)
+    assert ball.ui.strokesButton.checked
+    click(ball.ui.strokesButton)
     assert ball.editor.activeEffect() is None
 
 
@@ -116,7 +116,7 @@ def test_the_brush_grows_and_shrinks_and_is_kept_with_the_editor(ball):
     strokes.wheel(forward=False, shift=True)
     assert effect.radiusSlider.value == pytest.approx(before, abs=0.06)
     effect.radiusSlider.value = 7.5
-    assert ball.editor.mrmlSegmentEditorNode().GetAttribute("ProSMA Refine.BrushRadiusMm") == "7.5"
+    assert ball.editor.mrmlSegmentEditorNode().GetAttribute("ProSMA Strokes.BrushRadiusMm") == "7.5"
 
 
 def test_a_disc_stays_in_its_slice_and_a_sphere_does_not(ball):

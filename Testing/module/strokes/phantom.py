@@ -1,4 +1,4 @@
-"""A bright ball and a segment of it that lacks the top, to be refined by strokes in the views."""
+"""A bright ball and a segment of it that lacks the top, to be corrected by strokes in the views."""
 
 import numpy as np
 import scenes
@@ -60,10 +60,10 @@ class Ball:
         return to_world.TransformDoublePoint(*point)
 
     def start(self):
-        """Open the section, click Refine, and return the effect's Python object."""
+        """Open the section, click Strokes, and return the effect's Python object."""
         scenes.open_correct(self.panel, "editor")
-        if not self.ui.refineButton.checked:
-            click(self.ui.refineButton)
+        if not self.ui.strokesButton.checked:
+            click(self.ui.strokesButton)
         return self.editor.activeEffect().self()
 
     def draw(self, *voxels, **how):
@@ -75,7 +75,7 @@ class Ball:
         return [
             node
             for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
-            if node.GetName() == "ProSMA Refine preview"
+            if node.GetName() == "ProSMA Strokes preview"
         ]
 
 

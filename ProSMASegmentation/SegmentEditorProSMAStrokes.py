@@ -6,17 +6,17 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleTest
 
 
-class SegmentEditorProSMARefine(ScriptedLoadableModule):
-    """A hidden module: it registers the effect "ProSMA Refine" with every Segment Editor."""
+class SegmentEditorProSMAStrokes(ScriptedLoadableModule):
+    """A hidden module: it registers the effect "ProSMA Strokes" with every Segment Editor."""
 
     def __init__(self, parent):
         ScriptedLoadableModule.__init__(self, parent)
-        self.parent.title = "SegmentEditorProSMARefine"
+        self.parent.title = "SegmentEditorProSMAStrokes"
         self.parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
         self.parent.dependencies = ["Segmentations", "SegmentEditor"]
         self.parent.contributors = ["The ProSMA contributors"]
         self.parent.hidden = True
-        self.parent.helpText = _("This hidden module registers the effect 'ProSMA Refine' with the Segment Editor.")
+        self.parent.helpText = _("This hidden module registers the effect 'ProSMA Strokes' with the Segment Editor.")
         self.parent.acknowledgementText = _("Part of the extension ProSMA.")
         slicer.app.connect("startupCompleted()", registerEffect)
 
@@ -26,15 +26,15 @@ def registerEffect():
     import qSlicerSegmentationsEditorEffectsPythonQt as effects
 
     # As a package in sys.modules, where Slicer looks first: loaded from its file alone it could not import its siblings.
-    import SegmentEditorProSMARefineLib
+    import SegmentEditorProSMAStrokesLib
 
-    folder = os.path.dirname(SegmentEditorProSMARefineLib.__file__)
+    folder = os.path.dirname(SegmentEditorProSMAStrokesLib.__file__)
     effect = effects.qSlicerSegmentEditorScriptedEffect(None)
     effect.setPythonSource(os.path.join(folder, "SegmentEditorEffect.py").replace("\\", "/"))
     effect.self().register()
 
 
-class SegmentEditorProSMARefineTest(ScriptedLoadableModuleTest):
+class SegmentEditorProSMAStrokesTest(ScriptedLoadableModuleTest):
     """Runs in Slicer by the module Self Tests, or by Reload and Test in developer mode."""
 
     def setUp(self):
@@ -67,10 +67,10 @@ class SegmentEditorProSMARefineTest(ScriptedLoadableModuleTest):
         editor.setSegmentationNode(segmentationNode)
         editor.setSourceVolumeNode(volumeNode)
         editor.setCurrentSegmentID(segmentId)
-        editor.setActiveEffectByName("ProSMA Refine")
+        editor.setActiveEffectByName("ProSMA Strokes")
         self.assertIsNotNone(editor.activeEffect())
         effect = editor.activeEffect().self()
-        effect.refine([(15, 14, 18), (17, 14, 18)], belongs=True)
+        effect.stroke([(15, 14, 18), (17, 14, 18)], belongs=True)
         effect.onApply()
         after = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
         editor.setActiveEffect(None)

@@ -1,4 +1,4 @@
-"""What Refine may not change, and what can go wrong meanwhile: said in words, nothing overwritten."""
+"""What strokes may not change, and what can go wrong meanwhile: said in words, nothing overwritten."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_nothing_to_change_is_said(ball):
 
 
 def test_before_a_result_the_section_says_what_to_do(panel):
-    assert not panel.ui.refineButton.enabled
+    assert not panel.ui.strokesButton.enabled
     assert "Segment a volume" in panel.ui.correctLabel.text
 
 
@@ -117,7 +117,7 @@ def test_a_deleted_volume_is_said(ball):
     effect = ball.start()
     slicer.mrmlScene.RemoveNode(ball.volume)
     processEvents()
-    effect.refine([(0, 0, 0)], True)
+    effect.stroke([(0, 0, 0)], True)
     assert "volume" in effect.messageLabel.text
     assert "volume is missing" in ball.ui.correctLabel.text or ball.ui.outputSelector.currentNode() is None
 
@@ -136,7 +136,7 @@ def test_a_removed_segmentation_or_segment_ends_the_preview(ball):
     processEvents()
     assert ball.preview() == []
     assert ball.editor.activeEffect() is None
-    assert not ball.ui.refineButton.enabled
+    assert not ball.ui.strokesButton.enabled
 
 
 def test_closing_the_scene_during_a_stroke_leaves_nothing_behind(ball):

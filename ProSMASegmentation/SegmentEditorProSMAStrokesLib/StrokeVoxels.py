@@ -74,3 +74,40 @@ def _coverLine(covered, ends, box):
     line = line - start_of(box)
     line = line[((line >= 0) & (line < covered.shape)).all(axis=1)]
     covered[tuple(line.T)] = True
+
+
+def regionVoxels(corners, imageToWorld, shape, normal, thickness):
+    """The voxels inside a closed line on a slice.
+
+    :param corners: (n, 3) array of the line's points in mm. :param normal: unit vector of the slice.
+    :param thickness: of the slice in mm. The other parameters and the result are as of ``strokeVoxels``.
+    """
+    import numpy
+
+    corners, normal = numpy.asarray(corners, float), numpy.asarray(normal, float)
+    worldToImage = numpy.linalg.inv(imageToWorld)
+    ends = corners @ worldToImage[:3, :3].T + worldToImage[:3, 3]
+    reach = thickness / 2 * numpy.abs(worldToImage[:3, :3] @ normal) + 0.5
+    box = _box(ends, reach, shape)
+    if box is None:
+        return None
+    places = numpy.stack(numpy.meshgrid(*(numpy.arange(low, high) for low, high in box), indexing="ij"), -1)[..., ::-1]
+    offsets = places @ imageToWorld[:3, :3].T + imageToWorld[:3, 3] - corners[0]
+    inSlice = numpy.abs(offsets @ normal) <= thickness / 2
+    across = numpy.cross(normal, [1, 0, 0] if abs(normal[0]) < 0.9 else [0, 1, 0])
+    plane = numpy.stack([across / numpy.linalg.norm(across), numpy.cross(normal, across / numpy.linalg.norm(across))])
+    covered = numpy.zeros(shape_of(box), bool)
+    covered[inSlice] = _inPolygon(offsets[inSlice] @ plane.T, (corners - corners[0]) @ plane.T)
+    return (box, covered) if covered.any() else None
+
+
+def _inPolygon(points, corners):
+    """Which of the points (n, 2) lie inside a polygon (m, 2), by the even-odd rule."""
+    import numpy
+
+    inside = numpy.zeros(len(points), bool)
+    x, y = points.T
+    for (x0, y0), (x1, y1) in zip(corners, numpy.roll(corners, -1, axis=0), strict=True):
+        if y0 != y1:
+            inside ^= ((y0 > y) != (y1 > y)) & (x < x0 + (y - y0) * (x1 - x0) / (y1 - y0))
+    return inside

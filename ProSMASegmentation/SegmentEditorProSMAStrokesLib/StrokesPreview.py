@@ -7,7 +7,7 @@ COLORS = {"added": (0.2, 0.85, 0.3), "removed": (0.95, 0.25, 0.2)}
 OPACITY = 0.6
 
 
-class RefinePreview:
+class StrokesPreview:
     """Shows in all views what would be added to a segment and removed from it, as a segmentation of its own.
 
     The node is in no selector and is not saved with the scene.
@@ -39,7 +39,7 @@ class RefinePreview:
     def _create(self):
         """A node that gets its segments before it gets into the scene: hidden nodes have no subject hierarchy item."""
         self._node = slicer.vtkMRMLSegmentationNode()
-        self._node.SetName("ProSMA Refine preview")
+        self._node.SetName("ProSMA Strokes preview")
         self._node.SetHideFromEditors(True)
         self._node.SetSaveWithScene(False)
         for name, title in (("added", _("Will be added")), ("removed", _("Will be removed"))):

@@ -1,0 +1,48 @@
+from slicer.i18n import tr as _
+
+
+class StrokesModel:
+    """Which model answers the strokes on a grid, and why none does.
+
+    :param shape: of the grid, along K, J, I; None while there is none.
+    """
+
+    def __init__(self, shape):
+        from ProSMASegmentationLib.Engine.EngineClient import EngineClient
+        from ProSMASegmentationLib.Models.ModelLibrary import ModelLibrary
+
+        self.library = ModelLibrary.shared()
+        self.package = None
+        flat = shape is not None and shape[0] == 1
+        packages = self.library.promptable(2 if flat else 3)
+        self._engine = EngineClient.shared()
+        problem = self._engine.problem
+        if not packages:
+            kind = _("pictures") if flat else _("volumes")
+            self.sentence = _(
+                "No model for strokes in {kind} is installed: strokes move the border as image and probabilities say."
+            ).format(kind=kind)
+        elif problem:
+            self.sentence = _("Strokes move the border, for no model can answer them: {why} {remedy}").format(
+                why=problem["message"], remedy=problem["remedy"]
+            )
+        else:
+            self.package = packages[0]
+            self.sentence = _("The model '{name}' answers the strokes, in any image.").format(name=self.package.name)
+
+    @property
+    def isReady(self):
+        """Whether a model answers without a question first."""
+        return self.package is not None and self.library.licenceIsAccepted(self.package)
+
+    def warmUp(self):
+        """Have the engine load the model, so that the first stroke need not wait for that."""
+        if self.isReady:
+            request = {"do": "describe", "model": str(self.package.folder.absolute()), "device": "auto"}
+            self._engine.request(request, lambda _event: None)
+
+    def mayRun(self):
+        """Whether the model's licence is accepted, after asking where that is needed."""
+        from ProSMASegmentationLib.Panel.LicenceQuestion import acceptsLicence
+
+        return acceptsLicence(self.library, self.package)

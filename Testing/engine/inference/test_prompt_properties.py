@@ -1,0 +1,175 @@
+"""What holds for any strokes in any image, through `Segmenter.prompt`: random cases, random weights, real inference."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prosma import Image, Prompts, Segmenter
+from prosma.correct.prompt_input import Placed
+from tiny_model import make_tiny_promptable
+
+QUICK = settings(
+    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+LEAST = 32  # voxels of the finest axis that the network looks at
+GROWN = 1.5**4  # times as long as at first can its cube become: docs/strokes.md
+
+
+@pytest.fixture(scope="module")
+def segmenters(tmp_path_factory):
+    """By dimension; the weights of the second of each kind are others."""
+    folder = tmp_path_factory.mktemp("prompt")
+    return {
+        (dimension, seed): Segmenter(
+            make_tiny_promptable(folder / f"{dimension}-{seed}", dimension, id=f"p{dimension}{seed}", seed=seed), "cpu"
+        )
+        for dimension in (2, 3)
+        for seed in (3, 11)
+    }
+
+
+@st.composite
+def cases(draw, long=False):
+    """(image, shape, random generator, which network): 2D or 3D, odd sizes, anisotropic spacing; or one long side."""
+    flat, spacings = draw(st.booleans()), [0.3, 0.7, 1.0, 2.5, 5.0]
+    shape = (*draw(st.tuples(st.integers(1, 45), st.integers(2, 45))), 1 if flat else draw(st.integers(2, 39)))
+    spacing = draw(st.tuples(*[st.sampled_from(spacings)] * 3))
+    if long:
+        shape, spacing = (draw(st.integers(800, 1100)), *[min(n, 7) for n in shape[1:]]), (max(spacing), *spacing[1:])
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    array = rng.normal(100, 30, (1, *shape)).astype(draw(st.sampled_from([np.int16, np.float32])))
+    return Image(array, np.diag([*spacing, 1.0])), shape, rng, (2 if flat else 3, draw(st.sampled_from([3, 11])))
+
+
+def stroke(shape, rng):
+    """A straight stroke along an axis, often at the image's border."""
+    array, axis = np.zeros(shape, bool), int(rng.integers(3))
+    place = [int(rng.choice([0, n - 1, rng.integers(n)])) for n in shape]
+    index = [slice(p, p + 1) for p in place]
+    index[axis] = slice(place[axis], place[axis] + int(rng.integers(1, 9)))
+    array[tuple(index)] = True
+    return array
+
+
+def random_box(shape, rng):
+    ends = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+    return tuple((int(low), int(high)) for low, high in ends)
+
+
+def reach(said, image, farthest):
+    """Where something may change: the largest cube that may be looked at touches what was said, on any side."""
+    places = np.argwhere(said)
+    sizes = (np.ptp(places, axis=0) + 1) * image.spacing
+    finest = min(s for s, n in zip(image.spacing, said.shape, strict=True) if n > 1)
+    edge = max(farthest * sizes.max(), LEAST * GROWN * finest)
+    box = [
+        slice(max(0, int(low - edge / s) - 2), int(high + edge / s) + 3)
+        for low, high, s in zip(places.min(0), places.max(0), image.spacing, strict=True)
+    ]
+    near = np.zeros(said.shape, bool)
+    near[tuple(box)] = True
+    return near
+
+
+@QUICK
+@given(cases())
+def test_strokes_are_honoured_exactly_and_what_is_beyond_the_answer_is_untouched(segmenters, case):
+    image, shape, rng, which = case
+    add, remove, mask = stroke(shape, rng), stroke(shape, rng), rng.random(shape) > 0.6
+    kept = [array.copy() for array in (add, remove, mask, image.array)]
+    result = segmenters[which].prompt(image, Prompts(add=add, remove=remove, mask=mask))
+    after = result.on(mask)
+    assert after[add & ~remove].all() and not after[remove].any()
+    outside = np.ones(shape, bool)
+    outside[tuple(slice(*side) for side in result.box)] = False
+    assert np.array_equal(after[outside], mask[outside])
+    assert all(map(np.array_equal, kept, (add, remove, mask, image.array))), "what was given is not written to"
+
+
+@QUICK
+@given(cases(long=True), st.sampled_from(["strokes", "lasso", "box"]))
+def test_what_is_beyond_the_reach_of_what_was_said_never_changes(segmenters, case, kind):
+    image, shape, rng, which = case
+    said, mask = stroke(shape, rng), rng.random(shape) > 0.9
+    box = [(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(said)]
+    prompts = {"strokes": {"add": said}, "lasso": {"region": said}, "box": {"box": box}}[kind]
+    result = segmenters[which].prompt(image, Prompts(mask=mask, **prompts))
+    near = reach(said, image, (2.5 if kind == "strokes" else 1.6) * GROWN)
+    assert not near.all(), "the image is longer than that"
+    assert not (result.on(mask) != mask)[~near].any()
+
+
+@QUICK
+@given(cases())
+def test_earlier_strokes_stay_true_through_a_whole_session(segmenters, case):
+    image, shape, rng, which = case
+    add, remove, mask = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
+    for number in range(4):
+        new, adds = stroke(shape, rng), number == 0 or rng.random() < 0.5
+        before = mask.copy()
+        prompts = Prompts(
+            add=new if adds else None, remove=None if adds else new, earlier_add=add, earlier_remove=remove, mask=mask
+        )
+        if not adds and not mask.any():
+            continue
+        result = segmenters[which].prompt(image, prompts)
+        mask = result.on(mask)
+        add, remove = (add | new, remove & ~new) if adds else (add & ~new, remove | new)
+        inside = np.zeros(shape, bool)
+        inside[tuple(slice(*side) for side in result.box)] = True
+        assert np.array_equal(mask[~inside], before[~inside])
+        assert mask[add].all() and not mask[remove].any()
+
+
+@QUICK
+@given(cases())
+def test_the_same_input_gives_the_same_bytes_whatever_came_before(segmenters, case):
+    image, shape, rng, which = case
+    prompts = Prompts(add=stroke(shape, rng), mask=rng.random(shape) > 0.5)
+    first = segmenters[which].prompt(image, prompts)
+    segmenters[which].prompt(image, Prompts(add=stroke(shape, rng)))
+    fortran = Image(np.asfortranarray(image.array), image.ijk_to_ras)
+    slicers = Prompts(add=np.asfortranarray(prompts.add), mask=np.asfortranarray(prompts.mask))
+    for again in (segmenters[which].prompt(image, prompts), segmenters[which].prompt(fortran, slicers)):
+        assert again.box == first.box and again.mask.tobytes() == first.mask.tobytes()
+
+
+@QUICK
+@given(cases())
+def test_a_box_is_a_lasso_with_straight_sides(segmenters, case):
+    image, shape, rng, which = case
+    box, mask = random_box(shape, rng), rng.random(shape) > 0.9
+    inside = np.zeros(shape, bool)
+    inside[tuple(slice(*side) for side in box)] = True
+    results = [
+        segmenters[which].prompt(image, Prompts(mask=mask, **prompts))
+        for prompts in ({"box": box}, {"region": inside}, {"box": box, "region": inside})
+    ]
+    assert all(result.box == results[0].box for result in results)
+    assert all(np.array_equal(result.mask, results[0].mask) for result in results)
+
+
+@QUICK
+@given(cases())
+def test_parts_of_the_grid_say_the_same_as_whole_arrays(segmenters, case):
+    image, shape, rng, which = case
+    arrays = {name: stroke(shape, rng) for name in ("add", "earlier_remove")}
+    arrays["mask"], arrays["log_odds"] = stroke(shape, rng), rng.normal(0, 3, shape).astype(np.float32)
+    parts = {}
+    for name, array in arrays.items():
+        low, high = np.argwhere(array).min(0), np.argwhere(array).max(0) + 1
+        parts[name] = Placed(array[tuple(map(slice, low, high))], low, shape)
+    whole, part = (segmenters[which].prompt(image, Prompts(**given)) for given in (arrays, parts))
+    assert part.box == whole.box and np.array_equal(part.mask, whole.mask)
+
+
+@QUICK
+@given(cases(), st.floats(-1e-9, 1e-9))
+def test_the_last_digits_of_a_spacing_change_nothing(segmenters, case, share):
+    """Formats and readers round differently."""
+    image, shape, rng, which = case
+    prompts = Prompts(add=stroke(shape, rng), mask=rng.random(shape) > 0.5)
+    other = Image(image.array, image.ijk_to_ras @ np.diag([1 + share, 1 - share, 1 + share / 2, 1]))
+    results = [segmenters[which].prompt(each, prompts) for each in (image, other)]
+    assert results[0].box == results[1].box and np.array_equal(results[0].mask, results[1].mask)

@@ -1,0 +1,39 @@
+"""The phantom of the tests of strokes, and models that answer them."""
+
+import shutil
+
+import pytest
+from phantom import Ball
+
+from headless_slicer import processEvents
+from tiny_model import make_tiny_promptable
+
+
+@pytest.fixture
+def ball(panel):
+    """A volume with a bright ball, and a segment of it that lacks the top."""
+    return Ball(panel)
+
+
+@pytest.fixture
+def install(panel, models):
+    """Installs a model for strokes in volumes (3) or pictures (2), until the test ends; its package."""
+    folders = []
+
+    def installed(dimension=3, **overrides):
+        folder = models.home / "models" / f"strokes-{dimension}d"
+        folders.append(folder)
+        package = make_tiny_promptable(folder, dimension, id=f"strokes-{dimension}d", name="Strokes", **overrides)
+        read_again(panel)
+        return package
+
+    yield installed
+    for folder in folders:
+        shutil.rmtree(folder)
+    read_again(panel)
+
+
+def read_again(panel):
+    panel.logic.library.refresh()
+    panel._input.picker.fill()
+    processEvents()
