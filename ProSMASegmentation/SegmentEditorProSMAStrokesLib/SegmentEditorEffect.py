@@ -59,14 +59,11 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
 
     def helpText(self):
         return "<html>" + _(
-            "Say with strokes what belongs to the segment and what does not. A model for strokes makes the segment of "
-            "them, also from nothing. Without one the border around the strokes is decided anew, from the image and the "
-            "probabilities of the model that made the segment."
+            "Say with strokes what belongs to the segment and what does not."
             '<p><ul style="margin: 0">'
-            "<li><b>Left-button drag:</b> a stroke of the chosen kind."
             "<li><b>Shift + left-button drag:</b> a stroke of the other kind."
             "<li><b>Shift + mouse wheel</b> or <b>+/- keys:</b> size of the brush."
-            "<li>The keys on the buttons work while the mouse is over a slice view."
+            "<li>The keys on the buttons work over slice views."
             "</ul><p>"
         )
 

@@ -9,7 +9,7 @@ BRUSH, POINT, BOX, LASSO = "Brush", "Point", "Box", "Lasso"
 SMALLEST_MM, LARGEST_MM, DEFAULT_MM = 0.5, 50.0, 3.0
 ADD_KEY, REMOVE_KEY = "a", "x"
 TOOL_KEYS = {"s": BRUSH, "p": POINT, "o": BOX, "l": LASSO}
-TAKE_BACK_KEY, APPLY_KEY = "BackSpace", "Return"
+TAKE_BACK_KEY, APPLY_KEY = "u", "Return"
 
 
 class StrokesOptions:
@@ -19,11 +19,11 @@ class StrokesOptions:
     """
 
     def setupOptionsFrame(self):
+        self.answerLabel = self._label("strokesAnswerLabel")
         self._addKinds()
         self._addTools()
         self._addBrush()
         self._addEnds()
-        self.answerLabel = self._label("strokesAnswerLabel")
         self.messageLabel = self._label("strokesMessageLabel")
         self._signals = [
             (self.belongsButton, "toggled(bool)", self._onOptionChanged),
@@ -87,7 +87,7 @@ class StrokesOptions:
         self.cancelButton = qt.QPushButton(_("Cancel"))
         self.cancelButton.objectName = "strokesCancelButton"
         self.cancelButton.toolTip = _("Forget the strokes and what they would change.")
-        self.takeBackButton = qt.QPushButton(_("Take back (Backspace)"))
+        self.takeBackButton = qt.QPushButton(_("Take back ({key})").format(key="U"))
         self.takeBackButton.objectName = "strokesTakeBackButton"
         self.takeBackButton.toolTip = _("Forget the last stroke that was not applied.")
         self.applyButton = qt.QPushButton(_("Apply (Enter)"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -71,10 +72,10 @@ class Said:
 
     belongs: np.ndarray | Layers
     does_not: np.ndarray | Layers
-    mask: np.ndarray | Layers
+    mask: Any  # np.ndarray, or Layers where nobody writes to it
     newest: Box
     region: np.ndarray | Layers | None = None
-    log_odds: np.ndarray | Placed | None = None
+    log_odds: Any = None  # likewise, or Placed
 
     @classmethod
     def nothing(cls, shape: Sequence[int]) -> Said:
