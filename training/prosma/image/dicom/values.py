@@ -15,6 +15,7 @@ import numpy as np
 
 from ...files import working_folder
 from ..axes import channels_first
+from ..formats.unpacking import Rest
 from ..geometry import ImageError
 from .files import EXPORT_AGAIN, read_whole
 from .frames import Frame, named
@@ -101,7 +102,7 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     result = np.empty(
         (len(frames), frames[0].rows, frames[0].columns, formats[0].channels), result_type(frames, formats)
     )
-    bright_padding = False
+    bright_padding, longer = False, {}
     with working_folder(Path(tempfile.gettempdir()), "prosma-dicom-") as folder:
         numbers: dict[Path, dict[int, int]] = {}  # for each file: index of a frame in it -> its slice
         for k, frame in enumerate(frames):
@@ -113,10 +114,32 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
                 k = wanted[index]
                 bright_padding |= form.channels == 1 and has_bright_padding(pixels, frames[k])
                 result[k] = real_values(pixels, frames[k], form, dataset)
+            if count := bytes_behind(dataset):
+                longer[file.name] = count
+    notices += told_once(longer)
     notices += (PADDING.format(name=name),) if bright_padding else ()
     if grid.places is not None:
         result = resampled(result, grid)
     return channels_first(result), notices
+
+
+def bytes_behind(dataset) -> int:
+    """Bytes of uncompressed voxels beyond those of all images, and beyond the one that makes their number even."""
+    if "PixelData" not in dataset or dataset["PixelData"].is_undefined_length:
+        return 0
+    images = int(dataset.get("NumberOfFrames") or 1)
+    bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
+    more = len(dataset.PixelData) - images * bits // 8
+    return more if more > 1 else 0
+
+
+def told_once(longer: dict[str, int]) -> tuple[str, ...]:
+    """One notice for all files that hold more bytes than their headers account for."""
+    if not longer:
+        return ()
+    first, *others = longer
+    name = first if not others else f"{first} (as do {len(others)} other files)"
+    return Rest(longer[first]).told(name)
 
 
 def refuse_mixture(frames, formats, name: str) -> None:

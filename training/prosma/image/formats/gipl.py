@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..geometry import Image, ImageError
-from .unpacking import COPY_AGAIN, CUT_OFF, has_bytes, read_start
+from .unpacking import COPY_AGAIN, CUT_OFF, Rest, read_start, size_unpacked
 
 SUFFIXES = (".gipl", ".gipl.gz")
 BYTES = {1: 1, 7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8, 144: 4, 160: 4, 192: 8, 193: 16}
@@ -21,10 +21,11 @@ NO_ORIENTATION = (
 
 def read_gipl(path: Path, read) -> Image:
     """The image that `read(path)` gives, with a notice. ImageError for a cut off file."""
-    if not has_bytes(path, file_size(read_start(path, HEADER_BYTES))):
+    size, wanted = size_unpacked(path), file_size(read_start(path, HEADER_BYTES))
+    if size is None or size < wanted:
         raise ImageError(f"{path.name} {CUT_OFF}", COPY_AGAIN)
-    image = read(path)
-    return replace(image, notices=(*image.notices, NO_ORIENTATION.format(name=path.name)))
+    image, name = read(path), path.name
+    return replace(image, notices=(*image.notices, NO_ORIENTATION.format(name=name), *Rest(size - wanted).told(name)))
 
 
 def file_size(header: bytes) -> int:

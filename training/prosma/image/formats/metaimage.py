@@ -15,7 +15,7 @@ import numpy as np
 
 from ..geometry import FUNCTIONAL_REMEDY, LPS_TO_RAS, Image, ImageError, is_sheared
 from .lengths import mm_per_unit
-from .unpacking import COPY_AGAIN, CUT_OFF, DAMAGED, missing_part, read_bytes
+from .unpacking import COPY_AGAIN, CUT_OFF, DAMAGED, Rest, missing_part, read_bytes
 
 SUFFIXES = (".mha", ".mhd")
 LONGEST_HEADER = 1 << 16
@@ -56,10 +56,10 @@ def read_metaimage(path: Path, read) -> Image:
     if file.upper().startswith("LIST") or "%" in file or is_text or (local and "HeaderSize" in fields):
         return read(path)
     sizes = _sizes(fields, name)
-    array = _voxels(
-        fields, path if local else _beside(path, file), first if local else _skip(fields, name), sizes, name
-    )
+    data = path if local else _beside(path, file)
+    array, rest = _voxels(fields, data, first if local else _skip(fields, name), sizes, name)
     matrix, notices = _geometry(fields, sizes, name)
+    notices += rest.told(data.name)
     scale = [_number(fields, f"ElementToIntensityFunction{key}", n) for key, n in (("Slope", 1), ("Offset", 0))]
     if scale != [1, 0]:
         notices.append(UNUSED_SCALE.format(name=name))
@@ -128,8 +128,10 @@ def _sizes(fields: dict[str, str], name: str) -> list[int]:
     return [*sizes, 1, 1, 1][:3]
 
 
-def _voxels(fields: dict[str, str], path: Path, first: int | None, sizes: list[int], name: str) -> np.ndarray:
-    """The voxels (C, I, J, K) from byte `first` of a file on; None: at its end."""
+def _voxels(
+    fields: dict[str, str], path: Path, first: int | None, sizes: list[int], name: str
+) -> tuple[np.ndarray, Rest]:
+    """The voxels (C, I, J, K) from byte `first` of a file on (None: at its end), and what follows them."""
     kind = TYPES.get(fields.get("ElementType", "").replace("_ARRAY", ""))
     if kind is None:
         raise ImageError(
@@ -141,15 +143,18 @@ def _voxels(fields: dict[str, str], path: Path, first: int | None, sizes: list[i
     channels = int(max(1, _number(fields, "ElementNumberOfChannels", 1)))
     count = math.prod(sizes) * channels * dtype.itemsize
     if fields.get("CompressedData", "False").lower() == "true":
-        data = _unpacked(path, first or 0, count)
+        data, rest = _unpacked(path, first or 0, count)
     else:
-        data = read_bytes(path, max(0, path.stat().st_size - count) if first is None else first, count)
+        data, rest = read_bytes(path, max(0, path.stat().st_size - count) if first is None else first, count)
     array = data.view(dtype).reshape(channels, *sizes, order="F")
-    return array.astype(dtype.newbyteorder("="), copy=False)
+    return array.astype(dtype.newbyteorder("="), copy=False), rest
 
 
-def _unpacked(path: Path, first: int, count: int) -> np.ndarray:
-    """`count` bytes, packed as one zlib stream from byte `first` on. ImageError unless they are just these, and whole."""
+def _unpacked(path: Path, first: int, count: int) -> tuple[np.ndarray, Rest]:
+    """`count` bytes, packed as one zlib stream from byte `first` on, and what follows the stream.
+
+    ImageError unless they are just these, and whole.
+    """
     unpacker, parts, length = zlib.decompressobj(wbits=47), [], 0
     try:
         with path.open("rb") as file:
@@ -157,11 +162,12 @@ def _unpacked(path: Path, first: int, count: int) -> np.ndarray:
             while not unpacker.eof and length <= count and (packed := file.read(1 << 20)):
                 parts.append(unpacker.decompress(packed, count - length + 1))
                 length += len(parts[-1])
+            behind = path.stat().st_size - file.tell() + len(unpacker.unused_data)
     except zlib.error:
         raise ImageError(f"{path.name} {DAMAGED}", COPY_AGAIN) from None
     if length != count or not unpacker.eof:
         raise ImageError(f"{path.name} {CUT_OFF if length < count else DAMAGED}", COPY_AGAIN)
-    return np.frombuffer(b"".join(parts), np.uint8)
+    return np.frombuffer(b"".join(parts), np.uint8), Rest(behind)
 
 
 def _beside(path: Path, file: str) -> Path:

@@ -12,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
-from .unpacking import COPY_AGAIN, read_bytes, read_start
+from .unpacking import COPY_AGAIN, Rest, read_bytes, read_start
 
 SUFFIXES = (".mgh", ".mgz")
 TYPES = {0: "u1", 1: ">i4", 3: ">f4", 4: ">i2", 10: ">u2"}
 HEADER = struct.Struct(">7ih15f")  # version, sizes, frames, type, dof, "has orientation", spacing, directions, centre
 FIRST_VOXEL = 284
+PARAMETERS = (16, 20)  # bytes behind the voxels: repetition time, flip angle, echo and inversion time, field of view
+LAST_TAG = 99  # tags, such as 3 for a command line and 31 for a transform, follow them
 DIRECTIONS = (
     -1.0,
     0.0,
@@ -61,6 +63,15 @@ def read_mgh(path: Path, _read=None) -> Image:
     matrix[:3, :3] = np.array(directions).reshape(3, 3).T * spacing
     matrix[:3, 3] = np.array(centre) - matrix[:3, :3] @ (np.array(sizes) / 2)
     dtype = np.dtype(TYPES[kind])
-    data = read_bytes(path, FIRST_VOXEL, math.prod(sizes) * dtype.itemsize).view(dtype)
-    array = data.reshape(1, *sizes, order="F").astype(dtype.newbyteorder("="), copy=False)
+    data, rest = read_bytes(path, FIRST_VOXEL, math.prod(sizes) * dtype.itemsize)
+    notices += () if is_footer(rest) else rest.told(name)
+    array = data.view(dtype).reshape(1, *sizes, order="F").astype(dtype.newbyteorder("="), copy=False)
     return Image(array, matrix, notices)
+
+
+def is_footer(rest: Rest) -> bool:
+    """Whether what follows the voxels is what FreeSurfer writes there: numbers of the scan, then tags."""
+    if rest.length <= PARAMETERS[-1]:
+        return True
+    tags = [struct.unpack_from(">i", rest.start, place)[0] for place in PARAMETERS if len(rest.start) >= place + 4]
+    return any(1 <= tag <= LAST_TAG for tag in tags)

@@ -15,7 +15,7 @@ import numpy as np
 from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
 from .nifti_header import FIRST_VOXEL, HEADER_BYTES, PLACES_DIFFER, NiftiHeader, farthest, parse_header, place_voxels
 from .parts import other_parts
-from .unpacking import COPY_AGAIN, read_bytes, read_start
+from .unpacking import COPY_AGAIN, Rest, read_bytes, read_start
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".img.gz")
 TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
@@ -31,11 +31,11 @@ def read_nifti(path: Path, _read=None) -> Image:
         raise _no_nifti(path)
     _refuse_unusable(header, path.name)
     matrix, notices = place_voxels(header.geometry, header.sizes, path.name)
-    array = _read_voxels(header, voxels, first=0 if voxels != path else FIRST_VOXEL[header.version])
+    array, rest = _read_voxels(header, voxels, first=0 if voxels != path else FIRST_VOXEL[header.version])
     array, scaling = scaled(array, header.slope, header.intercept, path.name)
     if header.datatype in COLOURS and len(array) == 4:
         array, scaling = array[:3], (*scaling, f"The transparency of {path.name} was ignored.")
-    return Image(array, matrix, (*notices, *scaling), nifti=header.geometry)
+    return Image(array, matrix, (*notices, *scaling, *rest.told(voxels.name)), nifti=header.geometry)
 
 
 def placed_elsewhere(path: Path, ijk_to_ras: np.ndarray) -> float:
@@ -104,8 +104,8 @@ def _refuse_unusable(header: NiftiHeader, name: str) -> None:
         )
 
 
-def _read_voxels(header: NiftiHeader, path: Path, first: int) -> np.ndarray:
-    """The voxels (C, I, J, K), not scaled; `first`: the least place where they can begin."""
+def _read_voxels(header: NiftiHeader, path: Path, first: int) -> tuple[np.ndarray, Rest]:
+    """The voxels (C, I, J, K), not scaled, and what follows them; `first`: the least place where they can begin."""
     if header.offset < first:
         raise ImageError(
             f"The header of {path.name} is damaged: it says that voxels begin at byte {header.offset}, inside of it.",
@@ -115,14 +115,15 @@ def _read_voxels(header: NiftiHeader, path: Path, first: int) -> np.ndarray:
     shape = header.sizes[:3]
     components = colours or 1
     count = math.prod(shape) * components * header.sizes[4] * kind.itemsize
-    data = read_bytes(path, header.offset, count).view(kind)
+    data, rest = read_bytes(path, header.offset, count)
+    data = data.view(kind)
     if colours:
         if header.sizes[4] > 1:
             raise ImageError(f"{path.name} has several colours in each voxel.", "Save one of them as a volume.")
         array = data.reshape(colours, *shape, order="F")
     else:
         array = data.reshape(*shape, header.sizes[4], order="F").transpose(3, 0, 1, 2)
-    return array.astype(kind.newbyteorder("="), copy=False)
+    return array.astype(kind.newbyteorder("="), copy=False), rest
 
 
 def scaled(array: np.ndarray, slope: float, intercept: float, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Bytes of files that may be gzip-packed, whatever their names say, with a check that none are missing. RFC 1952."""
+"""Bytes of files that may be gzip-packed, whatever their names say: none are missing, those left over are told. RFC 1952."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gzip
 import struct
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,23 @@ DAMAGED = "is damaged: its packed voxels cannot be unpacked."
 COPY_AGAIN = "Copy, download or export it again."
 LARGEST_GAIN = 1032  # deflate makes at most so many bytes of one
 NOT_ANOTHER_MEMBER = "Not a gzipped file"  # what the gzip module says of bytes that follow the last member
+BLOCK = 1 << 22
+KEPT = 64  # bytes of what follows the voxels
+TOO_LONG = (
+    "{name} holds {count} behind its voxels, which were not used; if the image is not whole, its header is damaged."
+)
+
+
+class Rest(NamedTuple):
+    """What follows the voxels in a file: how many bytes, and the first KEPT of them."""
+
+    length: int
+    start: bytes = b""
+
+    def told(self, name: str) -> tuple[str, ...]:
+        """A notice, or none where nothing follows."""
+        count = f"{self.length} byte{'s' if self.length > 1 else ''}"
+        return (TOO_LONG.format(name=name, count=count),) if self.length else ()
 
 
 def missing_part(path: Path, other: str) -> ImageError:
@@ -41,10 +59,11 @@ def read_start(path: Path, count: int) -> bytes:
             return b""
 
 
-def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
-    """`count` bytes (uint8) from `offset` on, unpacked. ImageError where the file is cut off or damaged, or needs too much.
+def read_bytes(path: Path, offset: int, count: int) -> tuple[np.ndarray, Rest]:
+    """`count` bytes (uint8) from `offset` on, unpacked, and what follows them.
 
-    A gzip file is read to its end, so that its check sum is compared.
+    ImageError where the file is cut off or damaged, or needs too much. A gzip file is read to its end, so that its check
+    sum is compared.
     """
     packed, size = is_gzip(path), path.stat().st_size
     if offset + count > (LARGEST_GAIN * size if packed else size):
@@ -61,27 +80,26 @@ def read_bytes(path: Path, offset: int, count: int) -> np.ndarray:
             file.seek(offset)
             if _fill(file, data) < count:
                 raise ImageError(f"{path.name} {CUT_OFF}", COPY_AGAIN)
-            if packed:
-                _check_end(file)
+            rest = _rest_of(file) if packed else Rest(size - offset - count, file.read(KEPT))
     except EOFError:
         raise ImageError(f"{path.name} {CUT_OFF}", COPY_AGAIN) from None
     except (gzip.BadGzipFile, zlib.error, struct.error):
         raise ImageError(f"{path.name} {DAMAGED}", COPY_AGAIN) from None
-    return data
+    return data, rest
 
 
-def has_bytes(path: Path, size: int) -> bool:
-    """Whether a file, unpacked, is whole and has at least `size` bytes."""
-    if not is_gzip(path):
-        return path.stat().st_size >= size
-    count = 0
-    try:
-        with gzip.open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                count += len(block)
-    except (OSError, EOFError, zlib.error):
-        return False
-    return count >= size
+def size_unpacked(path: Path, offset: int = 0) -> int | None:
+    """Bytes from `offset` on, unpacked where they are a gzip file; None where that is cut off or damaged."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(2) != b"\x1f\x8b":
+            return path.stat().st_size - offset
+        file.seek(offset)
+        try:
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                return _rest_of(unpacked).length
+        except (OSError, EOFError, zlib.error):
+            return None
 
 
 def _fill(file, data: np.ndarray) -> int:
@@ -92,10 +110,17 @@ def _fill(file, data: np.ndarray) -> int:
     return count
 
 
-def _check_end(file) -> None:
-    """Lets the gzip module compare the check sum of the voxels' member; what follows the last member does not count."""
+def _rest_of(file) -> Rest:
+    """What is left to unpack; read to the end, where the gzip module compares the check sum.
+
+    What follows the last gzip member is no part of the file.
+    """
+    start, count = b"", 0
     try:
-        file.read(1)
+        while block := file.read(BLOCK):
+            start = (start + block[:KEPT])[:KEPT]
+            count += len(block)
     except gzip.BadGzipFile as error:
         if NOT_ANOTHER_MEMBER not in str(error):
             raise
+    return Rest(count, start)
