@@ -18,7 +18,7 @@ from ...image.reading import PHOTOGRAPHS, read_image, read_labels
 from .label_grid import LabelsElsewhere, labels_on_grid
 
 LOG = logging.getLogger(__name__)
-_FOLDERS_SPOKEN_OF: set[Path] = set()
+_SPOKEN_OF: set[tuple[Path, str]] = set()  # folders, and what was said of them
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PHOTOGRAPHS)
 LOSSY = (".jpg", ".jpeg")
 IGNORED = 255  # in labels of this package: nobody knows what is there, so it teaches nothing and counts nowhere
@@ -350,6 +350,7 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
         image = read_image(case.images)
     except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
+    say_notices(case, image)
     try:
         labels = read_labels(case.labels)
     except (UserFacingError, OSError) as error:
@@ -366,14 +367,24 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
     except LabelsElsewhere as error:
         raise DatasetError(f"Case '{case.id}', '{case.labels}': {error}") from error
     if notice:
-        say_once(case.labels.parent, f"Case '{case.id}': {notice} Others of this folder are treated alike.")
+        say_once(
+            case.labels.parent, notice[:20], f"Case '{case.id}': {notice} Others of this folder are treated alike."
+        )
     return image, array
 
 
-def say_once(folder: Path, text: str) -> None:
-    """A warning in the log (stderr, unless a program has set it up), the first time for this folder."""
-    if folder not in _FOLDERS_SPOKEN_OF:
-        _FOLDERS_SPOKEN_OF.add(folder)
+def say_notices(case: Case, image: Image) -> None:
+    """What was assumed when an image was read; each kind of it once for a folder."""
+    for notice in image.notices:
+        kind = re.sub(r"[-\d.]+", "", notice.replace(case.images[0].name, ""))
+        text = f"Case '{case.id}': {notice} Others of this folder may be like it."
+        say_once(case.images[0].parent, kind, text)
+
+
+def say_once(folder: Path, kind: str, text: str) -> None:
+    """A warning in the log (stderr, unless a program has set it up), the first time of its kind for this folder."""
+    if (folder, kind) not in _SPOKEN_OF:
+        _SPOKEN_OF.add((folder, kind))
         LOG.warning(text)
 
 

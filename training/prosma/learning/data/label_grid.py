@@ -11,7 +11,7 @@ from itertools import product
 
 import numpy as np
 
-from ...image.geometry import Image, same_grid
+from ...image.geometry import Image, closest_orientation, same_grid
 
 CORNER_TOLERANCE = 1.0  # voxels of the image by which the corners of two grids of the same extent may differ
 COPY_GEOMETRY = (
@@ -39,11 +39,27 @@ def labels_on_grid(labels: Image, image: Image) -> tuple[np.ndarray, str]:
         )
     if not same_extent:
         refuse_marks_outside(labels, image)
-    notice = (
-        f"The labels lie on another grid ({' x '.join(map(str, labels.shape))} voxels) than the image "
-        f"({' x '.join(map(str, image.shape))}); they were resampled to it by their place (nearest neighbour)."
-    )
-    return resampled_labels(labels, image), notice
+    by_place = "they were resampled to it by their place (nearest neighbour)."
+    return resampled_labels(labels, image), f"The labels {difference(labels, image)}; {by_place}"
+
+
+def difference(labels: Image, image: Image) -> str:
+    """How two grids differ, in words that follow "The labels"."""
+    stored, wanted = (orientation_of(each.ijk_to_ras) for each in (labels, image))
+    if stored != wanted:
+        return f"are stored in another orientation ({stored}) than the image ({wanted})"
+    sizes = [" x ".join(map(str, each.shape)) for each in (labels, image)]
+    if sizes[0] != sizes[1]:
+        return f"lie on another grid ({sizes[0]} voxels) than the image ({sizes[1]})"
+    apart = corner_distance(labels, image) * min(image.spacing)
+    return f"lie a little beside the image's grid (corners up to {apart:.2g} mm)"
+
+
+def orientation_of(matrix: np.ndarray) -> str:
+    """The patient directions that I, J and K run to, such as "RAS"."""
+    axes, flips = closest_orientation(matrix, "RAS")
+    letters = dict(zip(axes, ("LPI"[n] if flip else "RAS"[n] for n, flip in enumerate(flips)), strict=True))
+    return letters[0] + letters[1] + letters[2]
 
 
 def corners(image: Image) -> np.ndarray:
