@@ -210,9 +210,11 @@ def make_case(name: str, paths: list[Path], output: Path, channels: int, whole_p
     numbers = [match["number"] for match in map(CHANNEL.fullmatch, map(stem, paths)) if match]
     wanted = [f"{number:04d}" for number in range(channels)]
     if len(paths) > max(1, len(set(numbers))):
-        return Case(name, paths, output, f"Several files are called {name}; the results would overwrite each other.")
+        why = f"Several files are called {name}; the results would overwrite each other. Rename all but one of them."
+        return Case(name, paths, output, why)
     if numbers and numbers != wanted and not (whole_pictures and is_picture(paths[0])):
         have = ", ".join(f"_{number}" for number in numbers)
         need = ", ".join(f"_{number}" for number in wanted)
-        return Case(name, paths, output, f"Case {name} has the channels {have}; the model takes {need}.")
+        why = f"Case {name} has the channels {have}; the model takes {need}. Number its files so."
+        return Case(name, paths, output, why)
     return Case(name, paths, output)

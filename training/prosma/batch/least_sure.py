@@ -90,7 +90,8 @@ def picture_of(case: dict, reader: ImageReader) -> Shown:
         image = reader.read([Path(path) for path in case.get("inputs", ())], case.get("series"))
         labels = reader.read([output]).array[0]
         if labels.shape != image.shape:
-            raise ImageError(f"{output.name} does not lie on the grid of its image.")
+            reason = f"{output.name} does not lie on the grid of its image."
+            raise ImageError(reason, "Export it as one label map on that grid.")
         described = described_labels(case, labels)
         return Shown(case, png(preview(image, labels, described)), labels=described)
     except (UserFacingError, OSError) as error:

@@ -15,7 +15,6 @@ TEXTS = {
     "case",
     "state",
     "segment",
-    "quality",
     "error",
     "notices",
     "fit",

@@ -177,8 +177,7 @@ def read_channel(folder: Path, channel: ChannelFile) -> Image:
         raise bad_request(f"The file {channel.file} is not an array that can be read ({error}).") from error
     if array.ndim == 3:
         array = array[..., None]
-    modalities = (channel.modality,) if channel.modality else ()
-    return Image(channels_first(array), np.array(channel.ijk_to_ras, dtype=np.float64), modalities=modalities)
+    return Image(channels_first(array), np.array(channel.ijk_to_ras, dtype=np.float64))
 
 
 def remove(files: list[Path]) -> None:

@@ -237,7 +237,10 @@ def safe_place(member: str, archive: str) -> PurePosixPath:
     """Where in a zip a member lies. Raises PackageError for a name that leads out of the folder it is unpacked to."""
     path = PurePosixPath(member.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match("[A-Za-z]:", member):
-        raise PackageError(f"'{archive}' holds the unsafe path '{member}': it is refused.", COPIED)
+        raise PackageError(
+            f"'{archive}' holds the unsafe path '{member}': it is refused.",
+            "Unpack it, and import the package's folder.",
+        )
     return path
 
 

@@ -169,9 +169,8 @@ def read_description(folder: Path, name: str = DESCRIPTION) -> tuple[dict[str, A
     try:
         text = read_regular(folder / name, LARGEST_DESCRIPTION)
     except FileNotFoundError:
-        raise PackageError(
-            f"'{folder}' is not a whole model package: it has no {name}.", "Choose its folder."
-        ) from None
+        remedy = "Choose its folder." if name == DESCRIPTION else "Export or download the package again."
+        raise PackageError(f"'{folder}' is not a whole model package: it has no {name}.", remedy) from None
     try:
         content = json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..geometry import LPS_TO_RAS, Image, ImageError
-from .files import EXPORT_AGAIN, Collected, collect, quiet_pydicom
+from .files import Collected, collect, quiet_pydicom
 from .frames import UNSIZED, Attributes, Frame, frames_of
 from .grid import Grid, grid_of
 from .kinds import no_image, remedy_for
@@ -57,7 +57,6 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
         array, notices = voxels_of(grid, name)
     told = dict.fromkeys(notice.format(name=name) for frame in grid.frames for notice in frame.notices)
     unused = _unused(path, volume, found, others)
-    modality = volume.frames[0].attributes.text("Modality")
     sized = not any(notice in UNSIZED for frame in grid.frames for notice in frame.notices)
     return Image(
         array,
@@ -65,7 +64,6 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
         (*grid.notices, *told, *notices, *unused),
         spacing_known=sized,
         reference=volume.frames[0].reference,
-        modalities=(modality,) if modality else (),
     )
 
 
@@ -121,9 +119,8 @@ def _refuse_damaged(found: Collected, volume: Volume) -> None:
         if uid == volume.uid:
             raise error
         if volume.uid.startswith(uid):
-            raise ImageError(
-                error.message, f"{EXPORT_AGAIN} Or take it out of the folder, if it is no part of the series."
-            )
+            remedy = f"{error.remedy} Or take it out of the folder, if it is no part of the series."
+            raise ImageError(error.message, remedy)
 
 
 def _nothing_to_read(path: Path, found: Collected, others: list[tuple[Path, str]]) -> ImageError:

@@ -33,7 +33,7 @@ from ..checkpoints import read_checkpoint
 from ..data.dataset import IGNORED, DatasetError
 from ..data.patches import training_loader
 from ..data.pictures import side_by_side
-from ..recipe import Recipe
+from ..recipe import Recipe, RecipeError
 from .loss import DeepSupervisionLoss, nearest
 from .norm import use_fast_norm
 from .sources import training_data
@@ -264,11 +264,13 @@ def train(
     ``deterministic``). Several ``devices`` (with the accelerator ``cpu``: processes) see the patches that one device
     would see with a batch so much larger; Lightning starts them, or takes those that torchrun or SLURM started on
     ``nodes`` machines. Every one of them validates on all cases. Raises DatasetError or RecipeError before training
-    starts, FileExistsError if the run is there and ``resume`` was not asked for.
+    starts, also where the run is there and ``resume`` was not asked for.
     """
     run, last = Path(run), Path(run) / "last.ckpt"
     if last.is_file() and not resume:
-        raise FileExistsError(f"'{run}' already holds a run. Go on with --resume, or choose another --out.")
+        raise RecipeError(
+            f"'{run}' already holds a run.", "Go on with --resume, or choose another --out.", code="bad_output"
+        )
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
