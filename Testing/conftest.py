@@ -40,6 +40,21 @@ def private_home(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path_factory.mktemp("home")))
 
 
+@pytest.fixture(autouse=True)
+def tried_remedies(request):
+    """A test that is marked with refusals (`remedies.tries`) really meets them."""
+    names = [name for mark in request.node.iter_markers("tries") for name in mark.args]
+    if not names:
+        yield
+        return
+    from remedies import made_refusals
+
+    with made_refusals() as made:
+        yield
+    unmet = [name for name in names if not any(each.is_named(name) for each in made)]
+    assert not unmet, f"marked as tried, but not met: {unmet}"
+
+
 def pytest_ignore_collect(collection_path):
     return True if NO_PANEL and collection_path in WITH_PANEL else None
 

@@ -1,3 +1,4 @@
+import json
 import uuid
 
 import slicer
@@ -115,10 +116,11 @@ class ResultWriter:
         segment.SetTag(tags.LABEL, str(value))
         segment.SetTag(tags.FINGERPRINT, fingerprint)
         segment.SetTag(tags.RUN, self.run)
-        for name in (tags.EXPECTED_DICE, tags.QUALITY):
-            segment.RemoveTag(name)
-        for name, text in tags.quality_tags(self._expectedDice.get(value)).items():
-            segment.SetTag(name, text)
+        expected = self._expectedDice.get(value)
+        if expected:
+            segment.SetTag(tags.EXPECTED_DICE, json.dumps(expected))
+        else:
+            segment.RemoveTag(tags.EXPECTED_DICE)
         segment.RemoveTag(tags.STATE)
         segment.RemoveTag(tags.SENSITIVITY)
 

@@ -20,6 +20,7 @@ from prosma.image.reading import read_image, read_labels
 from prosma.inference.segmenter import Segmenter
 from prosma.outputs.preview import preview
 from prosma.package import resolve
+from remedies import tries
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -146,6 +147,7 @@ def test_corrections_are_shown_and_what_is_gone_is_told(images, tiny, tmp_path):
     assert figures["c"][1] is None and "No picture" in figures["c"][2] and "c.nrrd does not exist" in figures["c"][2]
 
 
+@tries("batch/least_sure.py: Of DICOM results only previews")
 def test_a_dicom_result_is_shown_by_its_preview(tiny, tmp_path):
     write_series(tmp_path / "series", noise())
     out = tmp_path / "out"

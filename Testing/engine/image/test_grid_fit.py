@@ -14,6 +14,7 @@ from prosma.errors import UserFacingError
 from prosma.image.geometry import Image, plan_canonical
 from prosma.image.grid_fit import REFUSED, SENTENCES, misfits_of_grid
 from prosma.image.reading import read_labels
+from remedies import tries
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -127,6 +128,7 @@ def test_a_poor_fit_is_a_notice(package, shape, mm, roi, words):
     assert not notices if words is None else words in notices[0]
 
 
+@tries("inference/pipeline.py: EngineError('does_not_fit'")
 def test_an_roi_of_few_voxels_of_the_model_is_refused_and_a_larger_one_runs(tmp_path):
     package = make_tiny_package(tmp_path / "coarse", patch_size=[16, 16, 16], spacing=[4.0, 4.0, 4.0])
     segmenter, image = Segmenter(package, "cpu"), Image(VOXELS[None], np.eye(4))

@@ -12,6 +12,7 @@ import pytest
 from prosma.cli.app import main
 from prosma.image.geometry import ImageError
 from prosma.image.reading import read_image, read_labels
+from remedies import tries
 
 SHADES = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
 
@@ -122,6 +123,7 @@ def make_negative(path) -> None:
     path.write_bytes(content)
 
 
+@tries("image/formats/pictures.py: pages of different sizes")
 def test_pages_of_a_tiff_are_slices_and_said(tmp_path):
     pages = [PIL.Image.fromarray(np.roll(SHADES, 7 * n, axis=0)) for n in range(3)]
     pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])

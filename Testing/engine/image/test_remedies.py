@@ -9,10 +9,12 @@ import SimpleITK
 from dicom_writing import noise, write_series
 from picture_fuzz import GREY_ALPHA, png, samples
 
+import remedies
 from prosma.image.geometry import ImageError
 from prosma.image.reading import read_image, read_labels
 from prosma.image.writing import write_labels
 from prosma.inference.pipeline import prepare
+from remedies import tries
 from tiny_model import make_tiny_package
 
 VOXELS = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
@@ -37,6 +39,7 @@ def nifti(path, field=None, value=None, voxels=VOXELS):
     return path
 
 
+@tries("image/formats/nifti.py: set scl_slope and scl_inter")
 def test_a_scaling_that_is_no_number_is_set_in_the_header(tmp_path):
     path = nifti(tmp_path / "a.nii", "scl_slope", np.inf)
     refused(path, "", "set scl_slope and scl_inter in its header")
@@ -44,6 +47,7 @@ def test_a_scaling_that_is_no_number_is_set_in_the_header(tmp_path):
     np.testing.assert_array_equal(read_image(path).array[0], 2 * VOXELS)
 
 
+@tries("image/formats/nifti_header.py: does not say where its voxels lie")
 def test_a_matrix_that_is_singular_is_corrected_with_nibabel(tmp_path):
     path = nifti(tmp_path / "a.nii", "srow_x", 0)
     with path.open("r+b") as file:  # and no qform beside it
@@ -57,6 +61,7 @@ def test_a_matrix_that_is_singular_is_corrected_with_nibabel(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "b.nii").ijk_to_ras, np.diag([2.0, 2, 2, 1]))
 
 
+@tries("image/formats/nifti.py: has voxels of a type that is not known")
 def test_voxels_of_an_unknown_type_are_saved_with_32_bits(tmp_path):
     path = nifti(tmp_path / "a.nii", "datatype", 1536, VOXELS.astype(np.float64))
     refused(path, "of a type that is not known", "Save it with voxels of 8, 16 or 32 bits")
@@ -78,13 +83,23 @@ def saved(kind):
     }[kind]
 
 
-@pytest.mark.parametrize(
-    "kind", ["a.gif", "a.webp", "one bit.bmp", "negative.tif", "side.tif", "lab.tif", "grey and more.tif"]
-)
+KINDS = {
+    "a.gif": "image/formats/others.py: is a picture of a kind",
+    "a.webp": "image/formats/others.py: is a picture of a kind",
+    "one bit.bmp": "image/formats/pictures.py: is a BMP picture",
+    "negative.tif": "image/formats/pictures.py: is stored as a negative",
+    "side.tif": "image/formats/pictures.py: lying on its side",
+    "lab.tif": "image/formats/pictures.py: has its colours in CIELab",
+    "grey and more.tif": "image/formats/pictures.py: values in each pixel, such as grey",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_pictures_that_cannot_be_read_are_saved_as_png(tmp_path, kind):
     picture, options = saved(kind)
     picture.save(tmp_path / kind, **options)
-    refused(tmp_path / kind, kind, "Save it as PNG, in colour or grey, with any program for pictures")
+    remedy = "Save it as PNG, in colour or grey, with any program for pictures"
+    remedies.refused(KINDS[kind], remedy, read_image, tmp_path / kind)
     opened = PIL.Image.open(tmp_path / kind)
     if opened.mode == "LAB":
         opened = PIL.Image.fromarray(SHADES)  # Pillow saves no LAB as PNG; other programs do
@@ -94,6 +109,7 @@ def test_pictures_that_cannot_be_read_are_saved_as_png(tmp_path, kind):
     np.testing.assert_array_equal(found, np.atleast_3d(np.asarray(opened)))
 
 
+@tries("image/formats/pictures.py: is a grey picture with transparency")
 def test_a_grey_png_with_transparency_is_saved_without(tmp_path):
     (tmp_path / "a.png").write_bytes(png(8, GREY_ALPHA, 0))
     refused(tmp_path / "a.png", "grey picture with transparency", "Save it as PNG, in colour or grey")
@@ -121,6 +137,7 @@ def test_values_below_black_are_scaled_and_saved_so(tmp_path):
     assert prepare(read_image(tmp_path / "a.png"), package).array.shape[0] == 1
 
 
+@tries("image/dicom/values.py: Set that attribute to MONOCHROME2")
 def test_a_ct_with_black_and_white_exchanged_is_marked_as_it_is_stored(tmp_path):
     volume = noise()
     files = write_series(tmp_path / "ct", volume, modality="CT", PhotometricInterpretation="MONOCHROME1")
@@ -157,6 +174,7 @@ def test_a_damaged_file_is_taken_out_of_the_folder(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "mr").array[0], volume.T)
 
 
+@tries("image/reading.py: as one label map without overlaps")
 def test_labels_in_layers_are_exported_as_one_map(tmp_path):
     layers = np.zeros((6, 5, 4, 2), np.uint8)
     layers[1:3, ..., 0], layers[4:, ..., 1] = 1, 1
@@ -167,6 +185,7 @@ def test_labels_in_layers_are_exported_as_one_map(tmp_path):
     np.testing.assert_array_equal(read_labels(tmp_path / "b.nrrd").array[0], merged.T)
 
 
+@tries("image/formats/nifti_writing.py: Choose .nrrd or .mha")
 def test_what_nifti_cannot_hold_is_written_as_nrrd(tmp_path):
     nib.Nifti2Image(np.zeros((33000, 1, 1), np.uint8), np.eye(4)).to_filename(tmp_path / "long.nii")
     image = read_image(tmp_path / "long.nii")

@@ -12,6 +12,7 @@ from prosma.inference import finder
 from prosma.inference.finder import Region, averaged_down, largest_part, merged_statistics, region_box, shows_more
 from prosma.inference.fit import DoesNotFit
 from prosma.package import PackageError, write_package
+from remedies import tries
 from tiny_model import make_tiny_package
 
 REGIONS = [
@@ -103,6 +104,7 @@ def test_only_regions_inside_the_box_are_segmented(package, monkeypatch):
     assert not result.labels[:35].any()
 
 
+@tries("inference/finder.py: set a region of interest closely", "inference/segmenter.py: missing.remedy")
 def test_nothing_found_is_refused_and_the_remedy_works(package, monkeypatch):
     found(monkeypatch)
     segmenter, image = Segmenter(package, "cpu"), image_of()

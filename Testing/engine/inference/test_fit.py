@@ -23,6 +23,7 @@ from prosma.learning.packing.fit_statistics import drawn_box, fit_statistics
 from prosma.package import ModelPackage, bundled_models_folder
 from prosma.package.importing import import_package
 from prosma.package.weights import load_network
+from remedies import tries
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
@@ -355,6 +356,7 @@ def test_in_a_batch_the_others_are_done(strange, tmp_path, capsys):
     assert [path.name for path in (tmp_path / "out").glob("*.seg.nrrd")] == ["good.seg.nrrd"]
 
 
+@tries("inference/segmenter.py: DoesNotFit(fit)")
 def test_python_raises_the_verdict_unless_told_to_go_on(strange):
     segmenter, image = Segmenter(HIPPOCAMPUS, "cpu"), read_image(strange)
     with pytest.raises(DoesNotFit) as refusal:

@@ -34,6 +34,7 @@ from prosma.learning.fit.loss import DeepSupervisionLoss
 from prosma.learning.judge.evaluation import bootstrap_interval, overlap_metrics
 from prosma.learning.recipe import Recipe, RecipeError
 from prosma.package import ModelPackage
+from remedies import tries
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = ROOT / "Resources" / "Samples"
@@ -77,6 +78,7 @@ def weights(run):
     return torch.load(run / "last.ckpt", weights_only=False)["state_dict"]
 
 
+@tries("learning/fit/fitting.py: Go on with --resume")
 def test_train_resume_export_evaluate_and_segment_through_the_command_line(data, tmp_path, capsys):
     recipe, run, package = tmp_path / "small.yaml", tmp_path / "run", tmp_path / "package"
     recipe.write_text(yaml.safe_dump(small_recipe().to_dict()))

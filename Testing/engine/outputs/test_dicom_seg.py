@@ -16,6 +16,7 @@ from prosma.cli import main
 from prosma.image.geometry import ImageError
 from prosma.inference.segmenter import Segmenter
 from prosma.outputs.source import read_source
+from remedies import tries
 from series_kinds import CHOSEN, SERIES, two_times
 from tiny_model import make_tiny_package
 
@@ -296,6 +297,7 @@ def test_a_result_that_somebody_changed_is_left_alone(tiny, tmp_path, capsys):
     assert output.read_bytes() == kept
 
 
+@tries("batch/run_case.py: Say --again to make it once more")
 def test_a_result_without_measures_gets_them_by_the_remedy(tiny, tmp_path, capsys):
     write_series(tmp_path / "series", noise())
     arguments = (tmp_path / "series", "-m", tiny.folder, "-o", tmp_path / "r.dcm")

@@ -17,6 +17,7 @@ import pytest
 from prosma.cancel import Cancelled
 from prosma.package import ModelPackage, PackageError, find_packages, import_package, importing, resolve
 from prosma.package.weights_file import LARGEST_WEIGHTS
+from remedies import tries
 from tiny_model import make_tiny_package
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -128,6 +129,7 @@ LINKS = {
 @posix
 @pytest.mark.parametrize("name", ["model.json", "README.md", "weights.safetensors", "preview.png", "LICENSE"])
 @pytest.mark.parametrize("kind", LINKS)
+@tries("package/importing.py: Put the file itself there")
 def test_links_and_special_files_are_refused_and_the_remedy_works(package, home, kind, name):
     path = package.folder / name
     content = path.read_bytes() if path.exists() else b"text"

@@ -21,6 +21,7 @@ from prosma.package import (
     model_folders,
     resolve,
 )
+from remedies import tries
 from tiny_model import make_tiny_package
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
@@ -212,6 +213,7 @@ def test_the_first_of_two_models_with_one_id_counts_and_the_other_is_named(model
     assert [package.id for package in find_packages([models])] == ["aa", "bb", "zz"]
 
 
+@tries("package/importing.py: is that of a model that comes with ProSMA")
 def test_a_model_with_the_id_of_a_bundled_one_is_never_used_in_silence(models, tmp_path):
     package = make_tiny_package(tmp_path / "mine", id="hippocampus-mr")
     with pytest.raises(PackageError, match="a model that comes with ProSMA") as refused:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save
 
 from prosma.package import BrokenPackage, ModelPackage, PackageError, find_packages, write_package
+from remedies import tries
 from tiny_model import make_tiny_package
 
 WEIGHTS = "weights.safetensors"
@@ -262,6 +263,7 @@ def test_listing_names_the_broken_ones_with_the_reason(package, tmp_path):
     assert isinstance(bad, BrokenPackage) and "weights.safetensors" in bad.reason
 
 
+@tries("package/model_package.py: holds more than a model package")
 def test_a_package_takes_the_place_of_nothing_but_a_package(package, tmp_path):
     """Whoever names a folder of photographs as output keeps the photographs."""
     place = tmp_path / "pictures"

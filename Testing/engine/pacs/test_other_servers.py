@@ -1,96 +1,18 @@
 """Servers that answer otherwise than Orthanc: less than asked for, more than asked for, or nothing that can be used."""
 
 import json
-import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from urllib.parse import parse_qs, urlsplit
 
 import pydicom
 import pytest
 from dicom_writing import noise, write_series
 
+from dicomweb_stub import serving
 from prosma.cli import exit_codes, main
 from tiny_model import make_tiny_package
 
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
-FIELDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "Modality", "StudyDate")
-
-
-class Handler(BaseHTTPRequestHandler):
-    """QIDO-RS that ignores every filter and knows no pages, WADO-RS and STOW-RS; a test changes what it does."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        server, path = self.server, urlsplit(self.path).path
-        server.asked.append((self.path, dict(self.headers)))
-        if server.busy:
-            server.busy -= 1
-            self.answer(503, b"busy", "text/plain")
-        elif server.html:
-            self.answer(200, b"<html>Welcome</html>", "text/html")
-        elif re.fullmatch(r"/web/studies/[\d.]+/series/[\d.]+", path):
-            self.answer(200, *multipart(server.of(path)[server.left_out :]))
-        else:
-            if path.endswith("/metadata"):
-                found = [ds.to_json_dict() for ds in server.of(path)]
-                for header in found:
-                    header.pop("7FE00010")
-            else:
-                key = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")[path.count("/") // 2 - 1]
-                found = list({ds[key].value: entry(ds, server.silent) for ds in server.of(path)}.values())
-            self.answer(200, json.dumps(found).encode(), "application/dicom+json")
-
-    def do_POST(self):
-        length = int(self.headers["Content-Length"])
-        self.server.stored.append(self.rfile.read(length))
-        self.answer(self.server.stow, self.server.stow_says, "application/dicom+json")
-
-    def answer(self, code, content, kind):
-        self.send_response(code)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_words):
-        pass
-
-
-class StubServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, images: list[pydicom.Dataset]):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.images, self.asked, self.stored = images, [], []
-        self.busy, self.html, self.left_out, self.silent = 0, False, 0, ()
-        self.stow, self.stow_says = 200, b""
-        self.url = f"http://127.0.0.1:{self.server_port}/web"
-
-    def of(self, path: str) -> list[pydicom.Dataset]:
-        uids = re.findall(r"/(?:studies|series|instances)/([\d.]+)", path)
-        keys = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-        return [ds for ds in self.images if all(ds[key].value == uid for key, uid in zip(keys, uids, strict=False))]
-
-
-def entry(ds, silent) -> dict:
-    told = pydicom.Dataset()
-    for keyword in FIELDS:
-        if keyword in ds and keyword not in silent:
-            setattr(told, keyword, ds[keyword].value)
-    return told.to_json_dict()
-
-
-def multipart(images) -> tuple[bytes, str]:
-    parts = []
-    for ds in images:
-        with BytesIO() as file:
-            ds.save_as(file, enforce_file_format=True)
-            parts.append(b"--x\r\nContent-Type: application/dicom\r\n\r\n" + file.getvalue() + b"\r\n")
-    return b"".join(parts) + b"--x--\r\n", 'multipart/related; type="application/dicom"; boundary=x'
 
 
 @pytest.fixture
@@ -111,11 +33,8 @@ def server(tmp_path, monkeypatch):
 
         files = write_series(tmp_path / f"series{number}", noise(seed=number), modality=modality, edit=edit)
         images += [pydicom.dcmread(file) for file in files]
-    stub = StubServer(images)
-    threading.Thread(target=stub.serve_forever, daemon=True).start()
-    yield stub
-    stub.shutdown()
-    stub.server_close()
+    with serving(images) as stub:
+        yield stub
 
 
 def ask(server, model, tmp_path, *more) -> int:
