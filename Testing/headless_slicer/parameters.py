@@ -119,14 +119,8 @@ def _split(name):
     return top, rest
 
 
-class _PackMethods:
-    def __init__(self, *values, **named):
-        given = {**dict(zip(self.allParameters, values, strict=False)), **named}
-        for name in given:
-            if name not in self.allParameters:
-                raise TypeError(f"{type(self).__name__} has no parameter '{name}'")
-        for name, info in self.allParameters.items():
-            setattr(self, name, given.get(name, info.default()))
+class _ByName:
+    """Parameters by their names; those within a pack have dots in theirs."""
 
     def getValue(self, name):
         top, rest = _split(name)
@@ -143,6 +137,16 @@ class _PackMethods:
     @classmethod
     def dataType(cls, name):
         return _infoOf(cls, name).unalteredType
+
+
+class _PackMethods(_ByName):
+    def __init__(self, *values, **named):
+        given = {**dict(zip(self.allParameters, values, strict=False)), **named}
+        for name in given:
+            if name not in self.allParameters:
+                raise TypeError(f"{type(self).__name__} has no parameter '{name}'")
+        for name, info in self.allParameters.items():
+            setattr(self, name, given.get(name, info.default()))
 
     def __eq__(self, other):
         return isinstance(other, type(self)) and all(
@@ -182,7 +186,7 @@ def _infoOf(cls, name):
     return _infoOf(info.type, rest) if rest else info
 
 
-class _WrapperMethods:
+class _WrapperMethods(_ByName):
     def __init__(self, parameterNode, prefix=None):
         self.parameterNode, self._prefix = parameterNode, prefix or ""
         self._connected, self._nextTag, self._updating = {}, 0, False
@@ -193,21 +197,11 @@ class _WrapperMethods:
 
     def getValue(self, name):
         _infoOf(type(self), name)
-        top, rest = _split(name)
-        value = getattr(self, top)
-        return value.getValue(rest) if rest else value
+        return super().getValue(name)
 
     def setValue(self, name, value):
         _infoOf(type(self), name)
-        top, rest = _split(name)
-        if rest:
-            getattr(self, top).setValue(rest, value)
-        else:
-            setattr(self, top, value)
-
-    @classmethod
-    def dataType(cls, name):
-        return _infoOf(cls, name).unalteredType
+        super().setValue(name, value)
 
     def default(self, name):
         return Default(_infoOf(type(self), name).default())

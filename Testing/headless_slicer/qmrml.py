@@ -313,8 +313,24 @@ class qMRMLCheckableNodeComboBox(qMRMLWidget):
                 item.setCheckState(Qt.CheckState(state))
 
 
+class _OfSegmentation:
+    """A widget that updates itself at each event of a segmentation node."""
+
+    _node, _tag = None, None
+
+    def segmentationNode(self):
+        return self._node
+
+    def setSegmentationNode(self, node):
+        if self._node and self._tag is not None:
+            self._node.RemoveObserver(self._tag)
+        self._node = node
+        self._tag = observe(node, vtk.vtkCommand.AnyEvent, self, "_update") if node else None
+        self._update()
+
+
 @customWidget
-class qMRMLSegmentsTableView(qMRMLWidget):
+class qMRMLSegmentsTableView(_OfSegmentation, qMRMLWidget):
     """Name, colour and visibility of the segments of a segmentation node."""
 
     selectionChanged = Signal(object, object)
@@ -326,7 +342,6 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._node, self._tag = None, None
         self._table = QtWidgets.QTableWidget(0, 3)
         self._table.setHorizontalHeaderLabels(["👁", "", "Name"])
         self._table.horizontalHeaderItem(self.VISIBLE).setText("Shown")
@@ -355,22 +370,12 @@ class qMRMLSegmentsTableView(qMRMLWidget):
         self._table.setColumnHidden(self.VISIBLE, not self.visibilityColumnVisible)
         self._table.setColumnHidden(self.COLOUR, not self.colorColumnVisible)
 
-    def segmentationNode(self):
-        return self._node
-
-    def setSegmentationNode(self, node):
-        if self._node and self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-        self._node = node
-        self._tag = observe(node, vtk.vtkCommand.AnyEvent, self, "_fill") if node else None
-        self._fill()
-
     def _segments(self):
         segmentation = self._node.GetSegmentation() if self._node else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation else []
         return [(each, segmentation.GetSegment(each)) for each in ids]
 
-    def _fill(self):
+    def _update(self):
         segments = self._segments()
         selected = self.selectedSegmentIDs()
         display = self._node.GetDisplayNode() if self._node else None
@@ -411,28 +416,17 @@ class qMRMLSegmentsTableView(qMRMLWidget):
 
 
 @customWidget
-class qMRMLSegmentationShow3DButton(QtWidgets.QPushButton):
+class qMRMLSegmentationShow3DButton(_OfSegmentation, QtWidgets.QPushButton):
     """Makes the closed surface of a segmentation and shows it, or removes it."""
 
     CLOSED_SURFACE = "Closed surface"
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._node, self._tag = None, None
         self.setText("Show 3D")
         self.setCheckable(True)
         self.setEnabled(False)
         self.connect("toggled(bool)", self._show)
-
-    def segmentationNode(self):
-        return self._node
-
-    def setSegmentationNode(self, node):
-        if self._node and self._tag is not None:
-            self._node.RemoveObserver(self._tag)
-        self._node = node
-        self._tag = observe(node, vtk.vtkCommand.AnyEvent, self, "_update") if node else None
-        self._update()
 
     def _update(self):
         segmentation = self._node.GetSegmentation() if self._node else None

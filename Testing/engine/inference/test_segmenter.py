@@ -20,16 +20,6 @@ from tiny_model import make_tiny_package
 EVERYTHING = ("probabilities", "uncertainty", "gate_map")
 
 
-@pytest.fixture(scope="module")
-def segmenter(tiny):
-    return Segmenter(tiny, "cpu")
-
-
-@pytest.fixture(scope="module")
-def resampling_package(tmp_path_factory):
-    return make_tiny_package(tmp_path_factory.mktemp("m") / "m", spacing=[2.0, 2.0, 2.0], patch_size=[16, 16, 16])
-
-
 def dice(one, two) -> float:
     return min(2 * ((one == v) & (two == v)).sum() / ((one == v).sum() + (two == v).sum()) for v in np.unique(one))
 

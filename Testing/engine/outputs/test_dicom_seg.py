@@ -28,19 +28,6 @@ def segment(*arguments) -> int:
         return end.code
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A model that leaves most of the image alone."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    return make_tiny_package(folder, spacing=None, patch_size=[16, 16, 16], seed=7)
-
-
-@pytest.fixture(scope="module")
-def flat(tmp_path_factory):
-    """A model of single slices."""
-    return make_tiny_package(tmp_path_factory.mktemp("models") / "flat", 2, patch_size=[16, 16], seed=8)
-
-
 @pytest.mark.parametrize("seg_type", ["binary", "labelmap"])
 @pytest.mark.parametrize("kind", SERIES)
 def test_other_readers_find_each_segment_where_it_was_found(kind, seg_type, tiny, flat, tmp_path):

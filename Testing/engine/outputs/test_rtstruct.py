@@ -22,19 +22,6 @@ def segment(*arguments) -> int:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    """A model whose results are full of holes and single voxels."""
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    return make_tiny_package(folder, spacing=None, patch_size=[16, 16, 16], seed=7)
-
-
-@pytest.fixture(scope="module")
-def flat(tmp_path_factory):
-    """A model of single slices."""
-    return make_tiny_package(tmp_path_factory.mktemp("models") / "flat", 2, patch_size=[16, 16], seed=8)
-
-
-@pytest.fixture(scope="module")
 def four(tmp_path_factory):
     """A model with a label for each of the shapes below."""
     return make_tiny_package(tmp_path_factory.mktemp("models") / "four", labels=4)
