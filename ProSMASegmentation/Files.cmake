@@ -280,6 +280,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/grid_fit.py
   image/intensity.py
   image/labels.py
+  image/modality.py
   image/reading.py
   image/resampling.py
   image/tags.py

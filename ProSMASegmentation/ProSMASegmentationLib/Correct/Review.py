@@ -14,19 +14,20 @@ from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Correct.SensitivityMove import sensitivityOf
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
-from ProSMASegmentationLib.Results.SegmentStatus import tag
+from ProSMASegmentationLib.Results.SegmentStatus import expectedDice, tag
 
 
 class Review:
     """The places of a result that are most likely wrong, worst first, with marks for those that were looked at.
 
     The order is that of the consequence: how many voxels of a place are likely to be wrong. That is its size (``voxels``)
-    times its doubt, the mean of 1 minus the probability of the label that each voxel has; the product is ``error``.
+    times its doubt, the mean of 1 minus the probability of the label that each voxel has; the product is ``error``. Where
+    the run expects a Dice of the segment that its probabilities do not tell, they count as much more or less.
 
     The list is an attribute of the segmentation node (JSON), so it is saved with the scene. A region is a dict:
     ``place`` (R, A, S in mm, without the node's transform), ``ml``, ``voxels``, ``error``, ``segment`` (name), ``label``,
     ``rival`` (name of the segment that it may belong to instead; empty for the background), ``island``, ``radius`` (mm),
-    ``checked``.
+    ``checked``, ``quality`` (of the segment, in words; only if the run expects a Dice of it).
 
     :param node: the segmentation node.
     :raises ProSMAError: ``bad_output``, if it is none.
@@ -80,16 +81,19 @@ class Review:
         from prosma.correct.review import find_regions_in_steps
 
         kept = KeptProbabilities.shared().latest(self.node)
-        labels, sure, shifts, names = yield from self._present(kept)
+        labels, sure, shifts, names, expected = yield from self._present(kept)
         spacing = _spacing(kept.imageToWorld)
         stored = self._stored()
         before = stored.get("regions", []) if stored.get("run") == kept.run else []
         radius = before[0]["radius"] if before else None
-        found = yield from find_regions_in_steps(kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius)
+        means = {label: quality["mean"] for label, quality in expected.items()}
+        found = yield from find_regions_in_steps(
+            kept.probabilities, labels, spacing[::-1], sure, shifts, radius=radius, expected=means
+        )
         ml = spacing[0] * spacing[1] * spacing[2] / MM3_PER_ML
         regions = []
         for region in found:
-            regions.append(self._region(region, kept, ml, names))
+            regions.append(self._region(region, kept, ml, names) | _quality(expected.get(region.label)))
             yield
         before = self.regions if before else []  # marks that were made meanwhile count too
         for region in regions:
@@ -118,13 +122,13 @@ class Review:
         self.node.SetAttribute(tags.NODE_REVIEW, json.dumps({"run": run, "regions": regions}))
 
     def _present(self, kept):
-        """Steps that return (labels now, voxels decided by a person, sensitivities, names by label)."""
+        """Steps that return (labels now, voxels decided by a person, sensitivities, names, expected Dice by label)."""
         import numpy
 
         shape = kept.probabilities.shape[1:]
         labels = numpy.zeros(shape, numpy.uint8 if len(kept.probabilities) <= 256 else numpy.uint16)
         sure = numpy.zeros(shape, bool)
-        shifts, names = {}, {}
+        shifts, names, expected = {}, {}, {}
         for segmentId in kept.segmentIds():
             segment = self.node.GetSegmentation().GetSegment(segmentId)
             label = int(tag(segment, tags.LABEL))
@@ -132,12 +136,15 @@ class Review:
             if kept.reach[label - 1] is None:
                 continue
             shifts[label] = sensitivityOf(segment)
+            quality = expectedDice(segment)
+            if quality is not None:
+                expected[label] = quality
             for box, present, edits in kept.comparisons(segment):
                 part = slices_kji(box, kept.offset)
                 labels[part][present] = label
                 sure[part] |= edits
                 yield
-        return labels, sure, shifts, names
+        return labels, sure, shifts, names, expected
 
     def _region(self, region, kept, ml, names):
         index = [middle + start for middle, start in zip(reversed(region.centre), kept.offset, strict=True)]
@@ -183,6 +190,11 @@ def _spacing(imageToWorld):
     return [sum(number * number for number in column) ** 0.5 for column in columns]
 
 
+def _quality(expected):
+    """What a region tells of its segment's quality."""
+    return {"quality": tags.quality_in_words(expected)} if expected else {}
+
+
 def _rival(region, probabilities):
     """The label, 0 for the background, that the voxels of a region most likely have if not the region's own."""
     shares = probabilities[(slice(None), *region.index)].mean(axis=1)
@@ -202,7 +214,7 @@ def _isRegion(region):
     place = region.get("place")
     return (
         all(isinstance(region.get(name), bool) for name in ("island", "checked"))
-        and all(isinstance(region.get(name, ""), str) for name in ("segment", "rival"))
+        and all(isinstance(region.get(name, ""), str) for name in ("segment", "rival", "quality"))
         and all(_isNumber(region.get(name)) and region[name] > 0 for name in numbers)
         and isinstance(place, list)
         and len(place) == 3

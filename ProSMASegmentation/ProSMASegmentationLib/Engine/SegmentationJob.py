@@ -80,7 +80,7 @@ class SegmentationJob(Job):
             for share in reader.write(self._folder / name, ModelFit.channelsOf(self.package, reader)):
                 self._announce(_("Handing over"), HANDOVER_SHARE * (index + share) / len(self._readers))
                 yield
-            channels.append({"file": name, "ijk_to_ras": reader.geometry()})
+            channels.append({"file": name, "ijk_to_ras": reader.geometry(), "modality": reader.modality()})
         return channels
 
     def _askEngine(self, channels):

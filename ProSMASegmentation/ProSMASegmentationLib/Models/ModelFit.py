@@ -30,6 +30,7 @@ class ModelFit:
             self._checkGrid(box)
             self._checkFile()
             self._checkIntensity()
+            self._checkModality()
 
     def check(self):
         """:raises ProSMAError: ``does_not_fit``, with the first of the errors."""
@@ -127,6 +128,20 @@ class ModelFit:
                     "Otherwise export the scan again."
                 )
                 self.errors.append(f"{why.format(name=path.name, mm=apart)} {out}")
+
+    def _checkModality(self):
+        from prosma.image.modality import declared_otherwise
+
+        wanted = self._package.model["modality"]
+        kind = declared_otherwise(wanted, [reader.modality() for reader in self._readers])
+        if kind is not None:
+            self.warnings.append(
+                _("The DICOM header says that this is {kind}; the model was trained on {wanted}.").format(
+                    kind=kind, wanted=wanted
+                )
+                + " "
+                + _("Choose a model for this kind of image.")
+            )
 
     def _checkIntensity(self):
         if self._package.model["intensity"]["rule"] != "ct":

@@ -21,7 +21,8 @@ class ReviewSection:
     """The panel's list of places to look at; it follows edits. Each row shows a picture, the segment, and the reason.
 
     First comes the place with the gravest consequence, which is the volume that is likely to be wrong there: the size
-    of the doubtful place times its mean doubt (see Review). The last column shows it.
+    of the doubtful place times its mean doubt, more where the whole segment is likely to be poor (see Review). The last
+    column shows it.
 
     :param ui: the panel's widgets (correctCollapsibleButton, reviewTable, reviewLabel, previousRegionButton,
       nextRegionButton, checkRegionButton).
@@ -186,12 +187,13 @@ class ReviewSection:
             WRONG: f"{region['ml'] * region['error'] / region['voxels']:.2g}",
         }
         where = ", ".join(f"{mm:.1f}" for mm in place)
-        tip = "\n".join(
-            (
-                _("About {error:.0f} of {voxels} voxels are likely to be wrong.").format(**region),
-                _("Place (R, A, S): {where} mm").format(where=where),
-            )
-        )
+        lines = [
+            _("About {error:.0f} of {voxels} voxels are likely to be wrong.").format(**region),
+            _("Place (R, A, S): {where} mm").format(where=where),
+        ]
+        if region.get("quality"):
+            lines.append(_("Expected Dice of the whole segment: {quality}").format(**region))
+        tip = "\n".join(lines)
         for column, text in texts.items():
             item = qt.QTableWidgetItem(text)
             item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsSelectable)

@@ -1,4 +1,3 @@
-import json
 import logging
 
 import qt
@@ -9,7 +8,7 @@ from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Results.FingerprintSteps import fingerprintsOfImage, isUnchanged
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
-from ProSMASegmentationLib.Results.SegmentStatus import tag
+from ProSMASegmentationLib.Results.SegmentStatus import expectedDice, tag
 
 MILLISECONDS_TO_SETTLE = 200
 
@@ -79,17 +78,10 @@ class MillilitreTable:
 
 def _expectedQuality(segment, layers):
     """Steps that return what a run expects of its segment, in words; empty for one that was changed since."""
-    expected, image = tag(segment, tags.EXPECTED_DICE), SegmentLabelmap.of(segment)
-    if not expected or image is None or tag(segment, tags.STATE):
+    expected, image = expectedDice(segment), SegmentLabelmap.of(segment)
+    if expected is None or image is None or tag(segment, tags.STATE):
         return ""
     if image not in layers:
         layers[image] = yield from fingerprintsOfImage(image)
     fingerprint = layers[image].get(segment.GetLabelValue(), tags.EMPTY)
-    try:
-        return (
-            tags.quality_in_words(json.loads(expected))
-            if isUnchanged(fingerprint, tag(segment, tags.FINGERPRINT))
-            else ""
-        )
-    except (ValueError, TypeError, KeyError):  # a tag that somebody else wrote
-        return ""
+    return tags.quality_in_words(expected) if isUnchanged(fingerprint, tag(segment, tags.FINGERPRINT)) else ""

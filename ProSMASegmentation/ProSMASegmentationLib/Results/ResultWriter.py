@@ -1,4 +1,3 @@
-import json
 import uuid
 
 import slicer
@@ -116,11 +115,10 @@ class ResultWriter:
         segment.SetTag(tags.LABEL, str(value))
         segment.SetTag(tags.FINGERPRINT, fingerprint)
         segment.SetTag(tags.RUN, self.run)
-        expected = self._expectedDice.get(value)
-        if expected:
-            segment.SetTag(tags.EXPECTED_DICE, json.dumps(expected))
-        else:
-            segment.RemoveTag(tags.EXPECTED_DICE)
+        for name in (tags.EXPECTED_DICE, tags.QUALITY):
+            segment.RemoveTag(name)
+        for name, text in tags.quality_tags(self._expectedDice.get(value)).items():
+            segment.SetTag(name, text)
         segment.RemoveTag(tags.STATE)
         segment.RemoveTag(tags.SENSITIVITY)
 

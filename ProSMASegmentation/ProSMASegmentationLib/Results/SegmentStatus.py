@@ -1,3 +1,5 @@
+import json
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -9,6 +11,15 @@ def tag(segment, name):
     """The text of a segment's tag, or an empty text."""
     value = vtk.reference("")
     return str(value) if segment.GetTag(name, value) else ""
+
+
+def expectedDice(segment):
+    """What the run expected of its segment, a dict of ``mean``, ``low`` and ``high``; None if that is not known."""
+    try:
+        told = json.loads(tag(segment, tags.EXPECTED_DICE) or "null")
+        return {name: float(told[name]) for name in ("mean", "low", "high")} if told else None
+    except (ValueError, TypeError, KeyError):  # a tag that somebody else wrote
+        return None
 
 
 def isLocked(segment):

@@ -7,6 +7,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 BYTES_PER_SLAB = 2 << 20  # copied in a few ms
+LONGEST_MODALITY = 16  # characters; DICOM's code strings have no more
 
 
 class VolumeReader:
@@ -37,6 +38,13 @@ class VolumeReader:
     def geometry(self):
         """IJK to RAS as a list of four rows, without the node's parent transform."""
         return [[float(value) for value in row] for row in slicer.util.arrayFromVTKMatrix(self.ijkToRas)]
+
+    def modality(self):
+        """What the DICOM header that the volume was loaded from calls its kind, such as "CT"; empty if there was none."""
+        hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+        item = hierarchy.GetItemByDataNode(self.node) if hierarchy is not None else 0
+        name = slicer.vtkMRMLSubjectHierarchyConstants.GetDICOMSeriesModalityAttributeName()
+        return (hierarchy.GetItemAttribute(item, name) or "")[:LONGEST_MODALITY] if item else ""
 
     def write(self, path, components):
         """Steps (for EventLoopTask) that write the first ``components`` values of each voxel to ``path``.

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_cli import write_image
 
 from prosma.cli.app import main
 from prosma.image.reading import read_image
 from prosma.image.resampling import UNIT
-from prosma.image.tags import quality_in_words
+from prosma.image.tags import quality_in_words, quality_word
 from prosma.inference.fit import Fit
 from prosma.inference.quality import Expected, LabelStatistics, QualityStatistics, features
 from prosma.inference.quality_meter import QualityMeter, Sums
@@ -104,8 +105,10 @@ def test_the_expected_dice_is_linear_in_the_features_and_stays_a_dice():
 
 @pytest.mark.parametrize(("mean", "word"), [(0.9, "good"), (0.85, "good"), (0.8, "fair"), (0.5, "poor")])
 def test_a_plain_word_with_the_number_behind_it(mean, word):
-    assert quality_in_words({"mean": mean, "low": 0.4, "high": 0.95}) == f"{word}, {mean:.2f} (0.40 to 0.95)"
-    assert quality_in_words(None) == ""
+    expected = {"mean": mean, "low": 0.4, "high": 0.95}
+    assert quality_word(expected) == word
+    assert quality_in_words(expected) == f"{word}, {mean:.2f} (0.40 to 0.95)"
+    assert quality_word(None) == quality_in_words(None) == ""
 
 
 def test_a_file_that_cannot_be_right_tells_nothing_and_breaks_nothing(tmp_path):
@@ -171,11 +174,11 @@ def test_degraded_copies_are_what_they_are_called():
 # --- at the doors
 
 
-def with_quality(folder: Path) -> ModelPackage:
+def with_quality(folder: Path, **changes) -> ModelPackage:
     """A copy of the hippocampus model that expects a Dice of 0.2 and the agreement of its scores for label 1."""
     shutil.copytree(bundled_models_folder() / "hippocampus-mr", folder / "hippocampus-mr")
     package = ModelPackage.open(folder / "hippocampus-mr")
-    made = statistics_of(weights=package.sha256)
+    made = statistics_of(weights=package.sha256, **changes)
     package.quality_path.write_text(json.dumps(asdict(made)))
     return package
 
@@ -201,13 +204,40 @@ def test_the_command_line_says_it_in_words_json_tags_and_tables(tmp_path, capsys
     assert set(first["expected_dice"]) == {"mean", "low", "high"} and second["expected_dice"] is None
     header = (tmp_path / "out/a.seg.nrrd").read_bytes()[:4000].decode("latin-1")
     assert f"ProSMA.expectedDice:{json.dumps(first['expected_dice'])}" in header
-    assert header.count("ProSMA.expectedDice") == 1
+    assert f"ProSMA.quality:{quality_in_words(first['expected_dice'])}" in header
+    assert header.count("ProSMA.expectedDice") == header.count("ProSMA.quality") == 1
     assert main(["report", str(tmp_path / "out"), "--csv", str(tmp_path / "a.csv")]) == 0
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert [row["expected_dice"] for row in rows] == [str(first["expected_dice"]["mean"]), ""]
+    assert [row["quality"] for row in rows] == [quality_word(first["expected_dice"]), ""]
     assert rows[0]["fit"] == "fits"
     assert main(["segment", str(SAMPLE), "-m", str(package.folder), "-o", str(tmp_path / "b.nii.gz")]) == 0
     assert f"expected Dice: {quality_in_words(first['expected_dice'])}" in capsys.readouterr().out
+
+
+def test_a_cohort_keeps_it_when_it_is_measured_afterwards_and_shows_the_worst_first(tmp_path, capsys):
+    package = with_quality(tmp_path / "models", intercept=-0.3)
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    noisy = read_image(SAMPLE)
+    noise = np.random.default_rng(0).normal(0, 0.3 * noisy.array.std(), noisy.array.shape)
+    write_image(images / "noisy.nrrd", replace(noisy, array=noisy.array + noise))
+    (images / "good.nii.gz").write_bytes(SAMPLE.read_bytes())
+    command = ["segment", str(images), "-m", str(package.folder), "-o", str(out)]
+    assert main([*command, "--json"]) == 0
+    cases = json.loads(capsys.readouterr().out.splitlines()[-1])["cases"]
+    told = {case["case"]: case["segments"][0]["expected_dice"] for case in cases}
+    assert main([*command, "--statistics"]) == 0
+    assert main(["report", str(out), "--csv", str(tmp_path / "a.csv"), "--html", str(tmp_path / "a.html")]) == 0
+    rows = [row for row in csv.DictReader((tmp_path / "a.csv").open()) if row["label"] == "1"]
+    assert {row["case"].partition(".")[0]: float(row["expected_dice"]) for row in rows} == {
+        name: dice["mean"] for name, dice in told.items()
+    }
+    assert all(float(row["surface_mm2"]) > 0 for row in rows)
+    page = (tmp_path / "a.html").read_text()
+    worst_first = sorted(told, key=lambda name: told[name]["mean"])
+    places = [page.index(f"{quality_in_words(told[name])}.") for name in worst_first]
+    assert told["noisy"] != told["good"] and places == sorted(places)
 
 
 def test_a_model_without_it_says_nothing(tmp_path):

@@ -71,6 +71,25 @@ def test_a_model_that_cannot_judge_says_so_under_more(panel):
     assert "no statistics of its training images" in panel.ui.gateLabel.text
 
 
+def test_a_volume_that_was_loaded_from_dicom_is_known_by_its_header(panel):
+    import qt
+    import slicer
+
+    volume = scenes.add_volume(scenes.texture((24, 24, 24)))
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "CT")
+    scenes.select(panel, volume)
+    processEvents(until=lambda: "says that this is CT" in panel.ui.fitLabel.text, timeout=60)
+    asked = len(headless_slicer.messages)
+    headless_slicer.answer(qt.QMessageBox.No)
+    click(panel.ui.segmentButton)
+    processEvents(until=lambda: len(headless_slicer.messages) > asked, timeout=120)
+    assert "Its DICOM header says that this is CT" in headless_slicer.messages[-1].text
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "MR")
+    assert scenes.click_segment(panel).result["fit"]["verdict"] == "unknown"
+
+
 def test_python_gets_the_verdict_with_the_error_and_may_force(panel):
     import pytest
 

@@ -70,6 +70,18 @@ def rows(panel):
     return found
 
 
+def test_the_place_of_a_segment_that_is_likely_to_be_poor_comes_first_and_says_so(result):
+    panel, _volume, node = result
+    assert [row[0] for row in rows(panel)].index("structure 2") > 0
+    for segment_id in scenes.segment_ids(node):
+        segment = node.GetSegmentation().GetSegment(segment_id)
+        mean = 0.0 if segment.GetName() == "structure 2" else 1.0
+        segment.SetTag("ProSMA.expectedDice", json.dumps({"mean": mean, "low": 0.0, "high": 1.0}))
+    assert panel.logic.reviewRegions(node)[0]["segment"] == "structure 2"
+    processEvents(until=lambda: rows(panel)[0][0] == "structure 2")
+    assert "poor, 0.00" in panel.ui.reviewTable.item(0, 1).toolTip()
+
+
 def test_each_row_says_the_reason(result):
     panel, _volume, _node = result
     reasons = {(segment, reason) for segment, reason, _size, _wrong in rows(panel)}

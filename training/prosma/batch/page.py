@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..files import write_text
+from ..image.tags import quality_in_words
 from .least_sure import Shown, least_sure, pictures_of, uncertainty
 from .report import EDITED, rows_of
 from .tables import spread, summary
@@ -69,13 +70,21 @@ def _mark(label: dict) -> str:
 def reasons(case: dict) -> list[str]:
     """Sentences on how sure the model was of a case."""
     fit, unsure = case.get("fit") or {}, uncertainty(case)
-    told = [] if unsure is None else [f"Mean uncertainty {unsure:.3f}."]
+    told = [f"Expected Dice of {segment['name']}: {words}." for segment, words in expectations(case)]
+    told += [] if unsure is None else [f"Mean uncertainty {unsure:.3f}."]
     if fit.get("score") is not None:
         told.append(f"Fit of the image: {fit['verdict']} ({fit['score']:.2f}).")
     told += fit.get("reasons", [])
     if case["state"] == EDITED:
         told.append("The result was edited since.")
     return told
+
+
+def expectations(case: dict) -> list[tuple[dict, str]]:
+    """The segments whose quality is known, worst first, with the words for it."""
+    known = [segment for segment in case.get("segments") or () if segment.get("expected_dice")]
+    known.sort(key=lambda segment: segment["expected_dice"]["mean"])
+    return [(segment, quality_in_words(segment["expected_dice"])) for segment in known]
 
 
 def _table(title: str, rows: list[dict], kind: Callable[[dict], str] = lambda row: "") -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import EngineError
+from ..image.tags import quality_word
 from ..steps import finish
 from .records import RECORDS, Records, file_digest
 
@@ -48,7 +49,8 @@ def case_of(folder: Path, name: str, lines: list[dict]) -> dict:
     case["state"] = DONE if ours else MISSING if digest is None else EDITED
     measured = [line["segments"] for line in lines if digest is not None and line.get("measured") == digest]
     if measured:
-        case["segments"] = measured[-1]
+        expected = {each["value"]: each.get("expected_dice") for each in case.get("segments", ())} if ours else {}
+        case["segments"] = [{**each, "expected_dice": expected.get(each["value"])} for each in measured[-1]]
     elif case["state"] == EDITED:
         case["segments"] = []
     if "error" in last:  # what was there before stays, but the last attempt failed
@@ -97,6 +99,7 @@ def numbers_of(segment: dict) -> dict:
     row["ml"] = segment.get("ml")
     dice = segment.get("expected_dice") or {}
     row |= {
+        "quality": quality_word(dice) or None,
         "expected_dice": dice.get("mean"),
         "expected_dice_from": dice.get("low"),
         "expected_dice_to": dice.get("high"),

@@ -15,6 +15,7 @@ TEXTS = {
     "case",
     "state",
     "segment",
+    "quality",
     "error",
     "notices",
     "fit",

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import EngineError
-from ..image.tags import quality_in_words
+from ..image.tags import quality_in_words, quality_word
 from .common import complain
 from .exit_codes import exit_code
 
@@ -157,6 +157,12 @@ def quality(segment: dict) -> str:
     return f"; expected Dice: {words}" if words else ""
 
 
+def in_short(segment: dict) -> str:
+    """A segment's name, size and quality."""
+    word = quality_word(segment.get("expected_dice"))
+    return f"{segment['name']} {amount(segment)}" + (f" ({word})" if word else "")
+
+
 def print_table(outcomes: list[dict]) -> None:
     """All cases at a glance, where rich is there."""
     try:
@@ -168,7 +174,7 @@ def print_table(outcomes: list[dict]) -> None:
     for outcome in outcomes:
         state = "failed" if "error" in outcome else "was there" if "skipped" in outcome else "done"
         seconds = f"{outcome['seconds']['total']:.1f}" if "seconds" in outcome else ""
-        segments = ", ".join(f"{segment['name']} {amount(segment)}" for segment in outcome.get("segments", ()))
+        segments = ", ".join(map(in_short, outcome.get("segments", ())))
         table.add_row(outcome["case"], state, seconds, segments)
     Console().print(table)
 

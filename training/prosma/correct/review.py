@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,7 @@ LEAST_RADIUS = 1.5  # mm where voxels have a size, and at least as many of the s
 CELLS_PER_RADIUS = 2
 ISLAND_SHARE = 0.2  # an island has at most this share of its label's voxels
 LEAST_ERROR = 1.0  # expected wrong voxels below which no region is worth a look
+MOST_DOUBT = 4.0  # times as many wrong voxels, or as few, as the probabilities say
 MOST_ISLANDS = 50  # of a label, the largest
 MOST_CELLS = 1 << 20
 VOXELS_PER_STEP = 1 << 18
@@ -45,6 +46,10 @@ class Region:
     radius: float
     index: np.ndarray
 
+    def doubted(self, times: float) -> Region:
+        """The region with so many times the error, at most all its voxels."""
+        return replace(self, error=min(float(self.voxels), self.error * times))
+
 
 def find_regions(*arguments, **options) -> list[Region]:
     """The regions, worst first. Arguments as for `find_regions_in_steps`."""
@@ -59,6 +64,7 @@ def find_regions_in_steps(
     shifts: dict[int, float] | None = None,
     most: int = 20,
     radius: float | None = None,
+    expected: dict[int, float] | None = None,
 ) -> Generator[None, None, list[Region]]:
     """Steps of some 10 ms that return the regions, worst first.
 
@@ -71,12 +77,15 @@ def find_regions_in_steps(
         most: how many regions at most.
         radius: of a region, in the unit of the spacing; by default it depends on how large the labels are. With the radius
             of an earlier list regions stay where they were, but for those that changed.
+        expected: the Dice expected of some labels (`inference.quality`): where it is lower than what the probabilities say of
+            themselves, more voxels of the label's regions are likely to be wrong, and they come earlier.
     """
     case = _Case(probabilities, labels, spacing, sure, shifts or {})
     counts = yield from case.count_labels()
     radius = radius or region_radius(counts, labels.shape, spacing)
     cells = _Cells(case, radius)
     yield from cells.fill()
+    doubts = yield from case.doubts(expected or {})
     chosen = yield from cells.islands(counts)
     chosen += yield from cells.balls(most)
     regions = []
@@ -85,6 +94,7 @@ def find_regions_in_steps(
         regions.append(case.region(index, error, label, radius))
         yield
     found = [region for region in regions if region is not None and region.error >= LEAST_ERROR]
+    found = [region.doubted(doubts.get(region.label, 1.0)) for region in found]
     return sorted(found, key=lambda region: -region.error)[:most]
 
 
@@ -124,6 +134,25 @@ class _Case:
             counts += np.bincount(self.labels[slab].ravel(), minlength=len(counts))[: len(counts)]
             yield
         return counts
+
+    def doubts(self, expected: dict[int, float]):
+        """Steps that return, for each label, how many times as many voxels its expected Dice says are wrong as the
+        probabilities do, of whose Dice with their own argmax 1 is missing as much.
+        """
+        sums = {label: np.zeros(3) for label in expected if 0 < label < len(self.probabilities)}
+        for slab in self.slabs() if sums else ():
+            planes = self.probabilities[:, slab]
+            best = planes.argmax(axis=0)
+            for label, total in sums.items():
+                mask, share = best == label, planes[label]
+                total += [255 * np.count_nonzero(mask), share.sum(dtype=np.int64), share[mask].sum(dtype=np.int64)]
+            yield
+        found = {}
+        for label, (voxels, every, inside) in sums.items():
+            wrong = 1 - 2 * inside / (voxels + every) if voxels else 1.0
+            ratio = (1 - expected[label]) / max(wrong, 1e-3)
+            found[label] = float(min(MOST_DOUBT, max(1 / MOST_DOUBT, ratio)))
+        return found
 
     def error(self, part) -> np.ndarray:
         """The expected error 0 ... 255 of the voxels in a part (an index of the label map)."""

@@ -177,7 +177,8 @@ def read_channel(folder: Path, channel: ChannelFile) -> Image:
         raise bad_request(f"The file {channel.file} is not an array that can be read ({error}).") from error
     if array.ndim == 3:
         array = array[..., None]
-    return Image(channels_first(array), np.array(channel.ijk_to_ras, dtype=np.float64))
+    modalities = (channel.modality,) if channel.modality else ()
+    return Image(channels_first(array), np.array(channel.ijk_to_ras, dtype=np.float64), modalities=modalities)
 
 
 def remove(files: list[Path]) -> None:

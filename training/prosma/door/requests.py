@@ -23,12 +23,16 @@ Box = Annotated[list[Annotated[list[Voxel], Items(2, 2)]], Items(3, 3)]
 
 @dataclass(frozen=True)
 class ChannelFile:
-    """A channel of the image: a `.npy` file in the job's folder, (K, J, I) or (K, J, I, components), and its place in mm."""
+    """A channel of the image: a `.npy` file in the job's folder, (K, J, I) or (K, J, I, components), and its place in mm.
+
+    `modality`: what its DICOM header calls its kind, such as "CT"; empty where that is not known.
+    """
 
     OTHERS: ClassVar[Any] = None
 
     file: FileName
     ijk_to_ras: Matrix
+    modality: Annotated[str, Text(16)] = ""
 
 
 @dataclass(frozen=True, kw_only=True)

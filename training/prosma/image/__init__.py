@@ -7,6 +7,7 @@
 | `box` | boxes of voxels |
 | `resampling` | interpolation between grids of the same extent |
 | `grid_fit` | whether an image's grid suits a model |
+| `modality` | what a DICOM header declares, against what a model takes |
 | `intensity` | the intensity rules of model.json |
 | `labels` | extents and volumes of labels, terminology |
 | `edited_segments` | how an edited segment is recognised |

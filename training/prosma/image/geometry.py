@@ -41,7 +41,8 @@ class Image:
     `spacing_known` is false for pictures, which have pixels and no size in mm. `nifti` is what the header of a NIfTI file
     says about its place, for results that are to lie on it in every program. `checked` tells that `checked_image` has
     passed it, so that the doors check an image once, whichever it comes through. `reference` names the coordinate system
-    that its place belongs to (DICOM's FrameOfReferenceUID); "" where it is not told.
+    that its place belongs to (DICOM's FrameOfReferenceUID); "" where it is not told. `modalities`: what DICOM headers call
+    the kinds of its channels, such as "CT"; none where they are not told.
 
     >>> image = Image(np.zeros((1, 20, 30, 10)), np.diag([0.5, 0.5, 2.0, 1.0]))
     >>> image.shape, image.spacing, image.voxel_ml
@@ -57,6 +58,7 @@ class Image:
     nifti: NiftiGeometry | None = None
     checked: bool = False
     reference: str = ""
+    modalities: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -318,4 +320,10 @@ def stack_channels(images: list[Image]) -> Image:
                 "that they lie upon each other is taken for granted."
             )
     array = first.array if len(arrays) == 1 else np.concatenate(arrays)
-    return replace(first, array=array, notices=tuple(notices), checked=all(image.checked for image in images))
+    return replace(
+        first,
+        array=array,
+        notices=tuple(notices),
+        checked=all(image.checked for image in images),
+        modalities=tuple(dict.fromkeys(itertools.chain(*(image.modalities for image in images)))),
+    )

@@ -15,6 +15,7 @@ OPTIONS = "ProSMA.options"
 LABEL = "ProSMA.label"
 FINGERPRINT = "ProSMA.fingerprint"  # of the voxels that were written, see edited_segments.py
 EXPECTED_DICE = "ProSMA.expectedDice"  # of the run's own result: JSON with mean, low, high
+QUALITY = "ProSMA.quality"  # the same for a person: `quality_in_words`
 RUN = "ProSMA.run"  # of which run's class probabilities the segment was made
 INPUT = "ProSMA.input"  # digest of the image that a batch made the segment from
 
@@ -45,10 +46,22 @@ def provenance(package, options: dict | None = None) -> dict[str, str]:
     }
 
 
+def quality_word(expected: dict | None) -> str:
+    """A plain word for an expected Dice (`mean`, `low`, `high`); empty for None."""
+    if not expected:
+        return ""
+    mean = float(expected["mean"])
+    return "good" if mean >= GOOD else "fair" if mean >= FAIR else "poor"
+
+
 def quality_in_words(expected: dict | None) -> str:
-    """A plain word with the number behind it, of an expected Dice (`mean`, `low`, `high`); empty for None."""
+    """The word with the numbers behind it; empty for None."""
     if not expected:
         return ""
     mean, low, high = (float(expected[name]) for name in ("mean", "low", "high"))
-    word = "good" if mean >= GOOD else "fair" if mean >= FAIR else "poor"
-    return f"{word}, {mean:.2f} ({low:.2f} to {high:.2f})"
+    return f"{quality_word(expected)}, {mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def quality_tags(expected: dict | None) -> dict[str, str]:
+    """The tags of a segment of which this is expected; empty for None."""
+    return {EXPECTED_DICE: json.dumps(expected), QUALITY: quality_in_words(expected)} if expected else {}

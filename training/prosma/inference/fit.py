@@ -23,6 +23,7 @@ import numpy as np
 
 from ..errors import EngineError
 from ..files import read_regular
+from ..image.modality import declared_otherwise
 from .distance import KEPT, Distance, Faults
 
 Verdict = Literal["fits", "unusual", "unfit", "unknown"]
@@ -34,6 +35,7 @@ LARGEST_FILE, LARGEST_CONTENT = 1 << 20, 1 << 23  # bytes
 HOUNSFIELD = -200.0  # below which only CT has values: air is -1000
 OTHER_NETWORK = "The statistics of the model's package belong to another network."
 REMEDY = "Choose a model for this kind of image, or place the ROI around what the model segments."
+OTHER_KIND = "Choose a model for this kind of image."
 NOISE, CLIPPED, INVERTED, TURNED, BESIDE = "noise", "clipped", "inverted", "turned", "beside"
 FAULTS = {  # what to say of those that names in `FitStatistics.faults` begin with
     NOISE: "It looks much noisier than they are.",
@@ -48,8 +50,8 @@ FAULTS = {  # what to say of those that names in `FitStatistics.faults` begin wi
 class Fit:
     """A verdict, the score that it comes from (None where there is none), and reasons, each one sentence.
 
-    `other_kind`: the values alone say that it is another kind of image. `distances`: the joint score, and that of the
-    clearest fault.
+    `other_kind`: the values alone, or its DICOM header, say that it is another kind of image. `distances`: the joint score,
+    and that of the clearest fault.
     """
 
     verdict: Verdict
@@ -64,6 +66,14 @@ class Fit:
             return self
         found = "The finder saw the structure all the same: check the result."
         return replace(self, verdict="unusual", reasons=(*self.reasons, found))
+
+    def with_declared(self, model: dict[str, Any], modalities: Sequence[str]) -> Fit:
+        """The verdict where an image's headers declare these kinds (`image.modality`): another than the model's is unfit."""
+        kind = declared_otherwise(model["modality"], modalities)
+        if kind is None:
+            return self
+        said = f"Its DICOM header says that this is {kind}; the model '{model['name']}' was trained on {model['modality']}."
+        return replace(self, verdict="unfit", reasons=(said, *self.warnings), other_kind=True)
 
     @staticmethod
     def without_structure(why: str) -> Callable[[Fit], Fit]:
@@ -94,8 +104,8 @@ def worst(fits: Sequence[Fit]) -> Fit:
 class DoesNotFit(EngineError):
     """An image that shows something else than the model was trained on; `fit` is the verdict."""
 
-    def __init__(self, fit: Fit, remedy: str = REMEDY) -> None:
-        super().__init__("does_not_fit", " ".join(fit.reasons), remedy)
+    def __init__(self, fit: Fit, remedy: str = "") -> None:
+        super().__init__("does_not_fit", " ".join(fit.reasons), remedy or (OTHER_KIND if fit.other_kind else REMEDY))
         self.fit = fit
 
 

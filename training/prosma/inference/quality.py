@@ -19,7 +19,7 @@ import numpy as np
 
 from ..contracts import Items, Mismatch, Numbers, Text, check
 from ..files import read_regular
-from ..image.tags import EXPECTED_DICE
+from ..image.tags import quality_tags
 from .fit import Fit
 from .quality_meter import Sums
 
@@ -111,7 +111,7 @@ def with_expected(segments: list[dict], expected: dict[int, Expected]) -> list[d
 
 def with_tags(described: list[dict], expected: dict[int, Expected]) -> list[dict]:
     """Labels as they are described, with the `tags` that their segments get in a file."""
-    texts = {value: {EXPECTED_DICE: json.dumps(each.as_dict())} for value, each in expected.items()}
+    texts = {value: quality_tags(each.as_dict()) for value, each in expected.items()}
     return [{**label, "tags": texts.get(label["value"], {})} for label in described]
 
 

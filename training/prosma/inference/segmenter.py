@@ -229,6 +229,7 @@ class Segmenter:
         run.notices[:0] = prepared.notices
         with run.timed("fit"):
             fit = seen(self._fit_of(self._judged_part(image, prepared, options.force)))
+            fit = fit.with_declared(self.package.model, image.modalities)
         if fit.verdict == "unfit" and options.refuses_unfit:
             raise DoesNotFit(fit)
         run.notices += fit.warnings
@@ -259,7 +260,8 @@ class Segmenter:
 
         Raises as `segment` for an image that the model cannot take.
         """
-        return self._fit_of(self._judged_part(image, prepare(image, self.package, roi), force=False))
+        fit = self._fit_of(self._judged_part(image, prepare(image, self.package, roi), force=False))
+        return fit.with_declared(self.package.model, image.modalities)
 
     def _judged_part(self, image: Image, prepared: Prepared, force: bool) -> Prepared:
         """What the fit is judged by: of a picture, whatever its region of interest, all of it (a volume's middle slice)."""

@@ -57,6 +57,7 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
         array, notices = voxels_of(grid, name)
     told = dict.fromkeys(notice.format(name=name) for frame in grid.frames for notice in frame.notices)
     unused = _unused(path, volume, found, others)
+    modality = volume.frames[0].attributes.text("Modality")
     sized = not any(notice in UNSIZED for frame in grid.frames for notice in frame.notices)
     return Image(
         array,
@@ -64,6 +65,7 @@ def read_dicom(path: Path, series: str | int | None = None) -> Image:
         (*grid.notices, *told, *notices, *unused),
         spacing_known=sized,
         reference=volume.frames[0].reference,
+        modalities=(modality,) if modality else (),
     )
 
 
