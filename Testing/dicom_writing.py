@@ -16,6 +16,7 @@ STORAGE = "1.2.840.10008.5.1.4.1.1."
 AXIAL = (1, 0, 0, 0, 1, 0)
 SAGITTAL = (0, 1, 0, 0, 0, -1)
 OBLIQUE = (0.96, 0.28, 0, -0.224, 0.768, 0.6)
+WRITTEN = ("Content", "InstanceCreation", "StructureSet")
 CLASSES = {"CT": "2", "MR": "4", "PT": "128", "US": "6.1", "CR": "1", "OT": "7"}
 
 
@@ -172,3 +173,16 @@ def assert_true(image: Image, files, frames=None, mm: float = 0.01) -> None:
             np.testing.assert_allclose(found, wanted, rtol=1e-6, err_msg=f"{file.name} {number}")
             count += 1
     assert count, "nothing was compared"
+
+
+def without_times(path: Path) -> bytes:
+    """The bytes of a file; of a DICOM object all that it says, but for when it was written."""
+    if path.suffix != ".dcm":
+        return path.read_bytes()
+    ds = pydicom.dcmread(path)
+    for keyword in (f"{what}{part}" for what in WRITTEN for part in ("Date", "Time")):
+        if keyword in ds:
+            del ds[keyword]
+    for device in ds.get("ContributingEquipmentSequence") or ():
+        del device.ContributionDateTime
+    return ds.to_json().encode()

@@ -1,13 +1,14 @@
 """kill -9 at random moments of any process of a batch: is any case lost, or done twice?
 
-    python Testing/benchmarks/batch_kills.py --times 30 --seed 1 [--json FILE]
+    python Testing/benchmarks/batch_kills.py --times 30 --seed 1 [--outputs] [--json FILE]
 
-Small volumes and a model with random weights. Each time a batch is started, by turns as two plain processes on one folder,
-with `--workers 2`, and on a Dask cluster of two workers; at a random moment one of its processes, whichever it is, is killed
-(of the cluster: a worker, a process of its own, or the command, not the scheduler). Where a command did not end well the same
-call is made again. Then every result must have the bytes that one undisturbed process gave it, no claim and no part of a file
-may be left, and no case may have been computed twice, but for one whose process was killed between its line in the records
-and its file.
+Small volumes and a model with random weights; with --outputs DICOM series, of which each becomes a DICOM segmentation with an
+RTSTRUCT, a label map, a preview, a surface and probabilities beside it. Each time a batch is started, by turns as two plain
+processes on one folder, with `--workers 2`, and on a Dask cluster of two workers; at a random moment one of its processes,
+whichever it is, is killed (of the cluster: a worker, a process of its own, or the command, not the scheduler). Where a
+command did not end well the same call is made again. Then every result must have the bytes that one undisturbed process gave
+it, no claim and no part of a file may be left, and no case may have been computed twice, but for one whose process was killed
+between its line in the records and its file.
 """
 # ruff: noqa: E402
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -32,12 +34,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "Testing"), str(ROOT / "training")]
 
+from dicom_writing import noise, without_times, write_series
+
 from prosma.batch.records import RECORDS
 from prosma.image.writing import write_labels
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
 CASES, TIMEOUT = 12, 300
+ALL_OUTPUTS = ["--format", ".dcm"]
+for ending in (".rtstruct.dcm", ".seg.nrrd", ".preview.png", ".stl", ".probabilities.nrrd"):
+    ALL_OUTPUTS += ["--also", ending]
 KINDS = ("plain", "workers", "dask")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "training")}
 
@@ -45,12 +52,17 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "t
 class Trials:
     """A folder of images, a model, and what one undisturbed process makes of them."""
 
-    def __init__(self, folder: Path, cases: int = CASES) -> None:
+    def __init__(self, folder: Path, cases: int = CASES, outputs: bool = False) -> None:
         self.folder = folder
+        self.outputs = ALL_OUTPUTS if outputs else []
         self.model = make_tiny_package(folder / "model", spacing=None, patch_size=[16, 16, 16]).folder
         self.images = folder / "images"
         self.images.mkdir()
         for seed in range(cases):
+            if outputs:
+                edit = functools.partial(numbered, case=seed)
+                write_series(self.images / f"case{seed:02d}", noise((12, 12, 14), seed=seed), edit=edit)
+                continue
             image = smooth_volume((14, 12, 12), seed=seed)
             voxels = (image.array[0] - image.array.min()).astype(np.uint16)
             write_labels(
@@ -58,12 +70,14 @@ class Trials:
             )
         assert self.started(folder / "alone").wait(TIMEOUT) == 0
         self.expected = digests(folder / "alone")
-        assert len(self.expected) == cases
+        assert len(self.expected) == cases * (6 if outputs else 1)
         self.cluster: list[subprocess.Popen] = []
         self.scheduler = folder / "scheduler.json"
 
     def started(self, out: Path, *more: str) -> subprocess.Popen:
-        words = [str(word) for word in (self.images, "-m", self.model, "-o", out, "--device", "cpu", *more)]
+        words = [
+            str(word) for word in (self.images, "-m", self.model, "-o", out, "--device", "cpu", *self.outputs, *more)
+        ]
         command = [sys.executable, "-m", "prosma.cli", "segment", *words]
         return subprocess.Popen(
             command, cwd=ROOT / "training", env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -107,7 +121,7 @@ class Trials:
         """Kill something of one batch, `moment` seconds after so many results are there; what came of it."""
         commands = self.start(kind, out)
         deadline = time.monotonic() + TIMEOUT
-        while len(digests(out)) < results and any(command.poll() is None for command in commands):
+        while len(files_in(out)) < results and any(command.poll() is None for command in commands):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         time.sleep(moment)
@@ -117,7 +131,7 @@ class Trials:
         if victim:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(victim, signal.SIGKILL)
-        done_by_then = len(digests(out))
+        done_by_then = len(files_in(out))
         codes = [command.wait(TIMEOUT) for command in commands]
         again = 0
         while codes[-1] != 0 and again < 3:
@@ -139,8 +153,19 @@ class Trials:
         }
 
 
+def numbered(ds, _k: int, case: int) -> None:
+    """Give the images of each case a series of their own."""
+    ds.SeriesInstanceUID = ds.FrameOfReferenceUID = f"1.2.826.0.1.3680043.8.498.99.{case + 1}"
+    ds.StudyInstanceUID = f"{ds.SeriesInstanceUID}.1"
+
+
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("[!.]*.seg.nrrd")}
+    """Of all results and files beside them."""
+    return {path.name: hashlib.sha256(without_times(path)).hexdigest() for path in files_in(folder)}
+
+
+def files_in(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("[!.]*") if path.name != RECORDS]
 
 
 def descendants(pid: int) -> list[int]:
@@ -181,19 +206,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--outputs", action="store_true", help="DICOM series, with all kinds of outputs")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     choose = random.Random(options.seed)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder))
+        trials = Trials(Path(folder), outputs=options.outputs)
         try:
             trials.start_cluster()
             for number in range(options.times):
                 kind = KINDS[number % len(KINDS)]
-                row = trials.one(
-                    kind, Path(folder, f"out{number}"), choose.randrange(CASES), choose.random() / 2, choose
-                )
+                results = choose.randrange(len(trials.expected))
+                row = trials.one(kind, Path(folder, f"out{number}"), results, choose.random() / 2, choose)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
         finally:

@@ -2,7 +2,7 @@
 
     python Testing/benchmarks/many_cases.py throughput --images DIR [-n 60] [--rounds 3]   interleaved rounds
     python Testing/benchmarks/many_cases.py scheduler [-n 300]                             cases that are done, on Dask
-    python Testing/benchmarks/many_cases.py pipe | answers | records [-n 1000000]
+    python Testing/benchmarks/many_cases.py pipe | answers | records | report [-n 1000000]
 
 Each prints one JSON object with what it measured and the load of the machine before and after. Times are of the wall clock
 unless their name has `cpu`, which other work on the machine changes less.
@@ -94,6 +94,7 @@ def one_batch(images: Path, out: Path, name: str, model: str) -> dict:
         "wall_s_a_case": round(wall, 4),
         "cpu_s_a_case": round((cpu[-1] - cpu[0]) / count, 4),
         "network_s_a_case": round(statistics.mean(network[1:]), 4),
+        "share_outside_the_network": round(1 - statistics.mean(network[1:]) / wall, 3),
         "pss_mb_of_a_worker": round(most / 2**20),
         "load": os.getloadavg()[0],
     }
@@ -249,40 +250,61 @@ print(json.dumps({"lines": count, "cpu_s_to_know_them": round(first, 2), "rss_mb
 def records(options: argparse.Namespace) -> dict:
     """Records of so many cases, with lines as long as real ones, in one process."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "prosma-results.jsonl")
-        origin = {
-            "model": {"id": "m", "version": "1.0.0", "sha256": "a" * 64},
-            "options": {"overlap": None, "roi": None},
-        }
-        segments = [{"value": value, "voxels": 1234, "ml": 1.234, "name": f"structure {value}"} for value in (1, 2)]
-        report = {
-            "segments": segments,
-            "seconds": {"total": 1.2, "preparing": 0.1, "network": 1.0},
-            "notices": [""] * 8,
-        }
-        with path.open("w") as file:
-            for number in range(options.number):
-                name = f"case{number:07d}"
-                report |= {
-                    "case": name,
-                    "inputs": [f"/data/images/{name}.nii.gz"],
-                    "output": f"/data/out/{name}.seg.nrrd",
-                }
-                line = {
-                    "output": f"{name}.seg.nrrd",
-                    "sha256": f"{number:064x}",
-                    "origin": {**origin, "input": "b" * 64},
-                }
-                files = [{"name": f"{name}.nii.gz", "bytes": 123456, "mtime_ns": 1790000000000000000}]
-                file.write(json.dumps({**line, "files": files, "written": "2026-01-01", "report": report}) + "\n")
-        size = path.stat().st_size
+        size = write_records(Path(folder), options.number)
         done = subprocess.run([sys.executable, "-c", READ, folder], env=ENVIRONMENT, capture_output=True, check=True)
         return {"bytes": size, **json.loads(done.stdout)}
 
 
+def write_records(folder: Path, number: int) -> int:
+    """Records of so many cases; their size in bytes."""
+    path = folder / "prosma-results.jsonl"
+    origin = {
+        "model": {"id": "m", "version": "1.0.0", "sha256": "a" * 64},
+        "options": {"overlap": None, "roi": None},
+    }
+    segments = [{"value": value, "voxels": 1234, "ml": 1.234, "name": f"structure {value}"} for value in (1, 2)]
+    report = {
+        "segments": segments,
+        "seconds": {"total": 1.2, "preparing": 0.1, "network": 1.0},
+        "notices": [""] * 8,
+    }
+    with path.open("w") as file:
+        for case in range(number):
+            name = f"case{case:07d}"
+            report |= {
+                "case": name,
+                "inputs": [f"/data/images/{name}.nii.gz"],
+                "output": f"/data/out/{name}.seg.nrrd",
+            }
+            line = {
+                "output": f"{name}.seg.nrrd",
+                "sha256": f"{case:064x}",
+                "origin": {**origin, "input": "b" * 64},
+            }
+            files = [{"name": f"{name}.nii.gz", "bytes": 123456, "mtime_ns": 1790000000000000000}]
+            file.write(json.dumps({**line, "files": files, "written": "2026-01-01", "report": report}) + "\n")
+    return path.stat().st_size
+
+
+def report(options: argparse.Namespace) -> dict:
+    """`prosma report` of so many cases, whose results are gone, as all kinds of tables, and as JSON."""
+    with tempfile.TemporaryDirectory() as place:
+        folder, found = Path(place, "results"), {}
+        folder.mkdir()
+        found["bytes"] = write_records(folder, options.number)
+        tables = [word for kind in ("csv", "parquet", "html") for word in (f"--{kind}", Path(place, f"t.{kind}"))]
+        for name, more in (("sentence", []), ("tables", tables), ("json", ["--json"])):
+            process = prosma("report", folder, *more, stdout=subprocess.DEVNULL)
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = 0
+            assert status == 0
+            found[name] = {"cpu_s": round(used.ru_utime + used.ru_stime, 1), "most_mb": used.ru_maxrss // 1024}
+        return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parts = {part.__name__: part for part in (throughput, scheduler, pipe, answers, records)}
+    parts = {part.__name__: part for part in (throughput, scheduler, pipe, answers, records, report)}
     parser.add_argument("part", choices=parts)
     parser.add_argument("--images", type=Path, help="folder of images")
     parser.add_argument("-m", "--model", default="hippocampus-mr")

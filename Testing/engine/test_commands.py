@@ -97,6 +97,27 @@ def test_every_command_has_an_example_that_it_understands_and_tells_its_defaults
     capsys.readouterr()
 
 
+COMPUTING = {"segment", "prompt", "dicomweb", "train", "evaluate", "export", "finetune", "compare"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_o_and_those_that_compute_have_device(command):
+    options = {name for action in parsers_of(make_parser())[command]._actions for name in action.option_strings}
+    assert "-o" in options
+    assert ("--device" in options) == (command in COMPUTING)
+
+
+def test_models_and_completion_are_written_to_files(tmp_path, capsys):
+    assert main(["models", "-o", str(tmp_path / "models.json")]) == 0
+    capsys.readouterr()
+    assert main(["models", "--json"]) == 0
+    assert json.loads((tmp_path / "models.json").read_text()) == json.loads(capsys.readouterr().out)
+    assert main(["completion", "fish", "-o", str(tmp_path / "new" / "prosma.fish")]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["completion", "fish"]) == 0
+    assert (tmp_path / "new" / "prosma.fish").read_text() == capsys.readouterr().out
+
+
 def test_help_lists_all_exit_codes(capsys):
     with pytest.raises(SystemExit):
         main(["--help"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,8 @@ from test_many_cases import make_images
 from prosma.cli import exit_codes
 from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def told(capsys, out: Path) -> dict:
@@ -207,6 +210,64 @@ def test_all_kinds_of_tables_hold_the_same(tiny, tmp_path, capsys):
     assert spread[2:4] == ["ml", "2"]
     assert float(spread[4]) == pytest.approx(np.mean(sizes), abs=1e-4)
     assert float(spread[5]) == pytest.approx(np.std(sizes, ddof=1), abs=1e-4)
+
+
+def test_large_tables_are_written_in_groups_and_the_page_shows_the_beginning(tiny, tmp_path, monkeypatch):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr("prosma.batch.tables.GROUP", 4)
+    monkeypatch.setattr("prosma.batch.page.MOST_ROWS", 3)
+    images = make_images(tmp_path / "images", "a", "b", "c")
+    (images / "broken.nrrd").write_bytes(b"x")
+    out, page = tmp_path / "out", tmp_path / "t.html"
+    run("segment", images, "-m", tiny.folder, "-o", out)
+    assert run("report", out, "--csv", tmp_path / "t.csv", "--parquet", tmp_path / "t.parquet", "--html", page) == 0
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == ["a", "a", "b", "b", "broken", "c", "c"]
+    table = parquet.ParquetFile(tmp_path / "t.parquet")
+    assert [table.metadata.row_group(n).num_rows for n in range(table.num_row_groups)] == [4, 3]
+    assert [row["case"] for row in table.read().to_pylist()] == [row["case"] for row in rows]
+    text, cells = page.read_text(encoding="utf-8"), Cells()
+    cells.feed(text)
+    start = next(n for n, row in enumerate(cells.rows) if row[:2] == ["case", "state"])
+    assert [row[0] for row in cells.rows[start + 1 :]] == ["a", "a", "b"]
+    assert "The first 3 of 7 rows; all of them are in the table that --csv writes." in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out", "t.csv", "t.html", "t.parquet"]
+
+
+MEASURED = """
+import resource, sys
+from prosma.cli import main
+import prosma.batch.page, prosma.batch.tables
+main(["report", sys.argv[1]])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+code = main(["report", sys.argv[2], "--csv", sys.argv[3], "--html", sys.argv[3] + ".html", "--pictures", "2", "--json"])
+print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kilobytes as Linux counts them")
+def test_a_report_keeps_no_case_in_memory(tiny, tmp_path):
+    """2,000 cases with 1,000 notices each: kept as objects they would take more than 100 MB."""
+    small = tmp_path / "small"
+    run("segment", make_images(tmp_path / "images", "a"), "-m", tiny.folder, "-o", small)
+    line = json.loads((small / "prosma-results.jsonl").read_text().splitlines()[-1])
+    line["report"]["notices"] = [f"notice {number}" for number in range(1000)]
+    large = tmp_path / "large"
+    large.mkdir()
+    with (large / "prosma-results.jsonl").open("w") as file:
+        for number in range(2000):
+            file.write(json.dumps({**line, "output": f"case{number:04d}.seg.nrrd"}) + "\n")
+    command = [sys.executable, "-c", MEASURED, small, large, tmp_path / "t.csv"]
+    with (tmp_path / "said.json").open("w") as said:
+        done = subprocess.run(
+            command, stdout=said, stderr=subprocess.PIPE, cwd=ROOT / "training", text=True, check=True
+        )
+    code, more = map(int, done.stderr.split())
+    assert code == 0 and more < 30_000
+    report = json.loads((tmp_path / "said.json").read_text().partition("\n")[2])
+    assert len(report["cases"]) == 2000 and {case["state"] for case in report["cases"]} == {"missing"}
+    assert sum(1 for _row in (tmp_path / "t.csv").open()) == 1 + 2 * 2000
 
 
 def test_parquet_without_its_library_is_told_and_csv_works(tiny, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """Several processes share the cases of one folder: none twice, none forgotten, whoever of them dies."""
 
+import errno
 import hashlib
 import json
 import os
@@ -221,6 +222,19 @@ def test_one_has_a_claim_and_the_others_see_whose_it_is(tmp_path):
         assert two.take("a")
         assert not one.is_mine("a")
     assert not names_in(tmp_path)
+
+
+def test_a_claim_that_a_full_disk_does_not_hold_keeps_nobody_off(tmp_path, monkeypatch):
+    def full(*_arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Claims(tmp_path) as one, Claims(tmp_path) as other:
+        with monkeypatch.context() as disk:
+            disk.setattr(claims.json, "dump", full)
+            with pytest.raises(OSError, match="No space left"):
+                one.take("a")
+        assert names_in(tmp_path) == []
+        assert other.take("a")
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Servers that answer otherwise than Orthanc: less than asked for, more than asked for, or nothing that can be used."""
 
 import json
+import re
+import time
 from urllib.parse import parse_qs, urlsplit
 
 import pydicom
@@ -9,6 +11,7 @@ from dicom_writing import noise, write_series
 
 from dicomweb_stub import serving
 from prosma.cli import exit_codes, main
+from prosma.pacs import round_trip
 from tiny_model import make_tiny_package
 
 pytest.importorskip("dicomweb_client")
@@ -62,6 +65,40 @@ def test_a_series_of_which_an_image_does_not_come_is_not_segmented(server, model
     assert ask(server, model, tmp_path, "--series-uid", "1.2.9.1") == exit_codes.FAILED
     assert "did not take the segmentation." in capsys.readouterr().err
     assert len(server.stored) == 1
+
+
+def fetched(server) -> list[str]:
+    """The series whose images were asked for."""
+    found = (re.fullmatch(r"/web/studies/[\d.]+/series/([\d.]+)", path) for path, _headers in list(server.asked))
+    return [match[1] for match in found if match]
+
+
+def test_while_a_series_is_segmented_the_images_of_the_next_one_come_and_no_more(
+    server, model, tmp_path, monkeypatch, capsys
+):
+    """What is fetched by the time that each series is segmented; of the last call only the first one is done."""
+    original, seen = round_trip.run_case, []
+
+    def run_case(*arguments, **options):
+        deadline = time.monotonic() + 60
+        while len(fetched(server)) < min(len(seen) + 2, 3) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)  # time for more than that
+        seen.append(fetched(server))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(round_trip, "run_case", run_case)
+    assert ask(server, model, tmp_path, "--modality", "*", "--force") == exit_codes.FAILED, "this server takes nothing"
+    series = [f"1.2.9.{number}" for number in (1, 2, 3)]
+    assert seen == [series[:2], series, series] and len(server.stored) == 3
+    server.asked.clear()
+    seen.clear()
+    for path in (tmp_path / "work").iterdir():
+        path.unlink()
+    assert ask(server, model, tmp_path, "--modality", "*", "--force", "--max-failures", "1") == exit_codes.FAILED
+    assert seen == [series[:2]] and fetched(server) == series[:2]
+    assert sorted(path.suffix for path in (tmp_path / "work").iterdir()) == [".dcm", ".jsonl"], "no image stays"
+    capsys.readouterr()
 
 
 def test_a_refusal_is_a_named_failure_and_the_next_call_stores_the_same_bytes(server, model, tmp_path, capsys):

@@ -67,6 +67,9 @@ class Claims:
                 json.dump(self._owner, file)
         except FileExistsError:
             return False
+        except OSError:  # a full disk: an empty claim would keep everybody off for minutes
+            path.unlink(missing_ok=True)
+            raise
         try:
             still_so = identity(before) == seen
         except FileNotFoundError:

@@ -44,9 +44,26 @@ class Shown:
 
 
 def least_sure(cases: Sequence[dict], most: int) -> list[dict]:
-    """Of the cases of `report_on` those with a result, least sure first: images that do not fit the model, then by doubt."""
+    """Of the cases of a `Report` those with a result, least sure first: images that do not fit the model, then by doubt."""
     there = [case for case in cases if case["state"] in (DONE, EDITED)]
     return sorted(there, key=doubt, reverse=True)[:most]
+
+
+class LeastSure:
+    """Picks the `least_sure` among cases that come one after the other."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cases: list[dict] = []
+
+    def add(self, case: dict) -> None:
+        self._cases.append(case)
+        if len(self._cases) > 2 * self._most:
+            self._cases = self.cases
+
+    @property
+    def cases(self) -> list[dict]:
+        return least_sure(self._cases, self._most)
 
 
 def doubt(case: dict) -> tuple[int, float, float, float]:

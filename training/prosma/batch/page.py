@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..files import write_text
+from ..files import replaced_when_whole
 from ..image.tags import quality_in_words
-from .least_sure import Shown, least_sure, pictures_of, uncertainty
-from .report import EDITED, rows_of
-from .tables import spread, summary
+from .least_sure import Shown, pictures_of, uncertainty
+from .report import EDITED
+from .tables import Rows, spread
 
+MOST_ROWS = 5000  # of a table on the page: what a browser shows without waiting
 STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 2em } th, td { padding: .2em .7em; text-align: left }
@@ -23,23 +25,21 @@ figure img { display: block; max-width: 100% } figcaption { margin: .3em 0 } b.m
 """
 
 
-def write_html(path: Path, report: dict, pictures: int = 0) -> None:
-    """One page that needs nothing else; with pictures of so many cases at most."""
-    rows = rows_of(report)
-    parts = [
-        f"<h1>{html.escape(report['folder'])}</h1>",
-        f"<p>{html.escape(summary(report))}</p>",
-        *_table("Segments", spread(rows)),
-        *_table("Failed", [failure_row(case) for case in report["cases"] if "error" in case]),
-        *_figures(pictures_of(least_sure(report["cases"], pictures))),
-        *_table("Cases", rows, lambda row: row["state"]),
-    ]
-    head = f'<meta charset="utf-8"><title>{html.escape(report["folder"])}</title><style>{STYLE}</style>'
-    write_text(path, f"<!DOCTYPE html>\n<html><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n")
-
-
-def failure_row(case: dict) -> dict:
-    return {"case": case["case"], "why": case["error"]["message"]}
+def write_html(path: Path, title: str, summary: str, rows: Rows, failures: Rows, doubtful: Sequence[dict]) -> None:
+    """One page that needs nothing else; whole or not at all. `doubtful`: the cases to show with pictures."""
+    head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
+    parts = itertools.chain(
+        [f"<!DOCTYPE html>\n<html><head>{head}</head><body>", f"<h1>{html.escape(title)}</h1>"],
+        [f"<p>{html.escape(summary)}</p>"],
+        _table("Segments", spread(rows)),
+        _long_table("Failed", failures),
+        _figures(pictures_of(doubtful)),
+        _long_table("Cases", rows, lambda row: row["state"]),
+        ["</body></html>"],
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"{part}\n" for part in parts)
 
 
 def _figures(shown: Sequence[Shown]) -> list[str]:
@@ -87,12 +87,21 @@ def expectations(case: dict) -> list[tuple[dict, str]]:
     return [(segment, quality_in_words(segment["expected_dice"])) for segment in known]
 
 
-def _table(title: str, rows: list[dict], kind: Callable[[dict], str] = lambda row: "") -> list[str]:
-    if not rows:
-        return []
-    head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in rows[0])
-    body = [f'<tr class="{kind(row)}">{"".join(map(_cell, row.values()))}</tr>' for row in rows]
-    return [f"<h2>{title}</h2>", f"<table><tr>{head}</tr>", *body, "</table>"]
+def _long_table(title: str, rows: Rows, kind: Callable[[dict], str] = lambda row: "") -> Iterator[str]:
+    yield from _table(title, itertools.islice(rows, MOST_ROWS), kind)
+    if len(rows) > MOST_ROWS:
+        yield f"<p>The first {MOST_ROWS} of {len(rows)} rows; all of them are in the table that --csv writes.</p>"
+
+
+def _table(title: str, rows: Iterable[dict], kind: Callable[[dict], str] = lambda row: "") -> Iterator[str]:
+    count = 0
+    for count, row in enumerate(rows, start=1):
+        if count == 1:
+            head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in row)
+            yield f"<h2>{title}</h2>\n<table><tr>{head}</tr>"
+        yield f'<tr class="{kind(row)}">{"".join(map(_cell, row.values()))}</tr>'
+    if count:
+        yield "</table>"
 
 
 def _cell(value) -> str:

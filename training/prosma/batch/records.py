@@ -78,11 +78,23 @@ class Records:
         self._starts = array("Q")  # where each line begins
         self._results: dict[str, int | tuple[int, ...]] = {}  # by file, the numbers of the lines
         self._others: dict[str, int | tuple[int, ...]] = {}  # and of those about something else than a result
+        self._batch: int | None = None  # the number of the last line about the start of a batch
 
     def names(self) -> set[str]:
         """The files that have lines about results."""
         with self._opened():
             return set(self._results)
+
+    def all_names(self) -> set[str]:
+        """The files that have lines of any kind: also results that could not be made."""
+        with self._opened():
+            return self._results.keys() | self._others.keys()
+
+    def cases_begun(self) -> int:
+        """Of how many cases the last batch had to be made, all parts together; 0 where no line tells it."""
+        with self._opened() as file:
+            found = [] if self._batch is None else list(self._read(file, [self._batch]))
+        return found[0][1]["batch"]["cases"] if found else 0
 
     def of(self, name: str) -> list[dict]:
         """The lines about one file as a result, oldest first."""
@@ -207,7 +219,7 @@ class Records:
 
     def _note(self, row: bytes) -> None:
         """One line: of the usual form without reading all of it, which would take a minute for a million."""
-        usual = BEGINNING.match(row)
+        usual, line = BEGINNING.match(row), None
         if usual:
             name, is_result = json.loads(usual["name"]), usual["kind"] == b"sha256"
         else:
@@ -217,7 +229,9 @@ class Records:
             name, is_result = line.get("output"), {"sha256", "origin"} <= line.keys()
         number = len(self._starts)
         self._starts.append(self._bytes)
-        if name is not None:
+        if name is None:
+            self._batch = number if "batch" in (line or {}) else self._batch
+        else:
             table = self._results if is_result else self._others
             table[name] = (*_numbers(table[name]), number) if name in table else number
 

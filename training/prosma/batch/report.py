@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EngineError
@@ -12,24 +14,39 @@ from .records import RECORDS, Records, file_digest
 DONE, EDITED, MISSING, FAILED = "done", "edited", "missing", "failed"
 
 
-def report_on(folder: Path) -> dict:
-    """{"folder", "cases": [...], "not_tried"} of a folder of results. EngineError bad_input where it has no records.
+class Report:
+    """The cases of a folder of results, read one after the other: a cohort has a million of them, and none is kept.
 
-    Each case has `case`, `output`, `state` (done, edited since, missing: done but gone since, failed), `written`, and what
-    is known: `inputs`, `segments`, `seconds`, `device`, `notices`, `error`, `model`, `options`, `input` and `sha256` (the
-    digests of the image and of the result). Of an edited result the segments are those that were measured since, if any.
+    `states`: how many of those that were read are in which state. EngineError bad_input where there are no records.
     """
-    records = Records(folder)
-    lines = records.lines()
-    if not lines:
-        raise EngineError("bad_input", f"There is no {RECORDS} in {folder}.", "Give the folder that segment -o named.")
-    by_output: dict[str, list[dict]] = {}
-    for line in lines:
-        if "output" in line and "beside" not in line:
-            by_output.setdefault(line["output"], []).append(line)
-    cases = [case_of(folder, name, own) for name, own in sorted(by_output.items())]
-    counts = [line["batch"]["cases"] for line in lines if "batch" in line]
-    return {"folder": str(folder), "cases": cases, "not_tried": max(0, counts[-1] - len(cases)) if counts else 0}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.states: Counter[str] = Counter()
+        self._records = Records(folder)
+        if not self._records.count():
+            raise EngineError(
+                "bad_input", f"There is no {RECORDS} in {folder}.", "Give the folder that segment -o named."
+            )
+
+    def cases(self) -> Iterator[dict]:
+        """All cases by name, once.
+
+        Each has `case`, `output`, `state` (done, edited since, missing: done but gone since, failed), `written`, and what is
+        known: `inputs`, `segments`, `seconds`, `device`, `notices`, `error`, `model`, `options`, `input` and `sha256` (the
+        digests of the image and of the result). Of an edited result the segments are those that were measured since, if any.
+        """
+        for name in sorted(self._records.all_names()):
+            lines = [line for line in self._records.about(name) if "beside" not in line]
+            if lines:
+                case = case_of(self.folder, name, lines)
+                self.states[case["state"]] += 1
+                yield case
+
+    @property
+    def not_tried(self) -> int:
+        """How many cases of the last batch have no line, when all have been read."""
+        return max(0, self._records.cases_begun() - self.states.total())
 
 
 def case_of(folder: Path, name: str, lines: list[dict]) -> dict:
@@ -58,15 +75,11 @@ def case_of(folder: Path, name: str, lines: list[dict]) -> dict:
     return case
 
 
-def rows_of(report: dict) -> list[dict]:
-    """A flat row for each segment of each case, for tables; one for a case without segments. All have the same columns."""
-    rows = []
-    for case in report["cases"]:
-        facts = facts_of(case)
-        for segment in case.get("segments") or [{}]:
-            rows.append({**{key: facts[key] for key in ("case", "state")}, **numbers_of(segment), **facts})
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    return [{column: row.get(column) for column in columns} for row in rows]
+def rows_of(case: dict) -> Iterator[dict]:
+    """A flat row for each segment of a case, for tables; one for a case without segments."""
+    facts = facts_of(case)
+    for segment in case.get("segments") or [{}]:
+        yield {**{key: facts[key] for key in ("case", "state")}, **numbers_of(segment), **facts}
 
 
 def facts_of(case: dict) -> dict:

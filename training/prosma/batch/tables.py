@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import csv
-import io
+import itertools
+import json
 import statistics
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import EngineError
-from ..files import replaced_when_whole, write_text
-from .report import FAILED, rows_of
+from ..files import replaced_when_whole
+from .report import FAILED
+
+GROUP = 10_000  # rows of a Parquet file that are in memory at once
 
 TEXTS = {
     "case",
@@ -30,29 +39,73 @@ TEXTS = {
 WHOLE = {"label", "voxels"}
 
 
-def write_csv(path: Path, report: dict) -> None:
+class Rows:
+    """Rows of a table on their way to files: they lie on a disk, and may have different columns. Use it in a `with`.
+
+    `columns`: those of all rows, in the order in which they came.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = tempfile.TemporaryFile("w+", encoding="utf-8", dir=folder)  # noqa: SIM115 - `__exit__` closes it
+        self._columns: dict[str, None] = {}
+        self._count = 0
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._columns) or ["case"]
+
+    def add(self, row: dict) -> None:
+        self._file.write(f"{json.dumps(row)}\n")
+        self._columns.update(dict.fromkeys(row))
+        self._count += 1
+
+    def __iter__(self) -> Iterator[dict]:
+        """Each row with all columns."""
+        self._file.seek(0)
+        for line in self._file:
+            row = json.loads(line)
+            yield {column: row.get(column) for column in self.columns}
+
+
+def write_csv(path: Path, rows: Rows) -> None:
     """UTF-8, a header, empty cells for what is not known; whole or not at all."""
-    rows, text = rows_of(report), io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["case"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_when_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def write_parquet(path: Path, report: dict) -> None:
-    """With the types text, whole number and number. EngineError where pyarrow is not there."""
+def need_pyarrow():
+    """The package; EngineError where it is not there."""
     try:
         import pyarrow
-        from pyarrow import parquet
+        import pyarrow.parquet
     except ImportError as error:
         why = "Parquet files need the package pyarrow, which is not installed."
         raise EngineError("bad_output", why, "Install it with: pip install pyarrow. Or write --csv.") from error
-    rows = rows_of(report)
-    columns = list(rows[0]) if rows else ["case"]
-    schema = pyarrow.schema([(column, _type_of(pyarrow, column)) for column in columns])
+    return pyarrow
+
+
+def write_parquet(path: Path, rows: Rows) -> None:
+    """With the types text, whole number and number, in groups of rows. EngineError where pyarrow is not there."""
+    pyarrow = need_pyarrow()
+    schema = pyarrow.schema([(column, _type_of(pyarrow, column)) for column in rows.columns])
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_when_whole(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
+    every = iter(rows)
+    with replaced_when_whole(path) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        while group := list(itertools.islice(every, GROUP)):
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
 
 
 def _type_of(pyarrow, column: str):
@@ -61,32 +114,27 @@ def _type_of(pyarrow, column: str):
     return pyarrow.int64() if column in WHOLE or column.endswith(("_low", "_high")) else pyarrow.float64()
 
 
-def summary(report: dict) -> str:
+def summary(states: Counter[str], not_tried: int) -> str:
     """One sentence on how far the batch has come."""
-    cases = report["cases"]
-    states = [case["state"] for case in cases]
-    failed = states.count(FAILED)
-    parts = [f"{len(cases) - failed} of {len(cases) + report['not_tried']} cases are done"]
-    for count, what in (
-        (states.count("edited"), "edited since"),
-        (states.count("missing"), "gone since"),
-    ):
-        if count:
-            parts[0] += f" ({count} {what})"
+    cases, failed = states.total(), states[FAILED]
+    parts = [f"{cases - failed} of {cases + not_tried} cases are done"]
+    for state, what in (("edited", "edited since"), ("missing", "gone since")):
+        if states[state]:
+            parts[0] += f" ({states[state]} {what})"
     if failed:
         parts.append(f"{failed} failed")
-    if report["not_tried"]:
-        parts.append(f"{report['not_tried']} have not been tried or are at work")
+    if not_tried:
+        parts.append(f"{not_tried} have not been tried or are at work")
     return ", ".join(parts) + "."
 
 
-def spread(rows: list[dict]) -> list[dict]:
+def spread(rows: Iterable[dict]) -> list[dict]:
     """For each segment how many cases have it, and mean, deviation (sample), least and most of its size over those."""
-    found: dict[tuple, list[float]] = {}
+    found: dict[tuple, array] = {}
     for row in rows:
         if row["voxels"]:
             unit = "voxels" if row["ml"] is None else "ml"
-            found.setdefault((row["model"], row["segment"], unit), []).append(row[unit])
+            found.setdefault((row["model"], row["segment"], unit), array("d")).append(row[unit])
     return [
         {
             "model": model,
@@ -94,7 +142,7 @@ def spread(rows: list[dict]) -> list[dict]:
             "in": unit,
             "cases": len(sizes),
             "mean": round(statistics.fmean(sizes), 4),
-            "deviation": round(statistics.stdev(sizes), 4) if len(sizes) > 1 else None,
+            "deviation": round(float(np.std(sizes, ddof=1)), 4) if len(sizes) > 1 else None,
             "least": min(sizes),
             "most": max(sizes),
         }

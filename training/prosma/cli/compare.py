@@ -8,7 +8,7 @@ import sys
 import warnings
 
 from ..errors import EngineError
-from .common import SEVERAL_HELP, add_command, check_data, check_file, complain
+from .common import SEVERAL_HELP, add_command, add_device, check_data, check_file, complain, insist_on_device
 from .exit_codes import exit_code
 
 
@@ -27,6 +27,7 @@ def add_parser(commands) -> None:
     compare.add_argument("--only", nargs="+", metavar="VARIANT", help="make the runs of these variants alone")
     compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
     compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
+    add_device(compare)
     compare.add_argument("--threads", type=int, help="processor cores to use (default: all)")
     compare.add_argument(
         "--workers",
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> int:
     if options.scheduler and options.workers:
         why = "On a Dask cluster a worker prepares patches itself, for it may start no processes."
         raise EngineError("bad_input", why, "Leave out --workers.")
+    if not options.scheduler:  # whose workers are other computers
+        insist_on_device(options.device)
     from ..learning.compare.comparing import ComparisonError
     from ..learning.compare.grid import Grid
     from ..learning.report.reporting import write_report
@@ -79,6 +82,7 @@ def here(grid, options: argparse.Namespace) -> tuple[int, list[str], list[str]]:
         seeds=options.seeds,
         workers=1 if options.workers is None else options.workers,
         threads=options.threads,
+        device=options.device,
         say=say,
     )
     return 0, [], missing
@@ -93,7 +97,7 @@ def on_cluster(grid, options: argparse.Namespace) -> tuple[int, list[str], list[
     data = [os.path.abspath(folder) for folder in options.data]
     runs = checked_runs(grid, data, out, options.only, options.seeds)
     os.makedirs(out, exist_ok=True)
-    jobs = {run.name: (grid, data, out, run.variant, run.seed, options.threads) for run in runs}
+    jobs = {run.name: (grid, data, out, run.variant, run.seed, options.threads, options.device) for run in runs}
     failures = []
     with Connection(options.scheduler) as cluster:
         for name, result in cluster.each(one_run, jobs):

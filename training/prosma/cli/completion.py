@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
+from ..files import write_text
 from .common import add_command
 
 SHELLS = ("bash", "zsh", "fish")
@@ -22,18 +24,23 @@ complete -o default -F _prosma prosma"""
 
 
 def add_parser(commands) -> None:
-    examples = ["source <(prosma completion bash)", "prosma completion fish > ~/.config/fish/completions/prosma.fish"]
+    examples = ["source <(prosma completion bash)", "prosma completion fish -o ~/.config/fish/completions/prosma.fish"]
     summary = "print a script that lets the shell complete this command"
     completion = add_command(
         commands, "completion", run, summary, examples, "Add the first example to ~/.bashrc or, with zsh, to ~/.zshrc."
     )
     completion.add_argument("shell", choices=SHELLS, help="the shell that is to read it")
+    completion.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it here, else it is printed")
 
 
 def run(options: argparse.Namespace) -> int:
     from .app import make_parser
 
-    print(script(options.shell, parsers_of(make_parser())))
+    text = script(options.shell, parsers_of(make_parser()))
+    if options.output:
+        write_text(options.output, f"{text}\n")
+    else:
+        print(text)
     return 0
 
 

@@ -127,7 +127,7 @@ def segment(options: argparse.Namespace, package, server, found: list) -> int:
             return 0
         found = [series for series in found if series.uid not in done][: options.limit]
     records_of(folder).begin(len(found))
-    with Teller(package, len(found), True, options.json, options.log) as teller, ends_by_signal(), trips:
+    with Teller(package, len(found), True, options.json, options.log, folder) as teller, ends_by_signal(), trips:
         for outcome in trips.run(found, teller.show):
             add_remedy(outcome)
             teller.tell(outcome)

@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
+from ..files import write_json
 from ..package import BrokenPackage, find_packages, model_folders
 from ..package.folders import NO_MODELS
 from .common import add_command, complain
 
 
 def add_parser(commands) -> None:
-    parser = add_command(
-        commands, "models", run, "list the models that are there", ["prosma models", "prosma models --json"]
-    )
+    examples = ["prosma models", "prosma models --json", "prosma models -o models.json"]
+    parser = add_command(commands, "models", run, "list the models that are there", examples)
     parser.add_argument("--json", action="store_true", help="print everything about them as JSON")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write everything about them here (JSON)")
 
 
 def run(options: argparse.Namespace) -> int:
     found = find_packages(model_folders())
     broken = [package for package in found if isinstance(package, BrokenPackage)]
     packages = [package for package in found if not isinstance(package, BrokenPackage)]
-    if options.json:
+    if options.json or options.output:
         report = {
             "models": [{**package.model, "folder": str(package.folder)} for package in packages],
             "broken": [{"folder": str(package.folder), "reason": package.reason} for package in broken],
         }
-        print(json.dumps(report, indent=1))
-        return 0
+        if options.output:
+            write_json(options.output, report)
+        if options.json:
+            print(json.dumps(report, indent=1))
+            return 0
     for package in packages:
         print_package(package)
     if not packages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 
 from .common import add_command
@@ -36,22 +37,54 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..batch.report import report_on
-    from ..batch.tables import summary, write_csv, write_parquet
+    """One pass over the cases, of which none is kept but those that the page shows with pictures."""
+    from ..batch.least_sure import LeastSure
+    from ..batch.page import write_html
+    from ..batch.report import Report, rows_of
+    from ..batch.tables import Rows, need_pyarrow, summary, write_csv, write_parquet
 
-    report = report_on(options.folder)
-    for path, write in ((options.csv, write_csv), (options.parquet, write_parquet)):
-        if path is not None:
-            write(path, report)
-    if options.html is not None:
-        from ..batch.page import write_html
-
-        write_html(options.html, report, options.pictures)
-    if options.json:
-        print(json.dumps(report, indent=1))
-        return 0
-    print(summary(report))
-    for case in report["cases"]:
-        if "error" in case:
-            print(f"    {case['case']}: {case['error']['message']}")
+    report = Report(options.folder)
+    if options.parquet is not None:
+        need_pyarrow()
+    tables = [path for path in (options.csv, options.parquet, options.html) if path is not None]
+    place = tables[0].parent if tables else Path(tempfile.gettempdir())
+    doubtful = LeastSure(options.pictures if options.html else 0)
+    with Rows(place) as rows, Rows(place) as failures:
+        printed = JsonReport(report) if options.json else None
+        for case in report.cases():
+            for row in rows_of(case) if tables else ():
+                rows.add(row)
+            if "error" in case:
+                failures.add({"case": case["case"], "why": case["error"]["message"]})
+            doubtful.add(case)
+            if printed:
+                printed.add(case)
+        if printed:
+            printed.close()
+        told = summary(report.states, report.not_tried)
+        if options.csv is not None:
+            write_csv(options.csv, rows)
+        if options.parquet is not None:
+            write_parquet(options.parquet, rows)
+        if options.html is not None:
+            write_html(options.html, str(options.folder), told, rows, failures, doubtful.cases)
+        if not printed:
+            print(told)
+            for failure in failures:
+                print(f"    {failure['case']}: {failure['why']}")
     return 0
+
+
+class JsonReport:
+    """Prints a report, {"folder", "cases": [...], "not_tried"}, as its cases come."""
+
+    def __init__(self, report) -> None:
+        self._report, self._separator = report, "\n"
+        print(f'{{"folder": {json.dumps(str(report.folder))}, "cases": [', end="")
+
+    def add(self, case: dict) -> None:
+        print(f"{self._separator}{json.dumps(case)}", end="")
+        self._separator = ",\n"
+
+    def close(self) -> None:
+        print(f'\n], "not_tried": {self._report.not_tried}}}')

@@ -217,7 +217,7 @@ def segment(options: argparse.Namespace, package, cases: list, folder: Path, bat
     if options.part:
         number, parts = options.part
         cases = cases[number - 1 :: parts]
-    with Teller(package, len(cases), batch, options.json, options.log) as teller, ends_by_signal():
+    with Teller(package, len(cases), batch, options.json, options.log, folder) as teller, ends_by_signal():
         with outcomes_of(settings, package, cases, options, teller.show) as outcomes:
             for outcome in outcomes:
                 add_remedy(outcome)

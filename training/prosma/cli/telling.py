@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import EngineError
@@ -13,6 +15,8 @@ from .common import complain
 from .exit_codes import exit_code
 
 MOST_NAMES = 20  # of failed cases in the last sentence
+MOST_ROWS = 1000  # of the table on a terminal
+IN_MEMORY = 1 << 22  # bytes of outcomes; more lie on a disk until the report
 SKIPPED = {
     "finished": "was there already",
     "edited": "was there already, and was changed since",
@@ -23,21 +27,24 @@ SKIPPED = {
 class Teller:
     """Tells of outcomes (see run_case.py) as they come. Use it in a `with` statement.
 
-    `batch`: one JSON object for each case before the report. `log`: a file that gets the lines too.
+    `batch`: one JSON object for each case before the report. `log`: a file that gets the lines too. `folder`: of the results,
+    which has room for the outcomes until the report.
     """
 
-    def __init__(self, package, cases: int, batch: bool, as_json: bool, log: Path | None) -> None:
+    def __init__(self, package, cases: int, batch: bool, as_json: bool, log: Path | None, folder: Path) -> None:
         self.package = package
         self.cases = cases
         self.batch = batch
         self.as_json = as_json
         self.ended = 0  # cases
-        self.outcomes: list[dict] = []  # where a report or a table needs them: those of a large cohort take GB
-        self.failures: list[dict] = []
+        self.failures: list[str] = []  # names
         self.device: str | None = None
         self._told: set[str] = set()  # notices about the device
         self._files, self._bar = contextlib.ExitStack(), contextlib.ExitStack()
         self._log = self._opened(log) if log else None
+        kept = tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8", dir=str(folder))  # noqa: SIM115 - in _files
+        self._outcomes = self._files.enter_context(kept)  # where a report or a table needs them
+        self._keeps = as_json or (1 < cases <= MOST_ROWS and sys.stdout.isatty())
         self.show = lambda case, stage, fraction, left: None
 
     def __enter__(self) -> Teller:
@@ -50,13 +57,10 @@ class Teller:
 
     def tell(self, outcome: dict) -> None:
         """One case has ended."""
-        self.ended += 1
-        if self.as_json or sys.stdout.isatty():
-            self.outcomes.append(outcome)
+        self._note(outcome)
         self.device = outcome.get("device", self.device)
         remarks = [] if self.as_json else self._news(outcome)
         if "error" in outcome:
-            self.failures.append(outcome)
             remarks.append(outcome["error"]["message"])
         if not self.as_json:
             for line in lines_of(outcome):
@@ -68,6 +72,13 @@ class Teller:
             if not self.as_json:
                 self._to_log(f"{outcome['case']}: {remark}")
 
+    def _note(self, outcome: dict) -> None:
+        self.ended += 1
+        if "error" in outcome:
+            self.failures.append(outcome["case"])
+        if self._keeps:
+            self._outcomes.write(f"{json.dumps(outcome)}\n")
+
     def _news(self, outcome: dict) -> list[str]:
         """The notices of a case; those about the device, which are the same for all, only once."""
         of_device = outcome.get("device_notices", ())
@@ -77,39 +88,51 @@ class Teller:
 
     def end_with(self, outcome: dict) -> None:
         """The only case has failed: the report for a program; a person reads the error that ends the command."""
-        self.ended += 1
-        self.outcomes.append(outcome)
-        self.failures.append(outcome)
+        self._note(outcome)
         if self.as_json:
             self._bar.close()
-            self._line(json.dumps(self.report()))
+            self._report()
 
     def finish(self) -> int:
         """The report, the table, the list of failures; the exit code."""
         self._bar.close()
         if self.as_json:
-            self._line(json.dumps(self.report()))
-        elif len(self.outcomes) > 1 and sys.stdout.isatty():
-            print_table(self.outcomes)
+            self._report()
+        elif self._keeps:
+            print_table(map(json.loads, self._kept()))
         done = self.ended - len(self.failures)
         if self.ended < self.cases:
             complain(f"Stopped after {len(self.failures)} failures; {self.cases - self.ended} cases were not tried.")
         if self.failures:
-            names = [failure["case"] for failure in self.failures[:MOST_NAMES]]
+            names = self.failures[:MOST_NAMES]
             more = f" and {len(self.failures) - MOST_NAMES} more" if len(self.failures) > MOST_NAMES else ""
             complain(f"{len(self.failures)} of {self.cases} cases failed: {', '.join(names)}{more}.")
         return exit_code(done, len(self.failures))
 
-    def report(self) -> dict:
-        """All that a program may want to know."""
-        package = self.package
-        return {
+    def _report(self) -> None:
+        """All that a program may want to know, as one line; it is long, and never whole in memory."""
+        package, separator = self.package, ""
+        head = {
             "event": "report",
             "model": {"id": package.id, "version": package.version, "sha256": package.sha256},
             "device": self.device,
-            "cases": self.outcomes,
-            "failed": len(self.failures),
         }
+        self._piece(f'{json.dumps(head)[:-1]}, "cases": [')
+        for outcome in self._kept():
+            self._piece(separator + outcome)
+            separator = ", "
+        self._line(f'], "failed": {len(self.failures)}}}')
+
+    def _kept(self) -> Iterator[str]:
+        """The outcomes so far, as JSON."""
+        self._outcomes.seek(0)
+        for line in self._outcomes:
+            yield line.rstrip("\n")
+
+    def _piece(self, text: str) -> None:
+        print(text, end="")
+        if self._log is not None:
+            self._log.write(text)
 
     def _line(self, text: str) -> None:
         print(text, flush=True)
@@ -163,7 +186,7 @@ def in_short(segment: dict) -> str:
     return f"{segment['name']} {amount(segment)}" + (f" ({word})" if word else "")
 
 
-def print_table(outcomes: list[dict]) -> None:
+def print_table(outcomes: Iterable[dict]) -> None:
     """All cases at a glance, where rich is there."""
     try:
         from rich.console import Console

@@ -116,7 +116,7 @@ def segmentation_of(labels: np.ndarray, source: Source, package, described: list
     )
     versions: Any = (f"ProSMA {__version__}", short(f"{package.id} {package.version}"))
     first = stand_in(source, planes, 0)
-    return highdicom.seg.Segmentation(
+    content = highdicom.seg.Segmentation(
         source_images=[first, *(stand_in(source, planes, k, first) for k in range(1, len(planes)))],
         pixel_array=numbered(labels, described),
         segmentation_type=seg_type.upper(),
@@ -134,6 +134,10 @@ def segmentation_of(labels: np.ndarray, source: Source, package, described: list
         content_creator_name="ProSMA^",
         series_description=short(f"ProSMA {package.name}"),
     )
+    dimensions = generate_uid(entropy_srcs=[*entropy, "dimensions"])  # highdicom takes a random one
+    for item in (*content.DimensionOrganizationSequence, *content.DimensionIndexSequence):
+        item.DimensionOrganizationUID = dimensions
+    return content
 
 
 def numbered(labels: np.ndarray, described: list[dict]) -> np.ndarray:

@@ -1,5 +1,7 @@
 """One series after the other, from the server and back: looked for, fetched, segmented, stored.
 
+While one is segmented and stored, the images of the next one come.
+
 The server says what is done: a segmentation by the same model and version that refers to the series. The folder of results
 keeps what was made before it was stored, and what was stored, so that a call that broke off goes on.
 """
@@ -9,8 +11,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..batch.loop import WAITS_S, CaseWorker, Settings, Show
@@ -30,6 +35,21 @@ FETCHED = ".fetched-"  # begins the name of a folder of images, which is removed
 REMOVED = "removed"  # `skipped` of a series whose segmentation was stored and is not there any more
 
 
+@dataclass
+class Fetched:
+    """A series that was looked for: its images lie in a folder until `files` is closed, `fetch` gets what is missing there;
+    or there is an `outcome` already, or an `error`.
+    """
+
+    series: Series
+    files: contextlib.ExitStack
+    file: ResultFile | None = None
+    images: Path | None = None
+    fetch: Callable[[], None] = lambda: None
+    outcome: dict | None = None
+    error: Exception | None = None
+
+
 class RoundTrips:
     """Does series one after the other with one warm model. Use it in a `with` statement; the folder exists.
 
@@ -42,6 +62,7 @@ class RoundTrips:
         self.package = package
         self.again = again
         self.folder = Path(settings.folder)
+        self._gone: ServerGone | None = None
 
     def __enter__(self) -> RoundTrips:
         sweep(self.folder, FETCHED)
@@ -57,18 +78,17 @@ class RoundTrips:
         Once the server is gone the others fail without being tried. Those of another process on the same folder come last.
         """
         waiting, later, rounds = list(found), [], 0
-        gone: ServerGone | None = None
         while waiting:
-            for series in waiting:
+            for fetched in self._each_fetched(waiting):
                 try:
-                    if gone is not None:
-                        raise gone
-                    yield self._do(series, show)
+                    outcome = self._do(fetched, show)
                 except MadeElsewhere:
-                    later.append(series)
+                    later.append(fetched.series)
+                    continue
                 except Exception as error:
-                    gone = error if isinstance(error, ServerGone) else gone
-                    yield self._failed(series, error)
+                    self._gone = error if isinstance(error, ServerGone) else self._gone
+                    outcome = self._failed(fetched.series, error)
+                yield outcome
             waiting, later = later, []
             if waiting:
                 time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
@@ -87,10 +107,45 @@ class RoundTrips:
         """Whether its segmentation is on the server."""
         return result_among(self.server.segmentations(series.study), series, self.package) is not None
 
-    def _do(self, series: Series, show: Show) -> dict:
+    def _each_fetched(self, found: Sequence[Series]) -> Iterator[Fetched]:
+        """Each series with its images, which are gone after it; meanwhile those of the next one come, and no more."""
+        server, stopped = Server(self.server.url), threading.Event()  # a connection of its own
+
+        def coming(series: Series) -> Future[Fetched]:
+            return thread.submit(self._fetched, series, server, stopped)
+
+        thread = ThreadPoolExecutor(1, "fetching")
+        following = coming(found[0])
+        try:
+            for series in (*found[1:], None):
+                fetched = following.result()
+                if series is not None:
+                    following = coming(series)
+                with fetched.files:
+                    yield fetched
+        finally:
+            stopped.set()
+            thread.shutdown()
+            following.result().files.close()
+
+    def _fetched(self, series: Series, server: Server, stopped: threading.Event) -> Fetched:
+        """Look whether a series is done, and fetch its images where it is not."""
+        fetched = Fetched(series, contextlib.ExitStack())
+        try:
+            if self._gone is not None:
+                raise self._gone
+            fetched.outcome = self._outcome_before(series, server)
+            if fetched.outcome is None:
+                self._fetch(fetched, server, stopped)
+        except Exception as error:
+            fetched.error = error
+            fetched.files.close()
+        return fetched
+
+    def _outcome_before(self, series: Series, server: Server) -> dict | None:
+        """What there is to tell of a series that needs not be done; else None."""
         output = self.folder / self.name_of(series)
-        show(series.uid, "Looking", 0.0, None)
-        there = result_among(self.server.segmentations(series.study), series, self.package)
+        there = result_among(server.segmentations(series.study), series, self.package)
         before = self._stored_before(output.name)
         if there is not None:
             if before is None and output.exists():  # this was killed between the two
@@ -99,34 +154,54 @@ class RoundTrips:
             return {**self.facts(series), "output": address, "skipped": FINISHED, "notices": grown(series, before)}
         if before is not None and not self.again:
             return {**self.facts(series), "output": str(output), "skipped": REMOVED}
-        outcome = self._segment(series, output, show)
+        return None
+
+    def _fetch(self, fetched: Fetched, server: Server, stopped: threading.Event) -> None:
+        """The images of a series, unless its result is there and only has to be stored, or another process makes it."""
+        series, output = fetched.series, self.folder / self.name_of(fetched.series)
+        uids = server.instances(series)
+        images = fetched.files.enter_context(working_folder(self.folder, FETCHED)) / series.uid
+        images.mkdir()
+        inputs = {"digest": digest_of(series, uids), "images": [images]}
+        fetched.file, fetched.images = ResultFile(output, self.package, self.settings.run, inputs), images
+        if fetched.file.is_finished or self._worker.claims.holder(output.name):
+            fetched.fetch = lambda: self.server.fetch(series, uids, images)
+        else:
+            server.fetch(series, uids, images, stopped.is_set)
+
+    def _do(self, fetched: Fetched, show: Show) -> dict:
+        series = fetched.series
+        if fetched.outcome is not None:
+            return fetched.outcome
+        if fetched.error is not None:
+            raise fetched.error
+        if self._gone is not None:
+            raise self._gone
+        outcome = self._segment(fetched, show)
         show(series.uid, "Storing", 1.0, None)
+        output = self.folder / self.name_of(series)
         uid = self.server.store(output)
         self._note(output.name, uid, series)
         return {**outcome, "stored": uid}
 
-    def _segment(self, series: Series, output: Path, show: Show) -> dict:
+    def _segment(self, fetched: Fetched, show: Show) -> dict:
         """The outcome of a series whose result is in its file then. EngineError where it must not be stored."""
-        uids = self.server.instances(series)
-        with working_folder(self.folder, FETCHED) as folder:
-            images = folder / series.uid
-            images.mkdir()
-            inputs = {"digest": digest_of(series, uids), "images": [images]}
-            file = ResultFile(output, self.package, self.settings.run, inputs)
+        series, file, images = fetched.series, fetched.file, fetched.images
+        assert file is not None and images is not None, "it was fetched"
 
-            def read() -> Image:
-                show(series.uid, "Fetching", 0.0, None)
-                self.server.fetch(series, uids, images)
-                return self._read(images)
+        def read() -> Image:
+            fetched.fetch()
+            return self._read(images)
 
-            def progress(stage: str, fraction: float, left: float | None) -> None:
-                show(series.uid, stage, fraction, left)
+        def progress(stage: str, fraction: float, left: float | None) -> None:
+            show(series.uid, stage, fraction, left)
 
-            outcome = run_case(
-                *(file, read, lambda: self._worker.segmenter, self.facts(series), progress), force=self.settings.force
-            )
+        outcome = run_case(
+            *(file, read, lambda: self._worker.segmenter, self.facts(series), progress), force=self.settings.force
+        )
         if outcome.get("skipped") == EDITED:
-            reason = f"{output.name} was changed after ProSMA wrote it, so it was not stored."
+            name = file.output.name
+            reason = f"{name} was changed after ProSMA wrote it, so it was not stored."
             raise EngineError("bad_output", reason, "Store it yourself, or move it away and run this again.")
         return outcome
 

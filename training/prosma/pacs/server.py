@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ..cancel import stop_if
 from ..errors import EngineError
 from .access import client_for, explained_for
 from .query import SERIES_KEYS, STUDY_KEYS, Query, Series, values_of
@@ -57,11 +58,17 @@ class Server:
             raise EngineError("bad_input", f"The server {self.host} has no images of the series.", "Try again later.")
         return uids
 
-    def fetch(self, series: Series, uids: list[str], folder: Path) -> None:
-        """Write each image of a series to a file in a folder. EngineError where one of the `uids` does not come."""
+    def fetch(
+        self, series: Series, uids: list[str], folder: Path, cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Write each image of a series to a file in a folder. EngineError where one of the `uids` does not come.
+
+        Raises Cancelled where `cancelled` says so before an image.
+        """
         missing = set(uids)
         with explained_for(self.host):
             for number, image in enumerate(self._client.iter_series(series.study, series.uid)):
+                stop_if(cancelled)
                 image.save_as(folder / f"{number:06d}.dcm", enforce_file_format=True)
                 missing.discard(str(image.SOPInstanceUID))
         if missing:

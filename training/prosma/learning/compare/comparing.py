@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,6 +108,7 @@ def compare(
     seeds: Sequence[int] | None = None,
     workers: int = 1,
     threads: int | None = None,
+    device: str = "auto",
     say: Callable[[str], None] = lambda text: None,
 ) -> list[str]:
     """Make the runs of the grid that are not there yet; returns the names of all that are still missing then.
@@ -126,7 +128,7 @@ def compare(
         try:
             with FileLock(run.out / f".{run.name}.lock", timeout=0):
                 say(f"{place}: training and scoring")
-                scores = run.scores() or make(run, data, cases, workers, threads)
+                scores = run.scores() or make(run, data, cases, workers, threads, device)
         except Timeout:
             say(f"{place}: another process is making it")
             continue
@@ -152,14 +154,17 @@ def checked_runs(
     return runs
 
 
-def one_run(grid: Grid, data: Sequence[str], out: str, variant: str, seed: int, threads: int | None) -> str:
+def one_run(
+    grid: Grid, data: Sequence[str], out: str, variant: str, seed: int, threads: int | None, device: str
+) -> str:
     """One run of the grid in this process, for a worker of a cluster; what there is to say of it.
 
     One at a time: a training has the random numbers and the threads of its process for itself.
     """
     said: list[str] = []
+    how: dict[str, Any] = {"workers": 0, "threads": threads, "device": device}
     with _ONE_AT_A_TIME:
-        compare(grid, data, out, variants=[variant], seeds=[seed], workers=0, threads=threads, say=said.append)
+        compare(grid, data, out, variants=[variant], seeds=[seed], say=said.append, **how)
     return said[-1].partition(" ")[2]
 
 
@@ -178,13 +183,20 @@ def use_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def make(run: Run, data: Sequence[str | os.PathLike], cases: Sequence[Case], workers: int, threads: int | None) -> dict:
+def make(
+    run: Run,
+    data: Sequence[str | os.PathLike],
+    cases: Sequence[Case],
+    workers: int,
+    threads: int | None,
+    device: str,
+) -> dict:
     """Train what is missing of a run, score it, and write its ``scores.json``, whose content is returned."""
     if not run.is_trained():
-        train(run.recipe, data, run.folder, resume=True, workers=workers, threads=threads)
+        train(run.recipe, data, run.folder, resume=True, workers=workers, threads=threads, accelerator=device)
     package = export(run.folder, run.folder / "package")
     history = json.loads((run.folder / "history.json").read_text(encoding="utf-8"))
-    segmenter = Segmenter(package)
+    segmenter = Segmenter(package, device)
     content = {
         "variant": run.variant,
         "seed": run.seed,

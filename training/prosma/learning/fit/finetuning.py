@@ -33,7 +33,7 @@ from ..data.dataset import Case, DatasetError, LabelledFolder, check_label_names
 from ..data.patches import Patches, PatchNumbers, cached, training_transforms
 from ..packing.card import tuned_card
 from ..recipe import Recipe
-from .fitting import SegmentationTask, hardware, precision
+from .fitting import SegmentationTask, hardware, precision, trainer_device
 from .progress import Progress
 
 BATCH_SIZES = {2: 4, 3: 1}  # by dimension; few cases have no use for large batches, but minutes count
@@ -257,8 +257,7 @@ def fitted_weights(
     task.network.load_state_dict(load_network(package).state_dict())
     fitting = recipe.fitting
     trainer = pl.Trainer(
-        accelerator=accelerator,
-        devices=1,
+        **{"devices": 1, **trainer_device(accelerator)},
         precision=precision(fitting.precision, accelerator),
         max_steps=fitting.iterations,
         gradient_clip_val=fitting.gradient_clip,

@@ -299,7 +299,6 @@ def train(
 def make_trainer(recipe: Recipe, run: Path, counts: dict[str, int], accelerator: str, **hardware) -> pl.Trainer:
     """Lightning's trainer with what a recipe asks for, that records into the folder ``run``."""
     return pl.Trainer(
-        accelerator=accelerator,
         precision=precision(recipe.fitting.precision, accelerator),
         max_epochs=recipe.fitting.epochs,
         gradient_clip_val=recipe.fitting.gradient_clip,
@@ -316,8 +315,18 @@ def make_trainer(recipe: Recipe, run: Path, counts: dict[str, int], accelerator:
             Records(run / "history.json", counts),
             TQDMProgressBar(refresh_rate=10),
         ],
-        **hardware,
+        **{**hardware, **trainer_device(accelerator)},
     )
+
+
+def trainer_device(device: str) -> dict[str, Any]:
+    """Lightning's options for a device as prosma calls it: of `cuda:1` the card of that number alone.
+
+    >>> trainer_device("cuda:1"), trainer_device("cpu")
+    ({'accelerator': 'cuda', 'devices': [1]}, {'accelerator': 'cpu'})
+    """
+    kind, _, number = device.partition(":")
+    return {"accelerator": kind, **({"devices": [int(number)]} if number else {})}
 
 
 @contextlib.contextmanager

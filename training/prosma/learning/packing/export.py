@@ -47,12 +47,13 @@ def export(
     split: str = "test",
     progress=lambda done, total, case: None,
     finder: ModelPackage | None = None,
+    device: str = "auto",
 ) -> ModelPackage:
     """Write the package of a run. With ``data``, whose `train` and `val` splits are those of the run, it is evaluated on
     ``split``, the card says how it did, and the package can tell whether an image looks like those of the training and how
     good a result is likely to be.
 
-    ``finder`` is the package of the network that a recipe with ``finder`` asks for.
+    ``finder`` is the package of the network that a recipe with ``finder`` asks for. ``device``: to evaluate on.
 
     A model whose licence has to be accepted shows a drawn icon instead of an image of its data. Raises RecipeError when
     the folder holds no finished run.
@@ -83,7 +84,7 @@ def export(
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
         draft = write_package(run / "package", model, content, "", finder=finder)
-        report = evaluate(draft, data, split, fold=recipe.fitting.fold, progress=progress)
+        report = evaluate(draft, data, split, fold=recipe.fitting.fold, device=device, progress=progress)
         write_json(run / f"{split}.json", report)
         counts = {name: len(ids) for name, ids in folder.splits.items()}
         model["training"]["cases"] = {**counts, **model["training"]["cases"], split: report["cases"]}
