@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from prosma import Image, Prompts, Segmenter
-from prosma.correct.prompt_input import Placed
+from prosma.correct.crop import cut, marked
+from prosma.correct.prompt_input import Layers, Placed
 from tiny_model import make_tiny_promptable
 
 QUICK = settings(
@@ -173,3 +174,21 @@ def test_the_last_digits_of_a_spacing_change_nothing(segmenters, case, share):
     other = Image(image.array, image.ijk_to_ras @ np.diag([1 + share, 1 - share, 1 + share / 2, 1]))
     results = [segmenters[which].prompt(each, prompts) for each in (image, other)]
     assert results[0].box == results[1].box and np.array_equal(results[0].mask, results[1].mask)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_computed_only_where_something_was_said_is_the_same_as_everywhere(seed):
+    """Layers with few voxels against whole arrays, for patches that are coarser and finer and reach beyond the array."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, 40, 3))
+    add, remove = stroke(shape, rng), stroke(shape, rng)
+    layers, whole = Layers(shape, (add, True), (remove, False)), add & ~remove
+    for _ in range(5):
+        low = [int(rng.integers(-9, n)) for n in shape]
+        box = tuple((a, a + int(rng.integers(max(1, 1 - a), 50))) for a in low)
+        size = tuple(int(n) for n in rng.integers(1, 20, 3))
+        assert np.array_equal(cut(layers, box, size), cut(whole, box, size))
+        assert np.array_equal(marked(layers, box, size), marked(whole, box, size))
+        inner = tuple((int(rng.integers(n)), n) for n in shape)
+        place = tuple(slice(*side) for side in inner)
+        assert np.array_equal(layers.within(inner)[tuple(slice(0, n) for n in whole[place].shape)], whole[place])

@@ -151,13 +151,19 @@ def test_a_second_look_mends_the_border_of_large_objects_and_nothing_else():
     said = Said.nothing(truth.shape)
     said.belongs[30:90, 50, 30] = True
     said.newest = ((30, 90), (50, 51), (30, 31))
-    overlaps, found = [], []
+    overlaps, found, looks = [], [], []
+
+    def oracle(patch):
+        looks.append(patch)
+        return np.where(patch[0] > 0, 4.0, -4.0)
+
     for fine in (False, True):
-        result = prompted(image, said, (1, 1, 2), lambda patch: np.where(patch[0] > 0, 4.0, -4.0), (32, 32, 32), fine)
+        result = prompted(image, said, (1, 1, 2), oracle, (32, 32, 32), fine)
         mask = result.on(said.mask)
         found.append(result)
         overlaps.append(2 * (mask & truth).sum() / (mask.sum() + truth.sum()))
-    assert overlaps[1] > overlaps[0] + 0.01 and overlaps[1] > 0.95
+    assert overlaps[1] > overlaps[0] + 0.05 and overlaps[1] > 0.93
+    assert len(looks) <= 6, "a person waits for it"
     assert found[0].box == found[1].box and not said.mask.any()
     assert found[1].on(said.mask)[said.belongs].all()
 

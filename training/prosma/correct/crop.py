@@ -7,11 +7,12 @@ its patch, so that objects of any size fill about the same share of what it sees
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..image.box import Box, shape_of, slices, smallest
-from ..image.resampling import resample
+from ..image.box import Box, overlap, shape_of, slices, smallest
+from ..image.resampling import AxisWeights, resample, resample_known
 
 ZOOM = 2.5  # edge of the first cube, in lengths of what was said
 LEAST_VOXELS = 32  # edge of the smallest cube, in voxels of the finest axis
@@ -59,29 +60,61 @@ def inside(box: Box, shape: Sequence[int]) -> Box:
     return tuple((max(0, low), min(int(size), high)) for (low, high), size in zip(box, shape, strict=True))
 
 
-def cut(array: np.ndarray, box: Box, size: Sequence[int], edge: bool = False) -> np.ndarray:
-    """The last axes of `array` inside the box, resampled to `size`, float32. Beyond the array: 0, or with `edge` its edge."""
+def cut(array: Any, box: Box, size: Sequence[int], edge: bool = False) -> np.ndarray:
+    """The last axes of `array` inside the box, resampled to `size`, float32. Beyond the array: 0, or with `edge` its edge.
+
+    `array`: a numpy array, or `prompt_input.Placed` or Layers.
+    """
     lead = array.ndim - len(box)
     shape = array.shape[lead:]
-    part = array[(slice(None),) * lead + slices(inside(box, shape))]
+    known = inside(box, shape)
+    if hasattr(array, "occupied"):
+        return cut_of_few(array, box, size)
+    part = array[(slice(None),) * lead + slices(known)]
     missing = [(max(0, -low), max(0, high - n)) for (low, high), n in zip(box, shape, strict=True)]
     if any(map(any, missing)):
         part = np.pad(part, [(0, 0)] * lead + missing, mode="edge" if edge else "constant")
-    return resample(part, size)
+    for axis in by_cost(shape_of(box), size):  # whole rows first, in Slicer's order: three times as fast
+        steps = [n if other != axis else size[axis] for other, n in enumerate(part.shape[lead:])]
+        part = resample(part, steps)
+    return np.asarray(part, np.float32)
 
 
-def marked(mask, box: Box, size: Sequence[int]) -> np.ndarray:
+def by_cost(shape: Sequence[int], size: Sequence[int]) -> list[int]:
+    """The axes, in the order in which they are resampled: that which shrinks most first, of equal ones the last."""
+    return sorted(range(len(size)), key=lambda axis: (size[axis] / shape[axis], -axis))
+
+
+def cut_of_few(layers: Any, box: Box, size: Sequence[int]) -> np.ndarray:
+    """`cut` of Layers: only the part that holds something is resampled."""
+    known = layers.occupied and overlap(layers.occupied, box)
+    if known is None:
+        return np.zeros(tuple(size), np.float32)
+    part = layers[slices(known)].astype(np.float32)
+    for axis in by_cost(shape_of(box), size):
+        low, high = box[axis]
+        part = resample_known(part, axis, high - low, size[axis], known[axis][0] - low)
+    return part
+
+
+def marked(mask: Any, box: Box, size: Sequence[int]) -> np.ndarray:
     """Where a bool mask (array or Layers) has any voxel, on the patch's grid, 0 or 1; thin strokes are not averaged away."""
     shape = mask.shape
-    result = mask[slices(inside(box, shape))]
-    for axis, ((low, high), n, side) in enumerate(zip(box, shape, size, strict=True)):
+    known: Box | None = inside(box, shape)
+    if hasattr(mask, "occupied"):
+        known = mask.occupied and overlap(mask.occupied, box)
+        if known is None:
+            return np.zeros(tuple(size), np.float32)
+    assert known is not None
+    result = mask[slices(known)]
+    for axis, ((low, high), (first, last), side) in enumerate(zip(box, known, size, strict=True)):
         count = high - low
-        place = np.arange(max(0, low), min(n, high)) - low
+        place = np.arange(first, last) - low
         if count <= side:  # each voxel of the patch takes the one it lies in
             index = np.floor((np.arange(side) + 0.5) * count / side).astype(int) - place[0]
-            known = (index >= 0) & (index < len(place))
+            there = (index >= 0) & (index < len(place))
             result = np.take(result, np.clip(index, 0, len(place) - 1), axis)
-            result = result & np.expand_dims(known, tuple(a for a in range(len(shape)) if a != axis))
+            result = result & np.expand_dims(there, tuple(a for a in range(len(shape)) if a != axis))
         else:  # each voxel marks the one of the patch that it lies in
             target = (place * side) // count
             starts = np.flatnonzero(np.diff(target, prepend=-1))
@@ -91,11 +124,21 @@ def marked(mask, box: Box, size: Sequence[int]) -> np.ndarray:
     return result.astype(np.float32)
 
 
-def back(values: np.ndarray, box: Box, shape: Sequence[int]) -> tuple[Box, np.ndarray]:
-    """Values on a patch brought back to the part of the box that lies in an array of this shape, linearly."""
-    part = inside(box, shape)
-    window = slices(part, [low for low, _ in box])
-    return part, resample(values, shape_of(box), window)
+def back(values: np.ndarray, box: Box, part: Box) -> np.ndarray:
+    """Values on the patch of a box brought back to a part of it on the array's grid, linearly."""
+    return resample(values, shape_of(box), slices(part, [low for low, _ in box]))
+
+
+def reached(change: np.ndarray, box: Box, shape: Sequence[int]) -> Box | None:
+    """The voxels of an array of this shape to which a change (bool, on the patch of a box) is brought `back`, as a box."""
+    found = smallest(change)
+    if found is None:
+        return None
+    sides = []
+    for (first, last), (low, high), side in zip(found, box, change.shape, strict=True):
+        rows = AxisWeights.make(side, high - low).touched(first, last)
+        sides.append((low + rows.start, low + rows.stop))
+    return overlap(tuple(sides), inside(box, shape))
 
 
 def touches(change: np.ndarray, box: Box, shape: Sequence[int]) -> bool:

@@ -5,13 +5,14 @@ Training and use make their patches here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..image.box import Box, moved, overlap, placed, slices, start_of, whole
+from ..image.box import Box, moved, overlap, placed, shape_of, slices, smallest, start_of, union, whole
 from .crop import cut, marked
 
 # Channels after those of the image, in this order: all that model.json may name.
@@ -35,6 +36,11 @@ class Placed:
         self.array, self.box, self.shape, self.elsewhere = array, placed(start, array.shape), tuple(shape), elsewhere
         self.ndim = len(self.shape)
 
+    def within(self, box: Box) -> Placed:
+        """The same seen from a box of the grid, whose first voxel becomes the first one."""
+        start = [first - low for first, (low, _) in zip(start_of(self.box), box, strict=True)]
+        return Placed(self.array, start, shape_of(box), self.elsewhere)
+
     def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
         wanted = tuple(part.indices(n)[:2] for part, n in zip(place, self.shape, strict=True))
         result = np.full([max(0, high - low) for low, high in wanted], self.elsewhere, self.array.dtype)
@@ -55,11 +61,35 @@ class Layers:
         self.ndim = len(self.shape)
         self.layers = [(array, value) for array, value in layers if array is not None]
 
+    @functools.cached_property
+    def occupied(self) -> Box | None:
+        """A box outside of which all is False; None where all is."""
+        return union(box_around(array) for array, value in self.layers if value)
+
+    def within(self, box: Box) -> Layers:
+        """The same seen from a box of the grid, whose first voxel becomes the first one; nothing is copied."""
+        place = slices(box)
+        parts = ((a.within(box) if isinstance(a, Placed) else a[place], value) for a, value in self.layers)
+        return Layers(shape_of(box), *parts)
+
     def __getitem__(self, place: tuple[slice, ...]) -> np.ndarray:
         result = np.zeros(np.broadcast_to(False, self.shape)[place].shape, bool)
         for array, value in self.layers:
             result[np.asarray(array[place], bool)] = value
         return result
+
+
+def box_around(array: np.ndarray | Placed | None) -> Box | None:
+    """The smallest box around what is not 0; None for nothing. An array in Slicer's order is looked at in that order."""
+    if array is None:
+        return None
+    if isinstance(array, Placed):
+        inner = box_around(array.array)
+        return None if inner is None else overlap(moved(inner, start_of(array.box)), whole(array.shape))
+    if array.flags.c_contiguous:
+        return smallest(array)
+    box = smallest(array.T)
+    return None if box is None else box[::-1]
 
 
 @dataclass
@@ -84,10 +114,14 @@ class Said:
 
     def within(self, box: Box) -> Said:
         """The part inside a box, with a mask of its own that may be written to."""
-        place = slices(box)
-        others = [None if array is None else array[place] for array in (self.region, self.log_odds)]
-        newest = moved(self.newest, [-low for low, _ in box])
-        return Said(self.belongs[place], self.does_not[place], np.array(self.mask[place], bool), newest, *others)
+        others = [None if array is None else within(array, box) for array in (self.region, self.log_odds)]
+        mask, newest = np.array(self.mask[slices(box)], bool), moved(self.newest, [-low for low, _ in box])
+        return Said(within(self.belongs, box), within(self.does_not, box), mask, newest, *others)
+
+
+def within(array: Any, box: Box) -> Any:
+    """A view of an array, of Layers or of Placed inside a box."""
+    return array[slices(box)] if isinstance(array, np.ndarray) else array.within(box)
 
 
 def patch_of(image: np.ndarray, said: Said, box: Box, size: Sequence[int]) -> np.ndarray:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from ..image.box import Box, grown, moved, overlap, slices, start_of
-from .crop import ZOOM, back, box_on_array, cube, first_cube, grown_cube, longest, touches
+from ..image.box import Box, moved, overlap, slices, start_of, union
+from .crop import ZOOM, back, box_on_array, cube, first_cube, grown_cube, inside, longest, reached, touches
 from .prompt_input import BELONGS, MASK, REGION, Said, patch_of
 from .refine import Refinement
 
@@ -21,6 +21,8 @@ MOST_GROWTHS = 4
 SLACK = 1e-3  # readers differ in the last digit of a spacing: a whole number of cubes may not become one more
 COARSE = 1.3405  # size of the patch's voxels, in the image's finest, from which on a finer look at the border pays
 BAND = 4  # voxels of the finer patch around the border that may change
+MOST_LOOKS = 4  # at the border: what a person waits for
+DOUBT = 2.0  # log odds below which a voxel is doubtful
 REGION_ZOOM = 1.6  # as ZOOM, for boxes and lassos, which go around an object
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -46,7 +48,7 @@ def prompted(
     found = answered(odds, change, said, box)
     coarseness = longest(box, np.asarray(spacing, float)) / max(size) / min(spacing)
     if fine and around is not None and coarseness > COARSE:
-        return mended(image, said, spacing, network, size, found, (box, around))
+        return mended(image, said, spacing, network, size, found, odds, (box, around))
     return found
 
 
@@ -57,30 +59,47 @@ def mended(
     network: Network,
     size: Sequence[int],
     found: Refinement,
+    odds: np.ndarray,
     where: tuple[Box, Box],
 ) -> Refinement:
     """`found` with the border of the change looked at again, in cubes half as long as the one that it was found in.
 
-    `where`: that cube, and the box around the change. Only voxels near the border change, and only inside the cube.
+    `odds`: the network's answer there. `where`: that cube, and the box around the change. Only voxels near the border change,
+    and only inside the cube; of many cubes only those are looked at where the answer was most doubtful.
     """
-    steps, (box, around) = np.asarray(spacing, float), where
-    edge = longest(box, steps) / 2
-    outer = grown(found.box, np.ceil(edge / steps - SLACK).astype(int).tolist(), said.mask.shape)
-    start = start_of(outer)
-    later, image = said.within(outer), image[(slice(None), *slices(outer))]
-    inner = moved(found.box, [-low for low in start])
+    steps, (box, around), shape = np.asarray(spacing, float), where, said.mask.shape
+    looks = tiles(around, longest(box, steps) / 2, steps, shape)
+    outer = union([found.box, *(inside(look, shape) for look in looks)])
+    assert outer is not None
+    back_by = [-low for low in start_of(outer)]
+    later, image, inner = said.within(outer), image[(slice(None), *slices(outer))], moved(found.box, back_by)
     later.mask[slices(inner)] = found.mask
-    for tile in tiles(moved(around, [-low for low in start]), edge, steps, later.mask.shape):
+    for look in most_doubtful(looks, odds, box):
+        tile = moved(look, back_by)
         patch = patch_of(image, later, tile, size)
         band = near_border(patch[MASK] > 0.5)
         if not band.any():
             continue
-        odds = network(patch)
-        better = answered(odds, band & ((odds > 0) != (patch[MASK] > 0.5)), later, tile)
+        new = network(patch)
+        better = answered(new, band & ((new > 0) != (patch[MASK] > 0.5)), later, tile)
         common = overlap(better.box, inner)
         if common is not None:
             later.mask[slices(common)] = better.mask[slices(common, start_of(better.box))]
     return Refinement(found.box, later.mask[slices(inner)])
+
+
+def most_doubtful(looks: list[Box], odds: np.ndarray, box: Box) -> list[Box]:
+    """The MOST_LOOKS cubes, in their order, in which the answer for `box` (log odds, on its patch) is most doubtful."""
+    doubtful = np.abs(odds) < DOUBT
+    counts = []
+    for look in looks:
+        part = []
+        for (low, high), (first, last), side in zip(look, box, odds.shape, strict=True):
+            scale = side / (last - first)
+            part.append(slice(max(0, int((low - first) * scale)), max(0, int(np.ceil((high - first) * scale)))))
+        counts.append(int(doubtful[tuple(part)].sum()))
+    chosen = sorted(range(len(looks)), key=lambda n: -counts[n])[:MOST_LOOKS]
+    return [looks[n] for n in sorted(chosen)]
 
 
 def tiles(around: Box, edge: float, steps: np.ndarray, shape: Sequence[int]) -> list[Box]:
@@ -95,11 +114,22 @@ def tiles(around: Box, edge: float, steps: np.ndarray, shape: Sequence[int]) -> 
 
 def near_border(mask: np.ndarray) -> np.ndarray:
     """Voxels of a bool array within BAND of a border between its values; BAND in voxels, along the axes."""
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    radius = [BAND if n > 1 else 0 for n in mask.shape[::-1]]
-    wide = sitk.GetArrayFromImage(sitk.BinaryDilate(image, radius, sitk.sitkBox))
-    narrow = sitk.GetArrayFromImage(sitk.BinaryErode(image, radius, sitk.sitkBox, 0.0, 1.0, True))
-    return wide != narrow
+    return widened(mask) & widened(~mask)
+
+
+def widened(mask: np.ndarray) -> np.ndarray:
+    """Where a bool array has any True within BAND voxels along each axis (a box); dilation by doubling steps."""
+    for axis, n in enumerate(mask.shape):
+        lines = np.moveaxis(mask, axis, 0)
+        wide = np.zeros((n + 2 * BAND, *lines.shape[1:]), bool)
+        wide[BAND : BAND + n] = lines
+        seen = 1  # each voxel of `wide` tells of so many, from itself on
+        while seen < 2 * BAND + 1:
+            step = min(seen, 2 * BAND + 1 - seen)
+            wide = wide[:-step] | wide[step:]
+            seen += step
+        mask = np.moveaxis(wide, 0, axis)
+    return mask
 
 
 def zoom_of(said: Said) -> float:
@@ -134,11 +164,12 @@ def joined_to(seeds: np.ndarray, change: np.ndarray) -> np.ndarray:
 
 def answered(odds: np.ndarray, change: np.ndarray, said: Said, box: Box) -> Refinement:
     """The mask where it may have changed: the network's answer where `change` says so, the strokes, else what there was."""
-    shape = said.mask.shape
-    part, values = back(odds, box, shape)
-    _, changes = back(change.astype(np.float32), box, shape)
+    whole = inside(box, said.mask.shape)
+    strokes = [getattr(said_so, "occupied", whole) for said_so in (said.belongs, said.does_not)]
+    places = [reached(change, box, said.mask.shape), *(place and overlap(place, whole) for place in strokes)]
+    part = union(places) or tuple((low, low + 1) for low, _ in whole)
     place = slices(part)
-    mask = np.where(changes > 0, values > 0, said.mask[place])
+    mask = np.where(back(change, box, part) > 0, back(odds, box, part) > 0, said.mask[place])
     mask |= said.belongs[place]
     mask &= ~said.does_not[place]
     return Refinement(part, mask)

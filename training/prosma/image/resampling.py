@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+BLOCK = 1 << 17  # values of the result that are computed at once: they stay in the processor's cache
 UNIT = 32000  # a class score of 1 in 16-bit fixed point; leaves room for the rounding of sums below 2 ** 15
 
 
@@ -68,13 +69,36 @@ def _resample_axis(array: np.ndarray, axis: int, n_out: int, window: slice) -> n
     array, axis = array.transpose(in_memory), in_memory.index(axis)
     along = [1] * array.ndim
     along[axis] = taps.shape[1]
-    result: np.ndarray | None = None
-    for index, weight in zip(taps, weights.weight[window].T, strict=True):
-        part = np.take(array, index, axis=axis).astype(np.float32, copy=False)
-        part *= weight.reshape(along)
-        result = part if result is None else np.add(result, part, out=result)
-    assert result is not None, "each sample has at least one tap"
+    shape = list(array.shape)
+    shape[axis] = taps.shape[1]
+    result = np.zeros(shape, np.float32)
+    other = int(axis == 0) if array.ndim > 1 else 0
+    step = max(1, BLOCK * shape[other] // max(1, result.size)) if array.ndim > 1 else shape[0]
+    for start in range(0, shape[other], step):
+        block = (slice(None),) * other + (slice(start, start + step),)
+        source, target = (array, result) if array.ndim == 1 else (array[block], result[block])
+        for index, weight in zip(taps, weights.weight[window].T, strict=True):
+            part = np.take(source, index, axis=axis)
+            target += np.multiply(part, weight.reshape(along), dtype=np.float32, casting="same_kind")
     return result.transpose(np.argsort(in_memory))
+
+
+def resample_known(part: np.ndarray, axis: int, n_in: int, n_out: int, start: int) -> np.ndarray:
+    """One axis of n_in samples brought to n_out, as `resample`, where only `part` from `start` on is not 0; float32."""
+    weights = AxisWeights.make(n_in, n_out)
+    count = part.shape[axis]
+    rows = weights.touched(start, start + count)
+    index = weights.index[rows] - start
+    weight = np.where((index >= 0) & (index < count), weights.weight[rows], np.float32(0))
+    along = [1] * part.ndim
+    along[axis] = len(index)
+    shape = list(part.shape)
+    shape[axis] = n_out
+    result = np.zeros(shape, np.float32)
+    target = result[(slice(None),) * axis + (rows,)]
+    for places, shares in zip(index.T, weight.T, strict=True):
+        target += np.take(part, np.clip(places, 0, count - 1), axis) * shares.reshape(along)
+    return result
 
 
 def resample_nearest(labels: np.ndarray, size) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..cancel import cancelled_between_stages, stop_if
 from ..correct.crop import first_cube, inside
-from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Placed, Said, standardised
+from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Placed, Said, box_around, standardised
 from ..correct.prompting import prompted
 from ..correct.refine import Refinement
 from ..errors import EngineError
@@ -98,19 +98,6 @@ class Prompts:
 
 def array_shape(array: Voxels) -> tuple[int, ...]:
     return array.shape if isinstance(array, Placed) else np.shape(array)
-
-
-def box_around(array: Voxels | None) -> Box | None:
-    """The smallest box around what is not 0; None for nothing. An array in Slicer's order is looked at in that order."""
-    if array is None:
-        return None
-    if isinstance(array, Placed):
-        inner = box_around(array.array)
-        return None if inner is None else moved(inner, start_of(array.box))
-    if array.flags.c_contiguous:
-        return smallest(array)
-    box = smallest(array.T)
-    return None if box is None else box[::-1]
 
 
 def checked_box(box: Sequence[Sequence[int]], shape: tuple[int, ...]) -> Box:
