@@ -106,6 +106,22 @@ def test_of_a_large_image_only_the_usual_size_is_looked_at():
     assert not found[:, :2].any() and not found[:, 6:].any()
 
 
+@pytest.mark.parametrize(
+    ("shape", "part"),
+    [
+        ((35, 50, 37), [(0, 35), (0, 50), (0, 37)]),  # as usual: all of it
+        ((34, 53, 38), [(0, 34), (0, 53), (0, 38)]),  # a little more, which one tile holds
+        ((34, 44, 44), [(0, 34), (0, 44), (0, 40)]),  # two tiles, of which neither is nearer to the middle
+        ((40, 56, 40), [(2, 37), (3, 53), (1, 38)]),  # one tile, but much more than usual
+        ((70, 90, 70), [(17, 52), (20, 70), (16, 53)]),
+        ((34, 44, 76), [(0, 34), (0, 44), (18, 58)]),  # three tiles, of which the second is in the middle
+    ],
+)
+def test_where_a_tile_of_the_run_shows_nearly_the_middle_it_is_looked_at(shape, part):
+    found = encoder_features.part_looked_at(shape, (40, 56, 40), (35, 50, 37))
+    assert [(along.start, along.stop) for along in found] == part
+
+
 def test_what_a_finder_saw_is_unusual_and_only_other_values_do_not_fit():
     looks, values = fit.Fit("unfit", 9.0, ("It looks odd.",)), fit.Fit("unfit", 9.0, ("It is a CT.",), other_kind=True)
     found = looks.with_structure_found()
@@ -366,6 +382,46 @@ def test_python_raises_the_verdict_unless_told_to_go_on(strange):
         result = segmenter.segment(image, **option)
         assert result.fit == refusal.value.fit == segmenter.fit_of(image)
         assert result.notices == list(result.fit.reasons)
+
+
+class Calls:
+    """How often a network's first and last stage run, the encoder's and the decoder's."""
+
+    def __init__(self, network) -> None:
+        self.encoder = self.decoder = 0
+        network.encoder[0].register_forward_pre_hook(lambda *_: self._count("encoder"))
+        network.decoder[-1].register_forward_pre_hook(lambda *_: self._count("decoder"))
+
+    def _count(self, name: str) -> None:
+        setattr(self, name, getattr(self, name) + 1)
+
+
+@pytest.mark.parametrize("half_on", ["", "cpu"])
+@pytest.mark.parametrize(("slices", "tiles", "alone"), [(36, 1, 0), (44, 2, 0), (60, 2, 1)])
+def test_the_encoder_runs_once_for_the_tile_that_the_fit_is_judged_by(slices, tiles, alone, half_on):
+    sample = read_image(SAMPLE)
+    image = replace(sample, array=np.pad(sample.array, [(0, 0)] * 3 + [(0, 60)], mode="symmetric")[..., :slices])
+    segmenter = Segmenter(HIPPOCAMPUS, "cpu")
+    segmenter.network.half_on = half_on
+    statistics, segmenter._statistics = segmenter._statistics, "left out"
+    plain = segmenter.segment(image, outputs=["probabilities", "gate_map"], overlap=0.375)
+    segmenter._statistics = statistics
+    calls = Calls(segmenter.network)
+    result = segmenter.segment(image, outputs=["probabilities", "gate_map"], overlap=0.375, refuse_unfit=False)
+    assert (calls.decoder, calls.encoder) == (tiles, tiles + alone)
+    for name in ("labels", "probabilities", "gate_map"):
+        np.testing.assert_array_equal(getattr(result, name), getattr(plain, name))
+    assert result.statistics == plain.statistics and result.fit == segmenter.fit_of(image)
+    assert segmenter.network.kept is None and calls.decoder == tiles
+    assert min(result.seconds.values()) >= 0
+
+
+def test_an_image_that_does_not_fit_is_refused_before_anything_is_decoded(strange):
+    segmenter = Segmenter(HIPPOCAMPUS, "cpu")
+    calls = Calls(segmenter.network)
+    with pytest.raises(DoesNotFit):
+        segmenter.segment(read_image(strange))
+    assert (calls.encoder, calls.decoder) == (1, 0) and segmenter.network.kept is None
 
 
 def test_half_precision_moves_scores_but_little(strange):

@@ -108,6 +108,7 @@ class CaseWorker:
             segmenter = Segmenter(self.package, self.settings.device)
             if self.settings.device.startswith("cuda") and segmenter.device == "cpu":  # a person insists on it
                 raise EngineError("no_device", " ".join(segmenter.device_notices), "Say --device auto or --device cpu.")
+            segmenter.keeps_memory = True
             self._segmenter = segmenter
         return self._segmenter
 

@@ -106,6 +106,8 @@ class ResultFile(OutputFile):
 
     def make_folder(self) -> None:
         """Make the folder of the result. EngineError bad_output where that is not possible."""
+        if self.output.parent.is_dir():  # making it waits for whoever writes beside it
+            return
         try:
             self.output.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

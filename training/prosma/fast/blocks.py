@@ -6,7 +6,6 @@ Each holds the plain module that it stands for, and calls it where there is no f
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from ..network.gate import along_channels
 from ..network.unet import ConvolutionBlock
-from .norm import FEW, is_small, normalise_, normalised_in_half
+from .norm import FEW, Watch, is_small, normalise_, normalised_in_half
 from .onednn import (
     channels_last,
     convolution_weights,
@@ -26,8 +25,6 @@ from .onednn import (
     transposed,
     with_neighbours,
 )
-
-Watch = Callable[[Tensor], None]
 
 CONVOLVE: dict[int, Any] = {2: F.conv2d, 3: F.conv3d}
 CONVOLVE_TRANSPOSED: dict[int, Any] = {2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -70,7 +67,7 @@ class FastBlock(FastModule):
         return convolution_weights(weight, dtype), convolution_weights(self.plain[3].weight, dtype)
 
     def forward(self, x: Tensor, watch: Watch | None = None) -> Tensor:
-        """(B, in, S) -> (B, out, S / stride). ``watch`` sees what each convolution gives, without its bias."""
+        """(B, in, S) -> (B, out, S / stride). ``watch`` sees the moments of what each convolution gives, without its bias."""
         if not has_fast_way(x):
             return self.plain(x) if watch is None else watched(self.plain, x, watch)
         weight, second_weight = self.derived(x.dtype)
@@ -79,8 +76,6 @@ class FastBlock(FastModule):
             x = convolve(with_neighbours(x, first.kernel_size[0]), weight, None, None, (0, *first.padding[1:]))
         else:
             x = convolve(x, weight, None, first.stride, first.padding)
-        if watch is not None:
-            watch(x)
         return rest_of_block(x, self.plain, second_weight, watch)
 
 
@@ -173,29 +168,29 @@ def layers(block: ConvolutionBlock) -> list[Any]:
 
 
 def watched(block: ConvolutionBlock, x: Tensor, watch: Watch) -> Tensor:
-    """What a plain block gives; ``watch`` sees what each of its convolutions gives, without its bias."""
+    """What a plain block gives for one sample; ``watch`` as of `FastBlock`."""
     for layer in block:
         x = layer(x)
         if isinstance(layer, nn.Conv2d | nn.Conv3d):
-            watch(x if layer.bias is None else x - along_channels(layer.bias, x.ndim - 2))
+            unbiased = x if layer.bias is None else x - along_channels(layer.bias, x.ndim - 2)
+            variance, mean = torch.var_mean(unbiased[0].double().flatten(1), dim=1, correction=0)
+            watch(mean, variance)
     return x
 
 
 def rest_of_block(x: Tensor, block: ConvolutionBlock, weight: Tensor, watch: Watch | None = None) -> Tensor:
     """What a block does after its first convolution, which has had no bias; ``weight`` is the second's."""
     _, norm, activation, second, second_norm, second_activation = layers(block)
-    x = norm_and_activation(x, norm, activation.negative_slope)
+    x = norm_and_activation(x, norm, activation.negative_slope, watch)
     x = convolve(x, weight, None, second.stride, second.padding)
-    if watch is not None:
-        watch(x)
-    return norm_and_activation(x, second_norm, second_activation.negative_slope)
+    return norm_and_activation(x, second_norm, second_activation.negative_slope, watch)
 
 
-def norm_and_activation(x: Tensor, norm: nn.GroupNorm, slope: float) -> Tensor:
+def norm_and_activation(x: Tensor, norm: nn.GroupNorm, slope: float, watch: Watch | None = None) -> Tensor:
     """Instance norm and LeakyReLU, in place in float32."""
     if in_one_pass(x):
-        return normalised_in_half(x, norm.weight, norm.bias, norm.eps, "leaky_relu", [slope])
-    for lines, _, _ in normalise_(x, norm.weight, norm.bias, norm.eps):
+        return normalised_in_half(x, norm.weight, norm.bias, norm.eps, "leaky_relu", [slope], watch)
+    for lines, _, _ in normalise_(x, norm.weight, norm.bias, norm.eps, watch):
         F.leaky_relu_(lines, slope)
     return x
 

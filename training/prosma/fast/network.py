@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from . import autotune
 from .blocks import FastBlock, FastDecoderBlock, FastModule
 from .fallback import note_fallback
 from .gates import FastAttention, FastGate
+from .norm import Watch
 from .onednn import convolution_weights, convolve, has_bfloat16, has_fast_way, why_no_fast_way
 
 CHECK_SIZES = {2: 64, 3: 32}  # voxels along each axis of the image on which the fast ways are checked: all of them
@@ -170,8 +173,27 @@ class FastHead(FastModule):
         return convolve(x, weight, bias)
 
 
+@dataclass
+class Encoded:
+    """What the encoder made of ``x`` (B, in_channels, S) in so many `seconds`: the feature of each stage, fine to coarse."""
+
+    x: Tensor
+    features: list[Tensor]
+    rooms: list[Tensor]
+    seconds: float
+
+    def is_of(self, x: Tensor) -> bool:
+        """Whether it is what the encoder would make of this."""
+        same = (x.shape, x.dtype, x.device) == (self.x.shape, self.x.dtype, self.x.device)
+        return same and torch.equal(x, self.x)
+
+
 class FastNetwork(nn.Module):
-    """`ProSMAUNet` for inference; ``half_on`` is the kind of device where it computes in half precision."""
+    """`ProSMAUNet` for inference; ``half_on`` is the kind of device where it computes in half precision.
+
+    ``kept`` is what the encoder made of an image that was looked at before (`encoder_features`): the forward pass of the same
+    image goes on from there.
+    """
 
     def __init__(self, plain: ProSMAUNet) -> None:
         super().__init__()
@@ -187,6 +209,8 @@ class FastNetwork(nn.Module):
             kinds[type(gate)](gate, block.upsampling) for gate, block in zip(plain.gates, self.decoder, strict=False)
         )
         self.head = FastHead(plain.head)
+        self.kept: Encoded | None = None
+        self.seconds_saved = 0.0
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -206,15 +230,8 @@ class FastNetwork(nn.Module):
 
     def logits(self, x: Tensor) -> Tensor:
         shape = x.shape[2:]
-        x = pad_to_multiple(x, self.plain.divisor)
-        features, rooms = [], []
-        for block in self.encoder:
-            x = block(x)
-            features.append(x)
-            # Never touched: keeps smaller features from splitting memory that the decoder needs in one piece.
-            rooms.append(torch.empty_like(x))
-        features.pop()
-        rooms.pop()
+        features, rooms = self._encoded(pad_to_multiple(x, self.plain.divisor))
+        x = features.pop()
         for level, block in enumerate(self.decoder):
             rooms.pop()
             inputs = [x, features.pop()]
@@ -224,6 +241,31 @@ class FastNetwork(nn.Module):
             x = block(inputs)
         inside = (..., *(slice(size) for size in shape))
         return self.head(x)[inside]
+
+    def encode(self, x: Tensor, watch: Watch | None = None) -> Encoded:
+        """(B, in_channels, S), of sizes that the strides divide. ``watch``: see `FastBlock`."""
+        began, image, features, rooms = time.perf_counter(), x, [], []
+        for block in self.encoder:
+            x = block(x) if watch is None else block(x, watch)
+            features.append(x)
+            # Never touched: keeps smaller features from splitting memory that the decoder needs in one piece.
+            rooms.append(torch.empty_like(x))
+        rooms.pop()
+        return Encoded(image, features, rooms, time.perf_counter() - began)
+
+    def _encoded(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Features and rooms, which are the caller's alone: it takes them off as it needs them."""
+        if self.kept is not None and self.kept.is_of(x):
+            encoded, self.kept = self.kept, None
+            self.seconds_saved += encoded.seconds
+        else:
+            encoded = self.encode(x)
+        return encoded.features, encoded.rooms
+
+    def forget(self) -> float:
+        """Keep nothing any more; the seconds that were saved by it since the last time."""
+        saved, self.kept, self.seconds_saved = self.seconds_saved, None, 0.0
+        return saved
 
     def can_halve_on_cpu(self) -> bool:
         """Whether the CPU could compute in bfloat16, quickly or not, and does not."""

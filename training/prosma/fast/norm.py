@@ -8,13 +8,15 @@ numbers' conversion than on memory; there oneDNN scales, shifts and applies the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .onednn import channels_last, scaled
+
+Watch = Callable[[Tensor, Tensor], None]  # sees mean and variance of each channel, float64 (C,)
 
 PIECE_BYTES = 1 << 20  # for each thread: what a core's level-2 cache holds
 LONGEST_SUM = 1 << 12  # values added in single precision; in cache-sized pieces moments took half as long again
@@ -60,24 +62,32 @@ def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scale_and_shift(
-    sample: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype
+    sample: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch.dtype, watch: Watch | None = None
 ) -> tuple[Tensor, Tensor]:
     """Float32 (C,) such that their use is the instance norm of a channels-last (1, C, S); a scale that ``dtype`` has."""
     mean, variance = moments(sample)
+    if watch is not None:
+        watch(mean, variance)
     scale = (weight.double() * torch.rsqrt(variance + eps)).to(dtype)
     return scale.float(), (bias.double() - mean * scale.double()).float()
 
 
-def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[tuple[Tensor, slice, slice]]:
+def normalise_(
+    x: Tensor, weight: Tensor, bias: Tensor, eps: float, watch: Watch | None = None
+) -> Iterator[tuple[Tensor, slice, slice]]:
     """Instance norm of a channels-last (B, C, S), float32, in place, a piece at a time.
 
     Args:
         weight, bias: (C,), float32.
         eps: added to the variance.
+        watch: sees the moments of each sample, which are there anyway where a tensor is not small.
 
     Yields each piece's rows while it is in the cache, with the samples and the planes (of the first spatial axis) it holds.
     """
     if is_small(x):
+        if watch is not None:
+            for sample in x.split(1):
+                watch(*moments(sample))
         if x[0, 0].numel() < FEW:
             for sample in x.split(1):
                 sample.copy_(torch.batch_norm(sample, weight, bias, None, None, True, 0.0, eps, False))
@@ -86,7 +96,7 @@ def normalise_(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Iterator[
         yield rows(x), slice(None), slice(None)
         return
     for number, sample in enumerate(x.split(1)):
-        scale, shift = (row_of(v, sample) for v in scale_and_shift(sample, weight, bias, eps, x.dtype))
+        scale, shift = (row_of(v, sample) for v in scale_and_shift(sample, weight, bias, eps, x.dtype, watch))
         first = 0
         for piece in pieces(sample):
             lines = rows(piece)
@@ -100,10 +110,21 @@ def is_small(x: Tensor) -> bool:
     return x[0, 0].numel() <= SMALL
 
 
-def normalised_in_half(x: Tensor, weight: Tensor, bias: Tensor, eps: float, activation: str, numbers: list) -> Tensor:
-    """Instance norm of a channels-last bfloat16 (B, C, S), then an activation that oneDNN knows by this name and numbers."""
+def normalised_in_half(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    eps: float,
+    activation: str,
+    numbers: list,
+    watch: Watch | None = None,
+) -> Tensor:
+    """Instance norm of a channels-last bfloat16 (B, C, S), then an activation that oneDNN knows by this name and numbers.
+
+    ``watch`` sees the moments of each sample.
+    """
     results = []
     for sample in x.split(1):
-        scale, shift = scale_and_shift(sample, weight, bias, eps, x.dtype)
+        scale, shift = scale_and_shift(sample, weight, bias, eps, x.dtype, watch)
         results.append(scaled(sample, scale, shift, activation, numbers))
     return results[0] if len(results) == 1 else channels_last(torch.cat(results))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .box import Box, span
+from .box import Box, slices, smallest, span, start_of
 
 # Lists of terms in Slicer, in which its selector looks terms up: of the two that Slicer brings the longer one, and ours
 # (ProSMASegmentation/Resources/Terminologies) for (type, modifier) that the other lacks.
@@ -27,19 +27,24 @@ class Extent:
 
 def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
     """The extents of labels 1 ... count in a label map (I, J, K), in one pass for each axis."""
+    box = smallest(labels > 0)
+    if box is None:
+        return [Extent(0, None)] * count
     present = []  # for each axis: (samples along it, labels), voxels of each label
     for axis in range(3):
-        planes = np.moveaxis(labels, axis, 0)
+        planes = np.moveaxis(labels[slices(box)], axis, 0)
         present.append(np.stack([np.bincount(plane.ravel(order="K"), minlength=count + 1) for plane in planes]))
-    totals = present[0].sum(axis=0)
+    totals, corner = present[0].sum(axis=0), start_of(box)
     return [
-        Extent(int(totals[value]), _box_of(present, value) if totals[value] else None) for value in range(1, count + 1)
+        Extent(int(totals[value]), _box_of(present, corner, value) if totals[value] else None)
+        for value in range(1, count + 1)
     ]
 
 
-def _box_of(present: list[np.ndarray], value: int) -> Box:
-    """The smallest box of a label that is there."""
-    return tuple(found for table in present if (found := span(table[:, value] > 0)))
+def _box_of(present: list[np.ndarray], corner: Sequence[int], value: int) -> Box:
+    """The smallest box of a label that is there; what is `present` was counted from a `corner`."""
+    along = [found for table in present if (found := span(table[:, value] > 0))]
+    return tuple((low + start, high + start) for (low, high), start in zip(along, corner, strict=True))
 
 
 def extents_of(extents: Sequence[Extent], described: Sequence[dict]) -> list[Extent]:

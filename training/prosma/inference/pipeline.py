@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import EngineError
-from ..fast.allocator import release_freed_memory
+from ..fast.allocator import LARGE, release_freed_memory
 from ..image.box import Box, shape_of, whole
 from ..image.constants import LUMA
 from ..image.geometry import Canonical, Image, ImageError, finite_image, plan_canonical, usable_image
@@ -66,7 +66,8 @@ def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = Tru
         inside = foreground(array, package.model["patch_size"])
         cropped = (slice(None), *inside)
         array = np.ascontiguousarray(array[cropped])
-    release_freed_memory()  # blocks that the network's larger ones would not fit into
+    if array.nbytes > LARGE:
+        release_freed_memory()  # blocks that the network's larger ones would not fit into
     return Prepared(image.shape, box, (*part.notices, *scaling, *fit), grid, array, inside, float(part.array.min()))
 
 
