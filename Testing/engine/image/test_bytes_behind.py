@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
-from dicom_writing import data_set, noise, place, write
+from dicom_writing import data_set, enhanced, noise, place, write
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import RLELossless
 
 from prosma.image.geometry import ImageError
 from prosma.image.reading import read_image
@@ -113,6 +115,9 @@ def test_nrrd_in_one_file_in_two_and_packed(tmp_path):
     two.write_text(f"{NRRD}encoding: raw\ndata file: b.raw\n")
     (tmp_path / "b.raw").write_bytes(BYTES + bytes(12))
     told(two, 12, "b.raw")
+    odd = b"\x1f\x8b" + bytes(len(BYTES))  # begins as a packed file does, and is none
+    (tmp_path / "b.raw").write_bytes(odd)
+    assert "b.raw holds 2 bytes behind" in read_image(two).notices[0]
     (tmp_path / "b.raw").write_bytes(bytes(12) + BYTES)
     two.write_text(f"{NRRD}encoding: raw\nbyte skip: 12\ndata file: b.raw\n")
     assert read(two) == ()
@@ -153,3 +158,17 @@ def test_uncompressed_dicom(tmp_path):
     image = read_image(tmp_path / "a.dcm")
     np.testing.assert_array_equal(image.array[0, ..., 0], pixels.T)
     assert any("a.dcm holds 40 bytes behind its voxels" in notice for notice in image.notices), image.notices
+
+
+def test_more_compressed_images_than_the_header_names(tmp_path):
+    volume = noise((4, 16, 20))
+    ds = enhanced(volume, np.arange(4) * 2.5)
+    ds.compress(RLELossless)
+    write(tmp_path / "a.dcm", ds)
+    assert read_image(tmp_path / "a.dcm").notices == ()
+    frames = list(generate_frames(ds.PixelData, number_of_frames=4))
+    ds.PixelData = encapsulate([*frames, frames[0]])
+    write(tmp_path / "a.dcm", ds)
+    image = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image.array[0], volume.T)
+    assert "a.dcm holds 1 image more than its header names" in image.notices[0]

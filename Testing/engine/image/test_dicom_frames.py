@@ -352,6 +352,14 @@ def test_a_dose_grid_has_its_scaling_and_its_places(tmp_path, axes, sign):
         np.testing.assert_allclose(slice_, UNSIGNED[k].T * 0.0025, rtol=1e-6)
 
 
+def test_a_dose_has_no_intercept_and_no_other_slope(tmp_path):
+    """Its values are the stored ones times DoseGridScaling (C.8.8.3.4.4), whatever else a program left there."""
+    ds = dose(EVEN)
+    ds.RescaleSlope, ds.RescaleIntercept = "2", "7"
+    image = read_image(write(tmp_path / "x.dcm", ds))
+    np.testing.assert_allclose(image.array[0], UNSIGNED.T * 0.0025, rtol=1e-6)
+
+
 def test_a_dose_grid_may_give_coordinates(tmp_path):
     image = read_image(write(tmp_path / "x.dcm", dose(30 + EVEN)))
     np.testing.assert_allclose(image.ijk_to_ras[:3, 3], [10, -20, 30])

@@ -146,6 +146,15 @@ def test_an_intercept_without_a_slope_is_noticed_and_an_infinite_slope_refused(t
         np.testing.assert_array_equal(read_image(path).array[0], np.asarray(repaired.dataobj))
 
 
+@pytest.mark.parametrize(("code", "told"), [(0, False), (2, False), (5, True)])
+def test_a_unit_that_does_not_exist_is_told(tmp_path, code, told):
+    image = nib.Nifti1Image(voxels(), np.eye(4))
+    image.header["xyzt_units"] = code
+    image.to_filename(tmp_path / "a.nii")
+    notices = read_image(tmp_path / "a.nii").notices
+    assert any("a unit that does not exist (5); mm were assumed" in notice for notice in notices) == told
+
+
 @pytest.mark.parametrize(("unit", "code", "mm"), [("meter", 1, 1000.0), ("micron", 3, 0.001)])
 def test_metres_and_microns_become_millimetres(tmp_path, unit, code, mm):
     path = save(tmp_path / "a.nii", sform=np.diag([1 / mm, 1 / mm, 1 / mm, 1.0]) @ turned(), edits=[(123, "B", code)])

@@ -281,9 +281,10 @@ def dose_offsets(root: Attributes, count: int) -> tuple[np.ndarray, bool]:
 
 def scaling(attributes: Attributes) -> tuple[float, float]:
     """Slope and intercept from stored values to real ones."""
-    group = "PixelValueTransformationSequence"
-    keyword = "DoseGridScaling" if str(attributes.get("SOPClassUID")) == RT_DOSE else "RescaleSlope"
-    slope, intercept = attributes.number(keyword, group), attributes.number("RescaleIntercept", group)
+    group, is_dose = "PixelValueTransformationSequence", str(attributes.get("SOPClassUID")) == RT_DOSE
+    keyword = "DoseGridScaling" if is_dose else "RescaleSlope"
+    slope = attributes.number(keyword, group)
+    intercept = None if is_dose else attributes.number("RescaleIntercept", group)  # a dose has none (C.8.8.3)
     if slope == 0:
         raise ImageError(
             f"{attributes.file.name}: {named(keyword)} is 0, so all its values would be one.", EXPORT_AGAIN

@@ -34,6 +34,7 @@ TO_GDCM = (
     "PixelRepresentation",
 )
 PADDING = "Voxels of {name} outside what was scanned hold the padding value, which is brighter than all others there."
+MORE_IMAGES = "{name} holds {count} more than its header names (NumberOfFrames), which were not used."
 INVERTED = (
     "{name} is stored with black and white exchanged (MONOCHROME1); its grey values were inverted, as Slicer does."
 )
@@ -102,7 +103,8 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     result = np.empty(
         (len(frames), frames[0].rows, frames[0].columns, formats[0].channels), result_type(frames, formats)
     )
-    bright_padding, longer = False, {}
+    bright_padding = False
+    longer: dict[str, str] = {}
     with working_folder(Path(tempfile.gettempdir()), "prosma-dicom-") as folder:
         numbers: dict[Path, dict[int, int]] = {}  # for each file: index of a frame in it -> its slice
         for k, frame in enumerate(frames):
@@ -114,8 +116,8 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
                 k = wanted[index]
                 bright_padding |= form.channels == 1 and has_bright_padding(pixels, frames[k])
                 result[k] = real_values(pixels, frames[k], form, dataset)
-            if count := bytes_behind(dataset):
-                longer[file.name] = count
+            if told := left_over(dataset):
+                longer[file.name] = told
     notices += told_once(longer)
     notices += (PADDING.format(name=name),) if bright_padding else ()
     if grid.places is not None:
@@ -123,23 +125,32 @@ def voxels_of(grid: Grid, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     return channels_first(result), notices
 
 
-def bytes_behind(dataset) -> int:
-    """Bytes of uncompressed voxels beyond those of all images, and beyond the one that makes their number even."""
-    if "PixelData" not in dataset or dataset["PixelData"].is_undefined_length:
-        return 0
+def left_over(dataset) -> str:
+    """What a file's voxels hold beyond those of all its images, as a template with {name}; "" for nothing.
+
+    Compressed images are counted where the file says where each begins. Uncompressed ones may end with one byte that makes
+    their number even.
+    """
+    from pydicom.encaps import parse_basic_offsets
+
+    if "PixelData" not in dataset:
+        return ""
     images = int(dataset.get("NumberOfFrames") or 1)
+    if dataset["PixelData"].is_undefined_length:
+        more = len(parse_basic_offsets(dataset.PixelData)) - images
+        count = f"{more} image{'s' if more > 1 else ''}"
+        return MORE_IMAGES.format(name="{name}", count=count) if more > 0 else ""
     bits = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated
     more = len(dataset.PixelData) - images * bits // 8
-    return more if more > 1 else 0
+    return "".join(Rest(more).told("{name}")) if more > 1 else ""
 
 
-def told_once(longer: dict[str, int]) -> tuple[str, ...]:
-    """One notice for all files that hold more bytes than their headers account for."""
+def told_once(longer: dict[str, str]) -> tuple[str, ...]:
+    """One notice for all files that hold more than their headers account for."""
     if not longer:
         return ()
     first, *others = longer
-    name = first if not others else f"{first} (as do {len(others)} other files)"
-    return Rest(longer[first]).told(name)
+    return (longer[first].format(name=f"{first} (as do {len(others)} other files)" if others else first),)
 
 
 def refuse_mixture(frames, formats, name: str) -> None:

@@ -31,6 +31,8 @@ FIELDS = {  # name: (type and place in NIfTI-1, type and place in NIfTI-2)
     "rows": ("12f", 280, "12d", 400),
 }
 FIRST_VOXEL = {1: 352, 2: 544}  # the least offset of voxels in the header's own file
+KNOWN_UNITS = (0, 1, 2, 3)  # of xyzt_units: not said, and those of lengths
+NO_UNIT = "The header of {name} gives lengths in a unit that does not exist ({code}); mm were assumed."
 UNITS = {1: (1000.0, "metres"), 3: (0.001, "microns")}  # of xyzt_units: in mm; 2 is mm, 0 is not said
 QUATERNION_TOLERANCE = 1e-3
 PLACES_DIFFER = 0.1  # mm, or this share of the smallest voxel where that is less
@@ -178,6 +180,7 @@ def place_voxels(geometry: NiftiGeometry, sizes, name: str) -> tuple[np.ndarray,
     """
     factor, unit = UNITS.get(geometry.units, (1.0, ""))
     notices = [NOT_MM.format(name=name, unit=unit)] if unit else []
+    notices += [NO_UNIT.format(name=name, code=geometry.units)] if geometry.units not in KNOWN_UNITS else []
     sform = _thick(geometry.sform, geometry, sizes) if geometry.sform_code > 0 else None
     qform = _thick(geometry.qform, geometry, sizes) if geometry.qform_code > 0 else None
     first = qform if sform is None else sform

@@ -96,7 +96,9 @@ def rest_of(path: Path, fields: dict[str, str]) -> Rest:
         return Rest(0)
     needed = math.prod(int(size) for size in fields.get("sizes", "0").split()) * bytes_each
     file, offset = (path.parent / data, 0) if data else (path, header_length(path))
-    if encoding != "raw" and last_number(file) == needed % (1 << 32):
+    if encoding == "raw":
+        return Rest(max(0, file.stat().st_size - offset - needed))
+    if last_number(file) == needed % (1 << 32):
         return Rest(0)  # as the end of the packed part says; to count them takes as long as to read them
     return Rest(max(0, (size_unpacked(file, offset) or 0) - needed))
 
