@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK
@@ -70,6 +71,22 @@ def test_labels_stored_in_another_order_are_the_same_labels(folder, orientation,
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(read(folder), expected)
     assert orientation == "LPS" or f"another orientation ({orientation}) than the image (LPS)" in caplog.text
+
+
+def test_what_was_assumed_about_images_is_told_once_of_each_kind(folder, caplog):
+    """Two images in microns, one with voxels that are no numbers: what reading says reaches whoever trains or measures."""
+    for case in "ab":
+        path = folder / "imagesTr" / f"{case}_0000.nii.gz"
+        image = nibabel.load(path)
+        voxels = np.array(image.dataobj, np.float32)
+        voxels[0, 0, 0] = np.nan if case == "b" else 0
+        new = nibabel.Nifti1Image(voxels, np.diag([1000, 1000, 1000, 1]) @ image.affine)
+        new.header.set_xyzt_units("micron")
+        new.to_filename(path)
+    with caplog.at_level(logging.WARNING):
+        read(folder, "a"), read(folder, "b"), read(folder, "c")
+    assert caplog.text.count("lengths in microns; they were converted to mm") == 1
+    assert caplog.text.count("1 voxels that were not finite numbers were replaced") == 1
 
 
 def test_labels_cropped_to_what_they_mark_are_put_in_their_place(folder):

@@ -16,6 +16,12 @@ from remedies import complained, refused
 
 DESCRIPTIONS = [  # what it says, the refusal, what is to be done, what it says then
     (
+        {"labels": NAMES, "channel_names": {"T1": "0"}},
+        "learning/data/statistics.py: numbers the channels",
+        'as in {"0": "T1", "1": "T2"}',
+        NAMES,
+    ),
+    (
         {"labels": ["one", "two"]},
         "learning/data/dataset.py: should be a JSON object whose 'labels'",
         "an object of names and numbers",
@@ -92,6 +98,11 @@ def test_dataset_json_is_corrected_by_the_command_line_too(folder, tmp_path, cap
 ALL = ["a", "b", "c", "d", "e"]
 SPLITS = {"train": ["a", "b", "c", "d"], "val": ["e"]}
 WRONG_SPLITS = [
+    (
+        {**SPLITS, "val": [["e"]]},
+        "learning/data/dataset.py: write the ids of cases, as texts",
+        "names ['e'] in its val split",
+    ),
     (
         {**SPLITS, "val": ["x"]},
         "learning/data/dataset.py: names '...' in its ... split, but there is no such case",

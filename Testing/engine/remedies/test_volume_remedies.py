@@ -396,6 +396,13 @@ def test_images_and_series_are_named_as_it_is_said(tmp_path):
 def test_label_maps_hold_whole_numbers_and_are_written_with_a_known_ending(tmp_path):
     nifti(tmp_path / "a.nii", (VOXELS / 3).astype(np.float32))
     refused("image/reading.py: a label map holds whole numbers", "Choose another file", read_labels, tmp_path / "a.nii")
+    gaps = np.where(VOXELS > 250, 1, np.nan).astype(np.float32)
+    nifti(tmp_path / "a.nii", gaps)
+    refused(
+        "image/reading.py: nobody can tell which label", "Save it with 0 where nothing", read_labels, tmp_path / "a.nii"
+    )
+    nifti(tmp_path / "a.nii", np.nan_to_num(gaps))
+    np.testing.assert_array_equal(read_labels(tmp_path / "a.nii").array[0] == 1, VOXELS > 250)
     image = read_labels(nifti(tmp_path / "b.nii"))
     labels = (VOXELS > 250).astype(np.uint8)
     described = [{"value": 1, "name": "one", "color": [1, 2, 3]}]

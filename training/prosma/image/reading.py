@@ -95,6 +95,11 @@ def read_labels(path: str | PathLike) -> Image:
             f"{Path(path).name} has {len(image.array)} layers or components; a label map has one.",
             "Export its segments as one label map without overlaps.",
         )
+    if image.array.dtype.kind == "f" and np.isnan(image.array).any():
+        raise ImageError(
+            f"{Path(path).name} holds voxels that are no numbers (NaN); nobody can tell which label they have.",
+            "Save it with 0 where nothing is marked.",
+        )
     image = checked_image(image)
     if image.array.dtype.kind == "f":
         whole = np.rint(image.array)

@@ -302,6 +302,9 @@ def read_splits(folder: Path, cases: Mapping[str, object], fold: int) -> dict[st
         raise DatasetError(f'\'{path}\' should name the cases of each split, as in {{"train": [...], "val": [...]}}.')
     splits = {name: content[name] for name in ("train", "val", "test") if isinstance(content.get(name), list)}
     for name, ids in splits.items():
+        odd = [case for case in ids if not isinstance(case, str)]
+        if odd:
+            raise DatasetError(f"'{path}' names {odd[0]!r} in its {name} split: write the ids of cases, as texts.")
         absent = [case for case in ids if case not in cases]
         if absent:
             raise DatasetError(f"'{path}' names '{absent[0]}' in its {name} split, but there is no such case.")
@@ -350,11 +353,12 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
         image = read_image(case.images)
     except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the image cannot be read. {error}") from error
-    say_notices(case, image)
+    say_notices(case, image, case.images[0])
     try:
         labels = read_labels(case.labels)
     except (UserFacingError, OSError) as error:
         raise DatasetError(f"Case '{case.id}': the labels '{case.labels}' cannot be read. {error}") from error
+    say_notices(case, labels, case.labels)
     if case.is_photograph:  # neither file has a place in space
         if labels.shape != image.shape:
             raise DatasetError(
@@ -373,12 +377,11 @@ def read_files(case: Case) -> tuple[Image, np.ndarray]:
     return image, array
 
 
-def say_notices(case: Case, image: Image) -> None:
-    """What was assumed when an image was read; each kind of it once for a folder."""
+def say_notices(case: Case, image: Image, path: Path) -> None:
+    """What was assumed when an image, or its labels, were read from a file; each kind of it once for a folder."""
     for notice in image.notices:
-        kind = re.sub(r"[-\d.]+", "", notice.replace(case.images[0].name, ""))
-        text = f"Case '{case.id}': {notice} Others of this folder may be like it."
-        say_once(case.images[0].parent, kind, text)
+        kind = re.sub(r"[-\d.]+", "", notice.replace(path.name, ""))
+        say_once(path.parent, kind, f"Case '{case.id}': {notice} Others of this folder may be like it.")
 
 
 def say_once(folder: Path, kind: str, text: str) -> None:

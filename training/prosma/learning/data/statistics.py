@@ -206,6 +206,11 @@ def channel_names(description: dict, count: int, photograph: bool) -> list[str]:
     if isinstance(names, (list, tuple)):
         names = dict(enumerate(names))
     if isinstance(names, dict):
+        if any(not str(key).isdigit() for key in names):
+            raise DatasetError(
+                f"dataset.json numbers the channels {', '.join(map(str, names))}. Write them as in "
+                '{"0": "T1", "1": "T2"}.'
+            )
         names = [str(names[key]) for key in sorted(names, key=int)]
         if len(names) != count:
             raise DatasetError(
