@@ -9,11 +9,11 @@ import pytest
 from dicom_writing import noise, write_series
 
 from prosma import Segmenter, read_image
-from prosma.batch import image_reader_process, tables
+from prosma.batch import image_reader_process
 from prosma.batch.claims import Claims
 from prosma.batch.image_reader import ImageReader
 from prosma.batch.least_sure import picture_of
-from prosma.batch.report import report_on
+from prosma.batch.report import Report
 from prosma.batch.result_file import ResultFile
 from prosma.batch.run_case import run_case
 from prosma.cli.app import main
@@ -183,11 +183,11 @@ def test_reports(made, tmp_path, capsys, monkeypatch):
     none = ["report", tmp_path]
     complained("batch/report.py: There is no", "Give the folder that segment -o named", none, capsys)
     works(["report", made, "--csv", tmp_path / "a.csv"], tmp_path / "a.csv")
+    parquet = ["report", made, "--parquet", tmp_path / "a.parquet"]
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "pyarrow", None)
-        name = "batch/tables.py: Parquet files need the package pyarrow"
-        refused(name, "Or write --csv", tables.write_parquet, tmp_path / "a.parquet", report_on(made))
-    tables.write_csv(tmp_path / "b.csv", report_on(made))
+        complained("batch/tables.py: Parquet files need the package pyarrow", "Or write --csv", parquet, capsys)
+    works(["report", made, "--csv", tmp_path / "b.csv"])
     assert (tmp_path / "b.csv").read_text() == (tmp_path / "a.csv").read_text()
 
 
@@ -201,7 +201,7 @@ def test_a_result_on_another_grid_is_exported_on_that_grid(made, scan, tiny, cap
 
     write_labels(small, labels.array[0, :8].astype(np.uint8), labels.cropped(((0, 8), (0, 16), (0, 16))), tiny.labels)
     shutil.copy(small, result)
-    (case,) = report_on(made)["cases"]
+    (case,) = Report(made).cases()
     reader = ImageReader()
     shown = picture_of(case, reader)
     assert shown.picture is None and "does not lie on the grid of its image. Export it as one label map" in shown.reason
@@ -210,7 +210,7 @@ def test_a_result_on_another_grid_is_exported_on_that_grid(made, scan, tiny, cap
     assert "does not lie on the grid of its image. Export it as one label map on that grid" in capsys.readouterr().err
     write_labels(result, np.roll(labels.array[0], 1, 0).astype(np.uint8), read_image(scan), tiny.labels)
     works(again)
-    assert picture_of(report_on(made)["cases"][0], reader).picture
+    assert picture_of(next(Report(made).cases()), reader).picture
     reader.close()
     assert good != result.read_bytes()
 
