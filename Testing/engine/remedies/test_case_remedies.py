@@ -316,7 +316,7 @@ def test_a_model_for_strokes_is_given_where_none_is_installed(scan, strokes, tmp
     arguments = list(
         map(str, ["prompt", scan, "--add", tmp_path / "stroke.nii.gz", "-o", tmp_path / "a.nrrd", "--device", "cpu"])
     )
-    complained("cli/prompt.py: No model for strokes", "Give one with --model, or install one", arguments, capsys)
+    complained("cli/prompt.py: No model for strokes", "Give the path of one with --model", arguments, capsys)
     works([*arguments, "--model", strokes.folder], tmp_path / "a.nrrd")
 
 
