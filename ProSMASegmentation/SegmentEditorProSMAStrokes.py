@@ -48,6 +48,8 @@ class SegmentEditorProSMAStrokesTest(ScriptedLoadableModuleTest):
         self.delayDisplay("Refining a segment that lacks the top of a bright ball")
         import numpy
 
+        from ProSMASegmentationLib.Base.EventLoopTask import waitFor
+
         k, j, i = numpy.indices((26, 28, 30))
         ball = (i - 15) ** 2 + (j - 14) ** 2 + (k - 13) ** 2 <= 64
         image = (100 + 200 * ball + numpy.random.default_rng(0).normal(0, 8, ball.shape)).astype(numpy.int16)
@@ -71,6 +73,7 @@ class SegmentEditorProSMAStrokesTest(ScriptedLoadableModuleTest):
         self.assertIsNotNone(editor.activeEffect())
         effect = editor.activeEffect().self()
         effect.stroke([(15, 14, 18), (17, 14, 18)], belongs=True)
+        waitFor(lambda: not effect.isBusy)
         effect.onApply()
         after = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentId, volumeNode) > 0
         editor.setActiveEffect(None)

@@ -216,6 +216,11 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
 
     # ---- saying
 
+    @property
+    def isBusy(self):
+        """Whether a model is at work on what was said."""
+        return self._network.isBusy
+
     def stroke(self, points, belongs=True, viewWidget=None, tool=BRUSH):
         """Say something about the selected segment, as the mouse does. Where a model answers, its answer comes later.
 

@@ -100,6 +100,8 @@ def panel(widget, models):
     current = slicer.modules.ProSMASegmentationWidget  # another object after a reload
     current.panel.logic.engine.start()
     wait(lambda: current.panel.logic.engine.state == "ready", TORCH_SECONDS)
+    if any(package.is_promptable for package in current.panel.logic.library.packages):
+        scenes.keep_models_for_strokes(current.panel)
     scenes.choose(current.panel, "tiny")
     if not current.panel.ui.setupCollapsibleButton.collapsed:
         headless_slicer.click(current.panel.ui.setupCollapsibleButton)

@@ -17,6 +17,15 @@ def choose(panel, model_id):
     headless_slicer.processEvents()
 
 
+def keep_models_for_strokes(panel, *ids):
+    """Read the model folders again; of the models for strokes only these are there."""
+    library = panel.logic.library
+    library.refresh()
+    library.packages = [each for each in library.packages if not each.is_promptable or each.id in ids]
+    panel._input.picker.fill()
+    headless_slicer.processEvents()
+
+
 def add_model(panel):
     """Click Add, whose menu and dialog have an answer (`headless_slicer.answer`), and wait until that has ended."""
     headless_slicer.click(panel.ui.addModelButton)

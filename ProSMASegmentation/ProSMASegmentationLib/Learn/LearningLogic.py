@@ -7,6 +7,7 @@ from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Learn.FineTuning import FineTuning
 from ProSMASegmentationLib.Learn.TrainingCase import TrainingCase
 from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder
+from ProSMASegmentationLib.Models.ModelFit import ModelFit
 from ProSMASegmentationLib.Outputs.Comparison import Comparison
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
@@ -57,6 +58,7 @@ class LearningLogic:
           no new model.
         """
         package = self.library.resolve(model)
+        ModelFit.refuseStrokes(package)
         self.library.checkLicence(package)
         tuning = FineTuning(self.library, package, TrainingFolder(folder), name, options)
         tuning.start()

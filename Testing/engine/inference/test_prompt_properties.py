@@ -11,7 +11,7 @@ from prosma.correct.prompt_input import Layers, Placed
 from tiny_model import make_tiny_promptable
 
 QUICK = settings(
-    max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 LEAST = 32  # voxels of the finest axis that the network looks at
 GROWN = 1.5**4  # times as long as at first can its cube become: docs/strokes.md

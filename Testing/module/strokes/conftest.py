@@ -3,9 +3,9 @@
 import shutil
 
 import pytest
+import scenes
 from phantom import Ball
 
-from headless_slicer import processEvents
 from tiny_model import make_tiny_promptable
 
 
@@ -21,19 +21,13 @@ def install(panel, models):
     folders = []
 
     def installed(dimension=3, **overrides):
-        folder = models.home / "models" / f"strokes-{dimension}d"
+        folder = models.home / "models" / f"strokes-{dimension}d-test"
         folders.append(folder)
-        package = make_tiny_promptable(folder, dimension, id=f"strokes-{dimension}d", name="Strokes", **overrides)
-        read_again(panel)
+        package = make_tiny_promptable(folder, dimension, id=folder.name, name="Strokes", **overrides)
+        scenes.keep_models_for_strokes(panel, *(folder.name for folder in folders))
         return package
 
     yield installed
     for folder in folders:
         shutil.rmtree(folder)
-    read_again(panel)
-
-
-def read_again(panel):
-    panel.logic.library.refresh()
-    panel._input.picker.fill()
-    processEvents()
+    scenes.keep_models_for_strokes(panel)

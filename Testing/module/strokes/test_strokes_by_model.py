@@ -14,7 +14,7 @@ from prosma.image.reading import read_labels
 
 def answered(effect):
     """Wait until the model has answered."""
-    processEvents(until=lambda: not effect._network.isBusy, timeout=120)
+    processEvents(until=lambda: not effect.isBusy, timeout=120)
     processEvents()
 
 
@@ -85,7 +85,7 @@ def test_the_panel_python_and_the_command_line_make_the_same_of_strokes(ball, in
 def test_a_new_stroke_takes_the_place_of_the_running_one_and_loses_nothing(ball, install):
     package, effect = install(), start(ball)
     ball.draw(*MISSING)
-    assert effect._network.isBusy and "at work" in effect.messageLabel.text and not effect.applyButton.enabled
+    assert effect.isBusy and "at work" in effect.messageLabel.text and not effect.applyButton.enabled
     ball.draw((15, 14, 8), shift=True)
     answered(effect)
     said = {"add": marks(effect), "remove": marks(effect, 2)}
@@ -115,9 +115,21 @@ def test_each_answered_stroke_is_an_undo_step_and_the_last_can_be_taken_back(bal
     assert np.array_equal(ball.voxels(), ball.cut)
     ball.draw(*MISSING)
     strokes.key("u")
-    assert not effect._network.isBusy and not effect.takeBackButton.enabled
+    assert not effect.isBusy and not effect.takeBackButton.enabled
     processEvents()
     assert ball.preview() == []
+
+
+def test_applied_at_once_an_answer_is_an_undo_step(ball, install):
+    package, effect = install(), start(ball)
+    click(effect.atOnceCheckBox)
+    ball.draw(*MISSING)
+    answered(effect)
+    assert np.array_equal(ball.voxels(), by_python(package, image_of(ball.volume), ball.cut, add=marks(effect)))
+    assert ball.preview() == []
+    ball.editor.undo()
+    assert np.array_equal(ball.voxels(), ball.cut)
+    click(effect.atOnceCheckBox)
 
 
 def test_what_one_paints_is_previewed_before_the_button_is_let_go(ball, install):
@@ -303,7 +315,7 @@ def test_masking_and_locked_segments_hold_for_the_models_answers_too(ball, insta
     processEvents()
     click(ball.ui.lockCheckBox)
     ball.draw(*MISSING)
-    assert "locked" in effect.messageLabel.text and not effect._network.isBusy
+    assert "locked" in effect.messageLabel.text and not effect.isBusy
     ball.editor.setCurrentSegmentID(ball.a)
     processEvents()
     ball.draw(*MISSING)
@@ -332,7 +344,7 @@ def test_a_package_that_is_gone_is_said_and_the_next_stroke_is_answered_by_refin
     package.weights_path.write_bytes(b"broken")
     ball.draw(*MISSING)
     answered(effect)
-    assert package.id in effect.messageLabel.text or "weights" in effect.messageLabel.text
+    assert "weights" in effect.messageLabel.text
     assert not effect.applyButton.enabled and not effect._session.isWaiting
     ball.panel.logic.library.refresh()
     ball.draw(*MISSING)
@@ -347,7 +359,7 @@ def test_a_model_for_strokes_runs_only_under_its_licence(ball, install):
     package, effect = install(accept_licence=True), start(ball)
     headless_slicer.answer("No")
     ball.draw(*MISSING)
-    assert effect.applyButton.enabled and not effect._network.isBusy, "Refine has answered"
+    assert effect.applyButton.enabled and not effect.isBusy, "Refine has answered"
     click(effect.cancelButton)
     headless_slicer.answer("Yes")
     ball.draw(*MISSING)
@@ -365,6 +377,7 @@ def test_a_model_for_strokes_is_refused_where_models_segment_by_themselves(panel
     for call in (
         lambda: panel.logic.segment(volume, package.id),
         lambda: panel.logic.batch([volume], package.id),
+        lambda: panel.logic.fineTune("folder", package.id),
     ):
         with pytest.raises(ProSMAError, match="segments what strokes mean") as caught:
             call()

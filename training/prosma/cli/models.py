@@ -44,8 +44,10 @@ def run(options: argparse.Namespace) -> int:
 
 def print_package(package) -> None:
     print(f"{package.id}  {package.version}  {package.dimension}D {package.model['modality']}: {package.name}")
-    print(f"    segments {', '.join(label['name'] for label in package.labels)}")
-    print(f"    input    {', '.join(channel['name'] for channel in package.channels)}")
+    labels, channels = (", ".join(item["name"] for item in items) for items in (package.labels, package.channels))
+    strokes = f"any {'picture' if package.dimension == 2 else 'volume'}" if package.is_promptable else ""
+    print(f"    segments {'what strokes mean, with prosma prompt' if strokes else labels}")
+    print(f"    input    {strokes or channels}")
     if accuracy := package.model.get("results", {}).get("dice", {}).get("mean"):
         print(f"    accuracy Dice {accuracy:.3f} on its test data")
     print(f"    licence  {package.model['training']['licence']}")

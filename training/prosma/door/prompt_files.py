@@ -43,10 +43,6 @@ class Images:
             self.key, self.image = key, stack_channels(channels)
         return self.image
 
-    def forget(self) -> None:
-        """Before files are removed: Windows removes none that is mapped."""
-        self.key = self.image = None
-
 
 def answer(job: Job, request: Prompt, segmenter: Segmenter, image: Image, cancelled: Callable[[], bool]) -> Prompted:
     """Answer the strokes and write the part of the mask that may have changed."""
