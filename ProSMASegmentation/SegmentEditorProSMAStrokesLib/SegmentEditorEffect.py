@@ -8,7 +8,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Panel.PanelText import ERROR
-from SegmentEditorProSMAStrokesLib.BrushOutline import BrushOutline
+from SegmentEditorProSMAStrokesLib.BrushOutline import BrushOutline, millimetresPerPixel
 from SegmentEditorProSMAStrokesLib.NetworkStrokes import NetworkStrokes
 from SegmentEditorProSMAStrokesLib.RegionOutline import RegionOutline
 from SegmentEditorProSMAStrokesLib.StrokesModel import StrokesModel
@@ -29,6 +29,7 @@ from SegmentEditorProSMAStrokesLib.StrokesSession import BELONGS, EXCLUDED, REGI
 from SegmentEditorProSMAStrokesLib.StrokeVoxels import regionVoxels, strokeVoxels
 
 STEP = 1.2  # factor of one turn of the mouse wheel
+POINT_PIXELS = 3  # radius of the mark of a point in a view
 LARGER_KEYS, SMALLER_KEYS = ("plus", "equal"), ("minus", "underscore")
 FINAL, PROVISIONAL = "final", "provisional"  # questions: about all that was said, or while a stroke is being drawn
 
@@ -172,7 +173,8 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         if drawing:
             self._take(position, viewWidget, tool)
         if tool not in (BOX, LASSO):
-            radius = self.radius if tool == BRUSH else 0.0
+            pixel = millimetresPerPixel(self.scriptedEffect.viewNode(viewWidget))
+            radius = self.radius if tool == BRUSH else POINT_PIXELS * pixel
             self._outline(BRUSH, viewWidget).show(position, radius, belongs, drawing)
         elif drawing:
             self._outline(tool, viewWidget).show(self._stroke[1])

@@ -1,5 +1,7 @@
 """Strokes answered by a promptable model, through Python and the command line; random weights, real inference."""
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
@@ -182,12 +184,23 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
     assert main([*usual, "--box", "10", "30", "10", "30", "5", "25", "-o", path["box"]]) == 0
     boxed = segmenter.prompt(image, Prompts(box=((10, 30), (10, 30), (5, 25)))).on(np.zeros(SHAPE, bool))
     assert np.array_equal(np.asanyarray(nibabel.load(path["box"]).dataobj), boxed)
+    odds = np.random.default_rng(5).normal(0, 3, SHAPE).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(odds, image.ijk_to_ras), tmp_path / "odds.nii.gz")
+    more = ["--lasso", path["mask"], "--earlier-remove", path["add"], "--log-odds", str(tmp_path / "odds.nii.gz")]
+    assert main([*usual, *more, "-o", str(tmp_path / "more.nii.gz")]) == 0
+    prompts = Prompts(region=mask, earlier_remove=add, log_odds=odds)
+    expected = segmenter.prompt(image, prompts).on(np.zeros(SHAPE, bool))
+    assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "more.nii.gz").dataobj), expected)
+    without = segmenter.prompt(image, Prompts(region=mask, earlier_remove=add)).on(np.zeros(SHAPE, bool))
+    assert not np.array_equal(expected, without), "a model's log odds make a difference"
     capsys.readouterr()
     for arguments, words in (
         (["--add", path["add"], "-o", path["out"]], "is there already"),
         (["--add", path["add"], "-o", path["add"]], "made from"),
         (["--add", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
         (["--add", str(tmp_path / "absent.nii.gz"), "-o", path["none"]], "There is no label map --add"),
+        (["--lasso", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
+        (["--add", path["add"], "--log-odds", path["elsewhere"], "-o", path["none"]], "Make the image from this image"),
         (["-o", path["none"]], "Nothing says"),
         (["--add", path["add"], "-o", str(tmp_path / "absent/out.nii.gz")], "no folder"),
         (["--add", path["add"], "-o", str(tmp_path / "out.txt")], "does not end like a label map"),
@@ -196,3 +209,24 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
         assert words in capsys.readouterr().err
     assert not (tmp_path / "none.nii.gz").exists()
     assert main([*usual, "--add", path["add"], "-o", path["out"], "--again"]) == 0
+
+
+def test_without_m_the_installed_model_answers_and_where_there_is_none_the_remedy_works(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PROSMA_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("prosma.package.folders.bundled_models_folder", lambda: None)
+    values = np.random.default_rng(0).normal(100, 20, (20, 22, 24)).astype(np.float32)
+    add = np.zeros(values.shape, np.uint8)
+    add[8:12, 11, 12] = 1
+    for name, array in (("scan", values), ("add", add)):
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    command = ["prompt", str(tmp_path / "scan.nii.gz"), "--add", str(tmp_path / "add.nii.gz"), "--device", "cpu"]
+    make_tiny_promptable(tmp_path / "home/models/flat", dimension=2, id="flat")
+    assert main([*command, "-o", str(tmp_path / "none.nii.gz")]) == 1
+    said = capsys.readouterr().err
+    assert "No model for strokes in volumes is installed" in said and str(tmp_path / "home/models") in said
+    package = make_tiny_promptable(tmp_path / "elsewhere")
+    shutil.copytree(package.folder, tmp_path / "home/models/strokes")  # what the sentence says
+    assert main([*command, "-o", str(tmp_path / "out.nii.gz")]) == 0
+    expected = Segmenter(package, "cpu").prompt(Image(values[None], np.eye(4)), Prompts(add=add > 0))
+    found = np.asanyarray(nibabel.load(tmp_path / "out.nii.gz").dataobj)
+    assert np.array_equal(found, expected.on(np.zeros(values.shape, bool)))
