@@ -39,10 +39,8 @@ class NetworkStrokes:
         self.cancel()
         self._number += 1
         self._waiting = (self._number, package, parts, token)
-        key = grid.imageKey()
-        if key != self._imageKey:
-            self._handOver(key, grid)
-        elif self._task is None:
+        self.handOver(grid)
+        if self._task is None:
             self._send()
 
     def cancel(self):
@@ -64,16 +62,17 @@ class NetworkStrokes:
 
     # ---- handing over
 
-    def _handOver(self, key, grid):
-        self._closeButAsk()
-        self._imageKey = key
-        self._folder = OwnedFolder.newFolder(OwnedFolder.JOB)
-        self._task = EventLoopTask(self._write(grid), self._onWritten, self._fail).start()
-
-    def _closeButAsk(self):
+    def handOver(self, grid):
+        """Begin to write the image for the engine, unless that was done."""
+        key = grid.imageKey()
+        if key == self._imageKey:
+            return
         waiting = self._waiting
         self.close()
         self._waiting = waiting
+        self._imageKey = key
+        self._folder = OwnedFolder.newFolder(OwnedFolder.JOB)
+        self._task = EventLoopTask(self._write(grid), self._onWritten, self._fail).start()
 
     def _write(self, grid):
         import numpy

@@ -1,3 +1,4 @@
+import contextlib
 import os
 
 import qt
@@ -9,6 +10,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Panel.PanelText import ERROR
 from SegmentEditorProSMAStrokesLib.BrushOutline import BrushOutline, millimetresPerPixel
+from SegmentEditorProSMAStrokesLib.EditedGrid import EditedGrid
 from SegmentEditorProSMAStrokesLib.NetworkStrokes import NetworkStrokes
 from SegmentEditorProSMAStrokesLib.RegionOutline import RegionOutline
 from SegmentEditorProSMAStrokesLib.StrokesModel import StrokesModel
@@ -80,8 +82,13 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         self._network.close()
 
     def activate(self):
-        self._say(self._session.whyNot(), ERROR)
-        self._model().warmUp()
+        why = self._session.whyNot()
+        self._say(why, ERROR)
+        model = self._model()
+        if model.isReady and not why:
+            model.warmUp()
+            with contextlib.suppress(ProSMAError):  # what lacks is said with the first stroke
+                self._network.handOver(EditedGrid(self.scriptedEffect))
         self._showPending()
 
     def deactivate(self):
@@ -278,9 +285,10 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
 
     def _askMeanwhile(self, viewWidget):
         """While a stroke is being drawn: ask what it would do as it is, as soon as the last question is answered."""
-        model, session = self._model(), self._session
-        if self._network.isBusy or session.isWaiting or (session.hasChanges and not session.isCurrent()):
+        session = self._session
+        if self.isBusy or session.isWaiting or (session.hasChanges and not session.isCurrent()):
             return
+        model = self._model()
         if not model.isReady:
             return
         try:

@@ -37,9 +37,8 @@ class StrokesModel:
 
     def warmUp(self):
         """Have the engine load the model, so that the first stroke need not wait for that."""
-        if self.isReady:
-            request = {"do": "describe", "model": str(self.package.folder.absolute()), "device": "auto"}
-            self._engine.request(request, lambda _event: None)
+        request = {"do": "describe", "model": str(self.package.folder.absolute()), "device": "auto"}
+        self._engine.request(request, lambda _event: None)
 
     def mayRun(self):
         """Whether the model's licence is accepted, after asking where that is needed."""

@@ -153,7 +153,9 @@ class StrokesSession:
             )
         if self._maskBox is not None:
             parts["mask"] = (self._maskBox, self._mask[slices(self._maskBox)])
-        return {name: part for name, part in parts.items() if part is not None and part[1].any()}
+        return {
+            name: part for name, part in parts.items() if part is not None and (name == "log_odds" or part[1].any())
+        }
 
     # ---- answers
 
