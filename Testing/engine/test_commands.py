@@ -92,9 +92,22 @@ def test_every_command_has_an_example_that_it_understands_and_tells_its_defaults
         make_parser().parse_args(words[1:])  # ends the test with SystemExit where the example is wrong
     for action in parser._actions:
         told = " ".join((parser.formatter_class("prosma")._get_help_string(action) or "").split())
-        if action.default not in (None, False, argparse.SUPPRESS):
+        if action.default is not None and action.default is not False and action.default not in ([], argparse.SUPPRESS):
             assert "default" in told, action.option_strings
     capsys.readouterr()
+
+
+def test_the_defaults_that_the_library_has_are_told_as_they_are():
+    from prosma.learning.fit.finetuning import BATCH_SIZES, FineTuningOptions
+
+    told = {
+        name: (action.help or "").partition("(default: ")[2].rstrip(")")
+        for action in parsers_of(make_parser())["finetune"]._actions
+        for name in action.option_strings
+    }
+    for name in ("steps", "learning_rate", "keep", "seed"):
+        assert float(told[f"--{name.replace('_', '-')}"]) == getattr(FineTuningOptions(), name)
+    assert told["--batch-size"] == f"{BATCH_SIZES[3]}, of pictures {BATCH_SIZES[2]}"
 
 
 COMPUTING = {"segment", "prompt", "dicomweb", "train", "evaluate", "export", "finetune", "compare"}

@@ -60,7 +60,7 @@ OUTSIDE_EXCEPTIONS = {
     "prosma.package.weights": {"torch", "safetensors"},
     "prosma.batch.tables": {"pyarrow"},  # if it is there
     "prosma.outputs.dicom_seg": {"highdicom"},
-    "prosma.batch.cluster": {"distributed"},
+    "prosma.batch.cluster": {"dask", "distributed"},
     "prosma.batch.cluster_worker": {"distributed"},
 }
 

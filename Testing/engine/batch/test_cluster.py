@@ -18,6 +18,7 @@ from test_sharing import computed, digests, plant_crashes, started
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = 300  # seconds; the machine may be busy
@@ -111,6 +112,16 @@ def test_a_cluster_does_every_case_once_though_a_worker_is_killed(cluster, batch
     check_all_once(out, expected, report)
     assert run("segment", images, "-m", tiny.folder, "-o", out, "--scheduler", cluster.file, "--json") == 0
     assert {case["skipped"] for case in report_of(capsys.readouterr().out)["cases"]} == {"finished"}
+
+
+def test_the_scheduler_may_be_that_of_dasks_configuration(cluster, batch, tiny, tmp_path, capsys):
+    images, expected = batch
+    command = ["segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler", "config"]
+    assert run(*command) == exit_codes.FAILED
+    assert "Dask's configuration names no scheduler" in capsys.readouterr().err
+    with dask.config.set({"scheduler-address": cluster.client.scheduler.address}):
+        assert run(*command) == exit_codes.DONE
+    assert digests(tmp_path / "out") == expected
 
 
 def test_failures_on_a_cluster_are_named_and_the_rest_is_done(cluster, tiny, tmp_path, capsys):

@@ -21,14 +21,28 @@ from .loop import WAITS_S, Settings, Show
 from .records import records_of
 from .run_case import failed
 
+CONFIGURED = "config"  # in place of an address
 PER_THREAD = 2  # tasks that are in flight for each thread of the cluster: one at work, one waiting
 CONNECTING_S = 30.0
 WORKERS_S = 120.0  # until the first worker must be there
 COUNTED_EVERY_S = 5.0
 
 
+def configured(address: str) -> str:
+    """An address; for CONFIGURED that in Dask's configuration. EngineError where there is none."""
+    if address != CONFIGURED:
+        return address
+    import dask
+
+    found = dask.config.get("scheduler-address", None)
+    if not found:
+        why = "Dask's configuration names no scheduler."
+        raise EngineError("bad_input", why, "Set DASK_SCHEDULER_ADDRESS, or give an address.")
+    return found
+
+
 class Connection:
-    """To a Dask cluster at an address, or of a scheduler's JSON file. Use it in a `with` statement.
+    """To a Dask cluster at an address (see `configured`), or of a scheduler's JSON file. Use it in a `with` statement.
 
     EngineError where there is no cluster, no worker, or no dask.distributed here.
     """
@@ -41,7 +55,7 @@ class Connection:
             raise EngineError("internal", why, "Install them: pip install './training[cluster]'.") from error
         self._library = distributed
         self._name = f"prosma-{uuid.uuid4().hex[:12]}"
-        where = {"scheduler_file": address} if Path(address).is_file() else {"address": address}
+        where = {"scheduler_file": address} if Path(address).is_file() else {"address": configured(address)}
         try:
             self._client = distributed.Client(**where, timeout=CONNECTING_S, set_as_default=False)
         except (OSError, ValueError) as error:

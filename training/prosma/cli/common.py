@@ -35,8 +35,8 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         text = action.help or ""
-        told = action.default in (None, False, argparse.SUPPRESS) or "default" in text or "%(default)" in text
-        return text if told else f"{text} (default: %(default)s)"
+        none = action.default is None or action.default is False or action.default in ([], argparse.SUPPRESS)
+        return text if none or "default" in text else f"{text} (default: %(default)s)"
 
 
 def add_command(

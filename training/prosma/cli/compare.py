@@ -38,7 +38,8 @@ def add_parser(commands) -> None:
     compare.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="make the runs on a Dask cluster, one task a run: tcp://HOST:PORT of its scheduler, or its JSON file",
+        help="make the runs on a Dask cluster, one task a run: tcp://HOST:PORT of its scheduler, or its JSON file; config: "
+        "as in Dask's configuration",
     )
 
 

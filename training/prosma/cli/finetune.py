@@ -22,12 +22,14 @@ def add_parser(commands) -> None:
     finetune.add_argument("-o", "--output", required=True, metavar="PACKAGE", help="folder of the new package")
     finetune.add_argument("--replay", metavar="DIR", help="cases that the model was trained on, mixed in")
     finetune.add_argument("--id", help="of the new model (default: the old one's with -tuned)")
-    finetune.add_argument("--name", help="of the new model")
-    finetune.add_argument("--steps", type=int, help="optimiser steps")
-    finetune.add_argument("--batch-size", type=int, help="patches a step")
-    finetune.add_argument("--learning-rate", type=float, help="at the start")
-    finetune.add_argument("--keep", type=float, help="share of the old weights in the new ones, 0 to 1")
-    finetune.add_argument("--seed", type=int, help="the same seed gives the same weights on the same machine")
+    finetune.add_argument("--name", help="of the new model (default: the old one's with ', fine-tuned')")
+    finetune.add_argument("--steps", type=int, help="optimiser steps (default: 60)")
+    finetune.add_argument("--batch-size", type=int, help="patches a step (default: 1, of pictures 4)")
+    finetune.add_argument("--learning-rate", type=float, help="at the start (default: 0.001)")
+    finetune.add_argument("--keep", type=float, help="share of the old weights in the new ones, 0 to 1 (default: 0.5)")
+    finetune.add_argument(
+        "--seed", type=int, help="the same seed gives the same weights on the same machine (default: 0)"
+    )
     add_device(finetune, "--accelerator")
     add_licence(finetune)
     finetune.add_argument(

@@ -102,7 +102,9 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
         "--workers", type=int, default=1, metavar="N", help="processes on this computer, which share its cores"
     )
     where.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a Dask cluster: tcp://HOST:PORT of its scheduler, or its JSON file"
+        "--scheduler",
+        metavar="ADDRESS",
+        help="a Dask cluster: tcp://HOST:PORT of its scheduler, or its JSON file; config: as in Dask's configuration",
     )
     group.add_argument(
         "--part",

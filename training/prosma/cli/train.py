@@ -31,8 +31,8 @@ def add_parser(commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on with the run in RUN from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
-    train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says")
-    train.add_argument("--fold", type=int, help=FOLD_HELP)
+    train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says (default: all)")
+    train.add_argument("--fold", type=int, help=f"{FOLD_HELP} (default: that of the recipe)")
     add_device(train, "--accelerator")
     train.add_argument(
         "--devices", type=device_count, default="auto", help="number of cards, or of processes with --device cpu"

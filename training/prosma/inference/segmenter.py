@@ -8,6 +8,7 @@ suffice (`memory_ladder`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -104,6 +105,12 @@ class Segmenter:
         self._quality = QualityStatistics.of_package(self.package.quality_path, self.package.sha256)
         self.keeps_memory, self._runs = False, 0
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
+
+    @functools.cached_property
+    def _has_gates(self) -> bool:
+        from .prediction import has_gates
+
+        return has_gates(self.network)
 
     def _tidy(self) -> None:
         """Give freed memory back; where the next case follows only now and then, because its pieces drift."""
@@ -236,10 +243,8 @@ class Segmenter:
 
         `seen`: what the fit becomes by what the finder saw in the region of interest.
         """
-        from .prediction import has_gates
-
         run.progress("Preparing", 0.0, None)
-        options, notices = options.checked(self.package.mirror_axes, has_gates(self.network))
+        options, notices = options.checked(self.package.mirror_axes, self._has_gates)
         run.notices += notices
         with run.timed("preparing"), told_when_out_of_memory():
             prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
