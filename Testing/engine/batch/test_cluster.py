@@ -17,6 +17,7 @@ from test_sharing import computed, digests, plant_crashes, started
 
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes
+from remedies import tries
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
@@ -114,6 +115,7 @@ def test_a_cluster_does_every_case_once_though_a_worker_is_killed(cluster, batch
     assert {case["skipped"] for case in report_of(capsys.readouterr().out)["cases"]} == {"finished"}
 
 
+@tries("batch/cluster.py: Set DASK_SCHEDULER_ADDRESS")
 def test_the_scheduler_may_be_that_of_dasks_configuration(cluster, batch, tiny, tmp_path, capsys):
     images, expected = batch
     command = ["segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler", "config"]
