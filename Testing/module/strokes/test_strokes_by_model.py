@@ -401,3 +401,14 @@ def test_it_works_under_a_transform(panel, install):
     expected = by_python(package, image_of(ball.volume), ball.cut, add=marks(effect))
     click(effect.applyButton)
     assert np.array_equal(ball.voxels(), expected)
+
+
+def test_an_engine_that_cannot_run_is_said_in_one_line_and_refine_answers(ball, install, monkeypatch):
+    install()
+    effect = start(ball)
+    problem = {"code": "no_torch", "message": "PyTorch is not installed.", "remedy": "Install it."}
+    monkeypatch.setitem(ball.panel.logic.engine.ready, "problem", problem)
+    ball.draw(*MISSING)
+    assert "PyTorch is not installed. Install it." in effect.answerLabel.text
+    assert effect.applyButton.enabled and not effect.isBusy
+    assert [tool for tool, button in effect.toolButtons.items() if button.enabled] == ["Brush", "Point"]
