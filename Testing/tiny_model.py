@@ -15,9 +15,18 @@ COLORS = ([221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [23
 
 
 def make_tiny_package(
-    folder: Path, dimension: int = 3, channels: int = 1, labels: int = 2, seed: int = 0, **overrides
+    folder: Path,
+    dimension: int = 3,
+    channels: int = 1,
+    labels: int = 2,
+    seed: int = 0,
+    bias: list[float] | None = None,
+    **overrides,
 ) -> ModelPackage:
-    """Write a package of a network with a few thousand random weights; ``overrides`` replace entries of model.json."""
+    """Write a package of a network with a few thousand random weights; ``overrides`` replace entries of model.json.
+
+    ``bias``: of the logits, for a network that has made up its mind.
+    """
     network = {
         "spatial_dims": dimension,
         "in_channels": channels,
@@ -52,6 +61,8 @@ def make_tiny_package(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         state = ProSMAUNet(**model["network"]).state_dict()
+    if bias is not None:
+        state["head.bias"] = torch.tensor(bias)
     weights = save({name: tensor.half().contiguous() for name, tensor in state.items()})
     return write_package(folder, model, weights, "# Tiny test model\n")
 
