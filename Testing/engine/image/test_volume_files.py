@@ -258,6 +258,15 @@ def test_nrrds_that_cannot_be_are_refused(tmp_path, lines, data, encoding, why):
     is_right(nrrd(tmp_path / "a.nrrd", PLACE))
 
 
+@pytest.mark.parametrize("sizes", ["6 5 1e9", "6 5 4.5", "6 5 -4", "6 5 0x4"])
+def test_sizes_of_a_nrrd_that_are_no_whole_numbers_are_refused(tmp_path, sizes):
+    path = nrrd(tmp_path / "a.nrrd", PLACE)
+    content = path.read_bytes()
+    assert b"sizes: 6 5 4\n" in content
+    path.write_bytes(content.replace(b"sizes: 6 5 4\n", f"sizes: {sizes}\n".encode()))
+    assert f"its sizes is '{sizes}'" in str(refused(path))
+
+
 # --- others ---------------------------------------------------------------------------------------------------------
 
 

@@ -58,8 +58,9 @@ def read_nrrd(path: Path, read) -> Image:
     fields, name = read_fields(path), path.name
     if not fields or any(len(key) + len(value) > LONGEST_FIELD for key, value in fields.items()):
         raise ImageError(f"{name} is damaged, cut off or no NRRD: it has no such header.", COPY_AGAIN)
-    for key in ("spacings", "space directions", "space origin"):
-        if re.search(r"\b(inf|infinity)\b", fields.get(key, "").lower()) or _is_nan(key, fields):
+    for key in ("spacings", "space directions", "space origin", "sizes"):
+        odd = key == "sizes" and not all(size.isdigit() for size in fields.get(key, "").split())  # ITK reads 1e9 as 1
+        if odd or re.search(r"\b(inf|infinity)\b", fields.get(key, "").lower()) or _is_nan(key, fields):
             raise ImageError(f"The header of {name} is damaged: its {key} is '{fields[key][:60]}'.", REPAIR)
     data = data_file(fields)
     if data and not data.startswith("LIST") and "%" not in data and not (path.parent / data).is_file():
