@@ -9,6 +9,7 @@ from prosma import Image, Prompts, Segmenter
 from prosma.correct.crop import cube, cut, marked
 from prosma.correct.prompt_input import Layers, Placed
 from prosma.correct.prompting import tiles
+from prosma.image.resampling import resample
 from tiny_model import make_tiny_promptable
 
 QUICK = settings(
@@ -207,3 +208,15 @@ def test_what_is_computed_only_where_something_was_said_is_the_same_as_everywher
         inner = tuple((int(rng.integers(n)), n) for n in shape)
         place = tuple(slice(*side) for side in inner)
         assert np.array_equal(layers.within(inner)[tuple(slice(0, n) for n in whole[place].shape)], whole[place])
+
+
+@pytest.mark.parametrize("edge", [True, False])
+def test_what_lies_beyond_the_image_is_its_edge_or_nothing(edge):
+    """Patches against the image padded as a whole, which a cube around a thin image is never."""
+    array = np.random.default_rng(0).normal(100, 30, (2, 25, 7, 1)).astype(np.float32)
+    box, size = ((-10, 40), (3, 33), (0, 1)), (20, 16, 1)
+    padded = np.pad(array[:, :, 3:], [(0, 0), (10, 15), (0, 26), (0, 0)], mode="edge" if edge else "constant")
+    found = cut(array, box, size, edge)
+    assert np.array_equal(found, resample(resample(padded, (20, 30, 1)), size))
+    thin = np.ones((1, 1500, 3, 2), np.float32)
+    assert cut(thin, ((0, 1500), (-700, 800), (-700, 800)), (16, 16, 16), edge=True) == pytest.approx(1, abs=1e-5)
