@@ -109,3 +109,12 @@ def test_tiffs_of_half_precision_of_planes_and_in_circles(tmp_path):
     (tmp_path / "c.tif").write_bytes(content)
     refused("image/formats/pictures.py: in a circle", AGAIN, read_image, tmp_path / "c.tif")
     is_grey(tmp_path / "a.tif")
+
+
+def test_a_tiff_that_claims_more_than_its_bytes_could_hold_is_copied_again(tmp_path):
+    GREY.save(tmp_path / "a.tif")
+    tag(tmp_path / "a.tif", 256, 65535)
+    tag(tmp_path / "a.tif", 257, 65535)
+    refused("image/formats/pictures.py: is cut off", AGAIN, read_image, tmp_path / "a.tif")
+    GREY.save(tmp_path / "a.tif")
+    is_grey(tmp_path / "a.tif")

@@ -39,6 +39,7 @@ BMP_HEADER = 54
 UPRIGHT = 1  # the orientation that needs no turn
 SIZES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8}  # bytes of TIFF's whole numbers, by type
 FORMATS = {1: "B", 2: "H", 4: "I", 8: "Q"}
+MOST_GAIN = 1 << 16  # bytes of a picture for one of its file; of the codings of TIFF, LZW makes some 4,000 at most
 WIDTH, HEIGHT, BITS, PHOTOMETRIC, ORIENTATION, EXTRA, KIND = 256, 257, 258, 262, 274, 338, 254
 SAMPLES, PLANES, SAMPLE_FORMAT = 277, 284, 339
 APART, UNSIGNED, FLOAT = 2, 1, 3
@@ -215,6 +216,9 @@ def _tiff(data: bytes | mmap.mmap, name: str) -> Facts:
     if first.get(BITS, 1) > 32:
         raise ImageError(f"{name} has voxels of {first[BITS]} bits, which cannot be read.", "Save it with 32 bits.")
     _refuse_samples(first, name)
+    bits = first.get(BITS, 1) * first.get(SAMPLES, 1)
+    if bits > 1 and first.get(WIDTH, 0) * first.get(HEIGHT, 0) * bits > 8 * MOST_GAIN * len(data):
+        raise ImageError(f"{name} {CUT_OFF}", COPY_AGAIN)  # ITK would ask for the memory first, which takes its time
     return Facts(transparent=EXTRA in first)
 
 
