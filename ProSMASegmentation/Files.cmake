@@ -97,6 +97,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/breast-lesion-us/README.md
   Resources/Models/breast-lesion-us/fit.npz
   Resources/Models/breast-lesion-us/model.json
+  Resources/Models/breast-lesion-us/presence.npz
   Resources/Models/breast-lesion-us/preview.png
   Resources/Models/breast-lesion-us/quality.json
   Resources/Models/breast-lesion-us/weights.safetensors
@@ -116,6 +117,7 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/head-neck-oar-ct/fit.npz
   Resources/Models/head-neck-oar-ct/model.json
   Resources/Models/head-neck-oar-ct/preview.png
+  Resources/Models/head-neck-oar-ct/quality.json
   Resources/Models/head-neck-oar-ct/weights.safetensors
   Resources/Models/hippocampus-mr/README.md
   Resources/Models/hippocampus-mr/finder.json
@@ -296,6 +298,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/options.py
   inference/pipeline.py
   inference/prediction.py
+  inference/presence.py
   inference/prompts.py
   inference/quality.py
   inference/quality_meter.py
@@ -337,6 +340,8 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/packing/faulty_copies.py
   learning/packing/fit_statistics.py
   learning/packing/icon.py
+  learning/packing/presence_statistics.py
+  learning/packing/quality_prior.py
   learning/packing/quality_statistics.py
   learning/recipe.py
   learning/report/__init__.py

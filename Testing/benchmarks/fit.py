@@ -73,7 +73,7 @@ GROUPS = {  # what the kinds begin with
 
 
 def main() -> int:
-    options = parse(__doc__.splitlines()[0])
+    options = parser_of(__doc__.splitlines()[0], ("make", "measure")).parse_args()
     models = options.models or list(OWN)
     try:
         if options.action == "make":
@@ -96,14 +96,15 @@ def main() -> int:
     return 0
 
 
-def parse(description: str) -> argparse.Namespace:
+def parser_of(description: str, actions: tuple[str, ...]) -> argparse.ArgumentParser:
+    """The command line of this file and of quality.py."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("action", choices=("make", "measure"))
+    parser.add_argument("action", choices=actions)
     parser.add_argument("data", type=Path)
     parser.add_argument("models", nargs="*", metavar="MODEL", choices=[*OWN, []], help="of the bundled ones; all")
     parser.add_argument("--json", metavar="FILE", help="write what was measured, one by one")
     parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the table to a page")
-    return parser.parse_args()
+    return parser
 
 
 def make(model: str, data: Path) -> None:

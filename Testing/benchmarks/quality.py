@@ -1,46 +1,72 @@
 """How near the expected Dice of segments (training/prosma/inference/quality.py) comes to the true one, and what it needs.
 
-    python Testing/benchmarks/quality.py make DATA [MODEL ...]
-    python Testing/benchmarks/quality.py measure DATA [MODEL ...] [--json FILE] [--markdown Testing/benchmarks/QUALITY.md]
+    python Testing/benchmarks/quality.py prior DATA --rows FOLDER > training/prosma/learning/packing/quality_prior.py
+    python Testing/benchmarks/quality.py make DATA [MODEL ...] [--rows FOLDER]
+    python Testing/benchmarks/quality.py measure DATA [MODEL ...] [--rows FOLDER] [--cases N] [--json FILE]
+        [--markdown Testing/benchmarks/QUALITY.md]
 
 DATA holds a folder for each data set, as for fit.py. `make` writes quality.json into the bundled packages, from the val (and
-where these are few, some train) cases of each model's own data. `measure` segments at most 20 cases of the test split, and
-copies of each with noise, little contrast, coarse voxels, and cut through the structures
-(learning/packing/degraded_copies.py).
+where these are few, some train) cases of each model's own data; `prior` prints what all models have in common, from the same
+cases. `measure` segments at most 20 cases (or N) of the test split, and copies of each with noise, little contrast, coarse
+voxels, and cut through the structures (learning/packing/degraded_copies.py). In the folder of --rows are kept, and taken from
+there if they are there, the measures of what was segmented.
 """
 
+import dataclasses
 import itertools
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 from curves import svg
-from fit import OWN, parse
+from fit import OWN, parser_of
 
 from prosma.errors import UserFacingError
 from prosma.files import write_json
-from prosma.inference.fit import Fit
 from prosma.inference.quality import QualityStatistics
+from prosma.inference.quality_meter import Sums
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.data.dataset import LabelledFolder
+from prosma.learning.packing import quality_statistics as making
 from prosma.learning.packing.fit_statistics import spread_out
-from prosma.learning.packing.quality_statistics import measured_rows, quality_statistics
 from prosma.package import bundled_models_folder
 
 MOST = 20  # cases of a set
 BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of expected Dice, for the reliability
 LEAST_IN_BIN = 5  # segments
+RIDGE = 0.02  # of the slopes that models have in common
+PRIOR = '''"""How the log odds of the true Dice go with what a run tells (`inference.quality.features`), over bundled models.
+
+Packages with few validation cases lean on this. Printed by `Testing/benchmarks/quality.py prior`: within each model, so that
+how good a model is does not count; each model counts the same.
+"""
+
+from __future__ import annotations
+
+SCALE = (  # of the features: their deviations within a model
+{scale}
+)
+SLOPES = (  # of the log odds of the Dice, for one scale
+{slopes}
+)'''
 
 
 def main() -> int:
-    options = parse(__doc__.splitlines()[0])
+    parser = parser_of(__doc__.splitlines()[0], ("prior", "make", "measure"))
+    parser.add_argument("--rows", metavar="FOLDER", type=Path, help="keep what was segmented, and use it")
+    parser.add_argument("--cases", metavar="N", type=int, default=MOST, help=f"at most so many of a set; {MOST}")
+    options = parser.parse_args()
     models = options.models or list(OWN)
     try:
+        if options.action == "prior":
+            print(prior([Source(name, options) for name in models]))
         if options.action == "make":
             for name in models:
-                make(name, options.data)
+                make(Source(name, options))
+        if options.action != "measure":
             return 0
-        reports = [measure(name, options.data) for name in models]
+        reports = [measure(Source(name, options)) for name in models]
     except UserFacingError as error:
         print(error, file=sys.stderr)
         return 1
@@ -53,28 +79,76 @@ def main() -> int:
     return 0
 
 
-def make(model: str, data: Path) -> None:
+class Source:
+    """A bundled model with its own data, and the rows that were measured of them."""
+
+    def __init__(self, model, options) -> None:
+        self.model, self._rows, self._cases = model, options.rows, options.cases
+        self.folder = LabelledFolder.open(options.data / OWN[model])
+        self.segmenter = Segmenter(bundled_models_folder() / model, "cpu")
+        self.statistics = QualityStatistics.of_package(
+            self.segmenter.package.quality_path, self.segmenter.package.sha256
+        )
+
+    def rows(self, split: str) -> list[making.Row]:
+        """Of the `val` cases as many as a package is made from, with two rounds of copies; else of the first with one."""
+        if split == "val":
+            return self._kept(split, lambda: making.validation_rows(self.segmenter, self.folder))
+        ids = spread_out(self.folder.splits[split], self._cases)
+        return self._kept(split, lambda: making.measured_rows(self.segmenter, self.folder, ids))
+
+    def _kept(self, split: str, measured) -> list[making.Row]:
+        if self._rows is None:
+            return measured()
+        path = self._rows / f"{self.model}.{split}.json"
+        if not path.is_file():
+            self._rows.mkdir(parents=True, exist_ok=True)
+            write_json(path, [dataclasses.asdict(row) for row in measured()])
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return [making.Row(**{**row, "sums": Sums(**row["sums"])}) for row in rows]
+
+
+def prior(sources: list[Source]) -> str:
+    """The content of quality_prior.py."""
+    tables = []
+    for source in sources:
+        rows = [row for row in source.rows("val") if not (row.absent or row.empty)]
+        volumes = making.training_volumes(source.segmenter, source.folder, spread_out(source.folder.splits["train"]))
+        counts = making.clean_counts_twice(rows)
+        values, odds = making.matrix(rows, volumes), making.true_odds(rows)
+        weights = counts / counts.sum()
+        tables.append((values - weights @ values, odds - weights @ odds, weights))
+    scale = np.sqrt(np.mean([weights @ values**2 for values, _, weights in tables], axis=0)) + 1e-6
+    gram, aim = RIDGE * np.eye(len(scale)), np.zeros(len(scale))
+    for values, odds, weights in tables:
+        rows = np.clip(values / scale, -making.FARTHEST, making.FARTHEST)
+        gram += (rows * weights[:, None]).T @ rows / len(tables)
+        aim += (rows * weights[:, None]).T @ odds / len(tables)
+    lists = (
+        "\n".join(f"    {making.short(number)}," for number in each) for each in (scale, np.linalg.solve(gram, aim))
+    )
+    return PRIOR.format(**dict(zip(("scale", "slopes"), lists, strict=True)))
+
+
+def make(source: Source) -> None:
     """Write quality.json of a bundled model."""
-    segmenter = Segmenter(bundled_models_folder() / model, "cpu")
-    content = quality_statistics(segmenter, LabelledFolder.open(data / OWN[model]))
+    content = making.statistics_from(source.rows("val"), source.segmenter, source.folder)
     if content is not None:
-        segmenter.package.quality_path.write_bytes(content)
-    print(f"{model}: {len(content or b'')} bytes", flush=True)
+        source.segmenter.package.quality_path.write_bytes(content)
+    print(f"{source.model}: {len(content or b'')} bytes", flush=True)
 
 
-def measure(model: str, data: Path) -> dict:
+def measure(source: Source) -> dict:
     """Expected and true Dice of all segments, and what `summary` makes of them."""
-    segmenter = Segmenter(bundled_models_folder() / model, "cpu")
-    package, folder = segmenter.package, LabelledFolder.open(data / OWN[model])
-    statistics = QualityStatistics.of_package(package.quality_path, package.sha256)
     rows = []
-    for row in measured_rows(segmenter, folder, spread_out(folder.splits["test"], MOST)):
-        fit = Fit("fits", distances=row.distances)
-        expected = statistics and statistics.expected(row.label, row.sums, fit, row.removed)
+    for row in source.rows("test"):
+        expected = source.statistics and source.statistics.expected(row.label, row.sums)
         if expected is not None:
+            if row.presence is not None:
+                expected = expected.if_present(row.presence, row.empty)
             told = {"case": row.case, "kind": row.kind, "label": row.label, "dice": row.dice}
             rows.append({**told, **expected.as_dict()})
-    report = {"model": model, **summary(rows), "rows": rows}
+    report = {"model": source.model, "cases": len({row["case"] for row in rows}), **summary(rows), "rows": rows}
     print({key: value for key, value in report.items() if key != "rows"}, flush=True)
     return report
 
@@ -105,13 +179,14 @@ def page(reports: list[dict], name: str) -> str:
         "Dice of each segment: Pearson's correlation, mean absolute error, and the share of intervals (made for 80 %) that "
         "hold the true one. For each kind of copy: mean true Dice, and in brackets the mean absolute error.",
         "",
-        f"| model | segments | correlation | error | inside | {' | '.join(kinds)} |",
-        "| --- " * (len(kinds) + 5) + "|",
+        f"| model | cases | segments | correlation | error | inside | {' | '.join(kinds)} |",
+        "| --- " * (len(kinds) + 6) + "|",
     ]
     for report in reports:
         cells = [f"{dice:.2f} ({error:.3f})" for dice, error in (report["kinds"][kind] for kind in kinds)]
         numbers = f"{report['pearson']:.2f} | {report['error']:.3f} | {100 * report['inside']:.0f} %"
-        lines.append(f"| {report['model']} | {report['segments']} | {numbers} | {' | '.join(cells)} |")
+        counts = f"{report['cases']} | {report['segments']}"
+        lines.append(f"| {report['model']} | {counts} | {numbers} | {' | '.join(cells)} |")
     pearson, error = (np.mean([report[name] for report in reports]) for name in ("pearson", "error"))
     lines += ["", f"Mean over the models: correlation {pearson:.2f}, error {error:.3f}."]
     lines += ["", f"![True Dice by expected Dice]({name}.svg)", ""]

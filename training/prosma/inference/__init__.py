@@ -8,6 +8,7 @@
 | sliding window | `sliding_window` | tiles, Gaussian blending, scores accumulated band by band |
 | forward passes | `prediction` | softmax, test-time augmentation by flips, gate map and gate statistics |
 | way back | `back_to_image` | scores resampled to the image's grid, argmax, probabilities, entropy |
+| presence | `presence` | whether a picture shows a structure at all |
 | quality | `quality` | the Dice that each segment is likely to have, by what `quality_meter` saw of the scores |
 | result | `segmentation` | labels on the whole grid, and what goes with them |
 

@@ -21,8 +21,9 @@ LEAST = 0.02  # a label with no greater probability in a block of rows is not lo
 @dataclass
 class Sums:
     """Of one label: `voxels`, and the volume of each, `voxel_ml` (of pictures in thousandths of a pixel); sums of its
-    probability, `inside` them and in `all` voxels; `unsure` voxels; `surface`, mm2 of faces between its voxels and others
-    (without a voxel size: in voxel edges); `border`, of those at the grid's end.
+    probability, `inside` them and in `all` voxels; `unsure` voxels, and those `likely`, more likely than not, and `sure`; its
+    `greatest` probability; `surface`, mm2 of faces between its voxels and others (without a voxel size: in voxel edges);
+    `border`, of those at the grid's end.
     """
 
     voxel_ml: float
@@ -30,6 +31,9 @@ class Sums:
     inside: float = 0.0
     all: float = 0.0
     unsure: int = 0
+    likely: int = 0
+    sure: int = 0
+    greatest: float = 0.0
     surface: float = 0.0
     border: float = 0.0
 
@@ -54,7 +58,9 @@ class QualityMeter:
         greatest = None
         for number, sums in enumerate(self.sums):
             plane = scores[number + 1]
-            if plane.max() < LEAST * UNIT:
+            highest = int(plane.max())
+            sums.greatest = max(sums.greatest, highest / UNIT)
+            if highest < LEAST * UNIT:
                 self._add_surface(number, sums, np.zeros(plane.shape, bool))
                 continue
             if greatest is None:
@@ -63,7 +69,11 @@ class QualityMeter:
             sums.voxels += int(np.count_nonzero(mask))
             sums.inside += float(plane[mask].sum(dtype=np.int64)) / UNIT
             sums.all += float(plane.sum(dtype=np.int64)) / UNIT
-            sums.unsure += int(np.count_nonzero((plane > UNSURE[0] * UNIT) & (plane < UNSURE[1] * UNIT)))
+            possible, likely = (int(np.count_nonzero(plane > share * UNIT)) for share in (UNSURE[0], 0.5))
+            sure = int(np.count_nonzero(plane >= UNSURE[1] * UNIT))
+            sums.unsure += possible - sure
+            sums.likely += likely
+            sums.sure += sure
             self._add_surface(number, sums, mask)
 
     def _add_surface(self, number: int, sums: Sums, mask: np.ndarray) -> None:

@@ -26,7 +26,8 @@ class Segmentation:
     preparing, fit, network. `described` are the model's labels that this result may hold: where a finder named sides, those
     of the regions found. `fit`: whether the image looks like those that the model was trained on. `measures`: what the scores
     say of each label, by its value, and `expected_dice` what follows from them where the package has statistics for it.
-    `device_notices` are those of the `notices` that say why the device is not the one wished for.
+    `presence`: how likely a picture shows a structure, 0 to 1; None where the package cannot tell. `device_notices` are those
+    of the `notices` that say why the device is not the one wished for.
     """
 
     labels: np.ndarray
@@ -44,6 +45,7 @@ class Segmentation:
     fit: Fit = field(default_factory=lambda: Fit("unknown"))
     measures: dict[int, Sums] = field(default_factory=dict)
     expected_dice: dict[int, Expected] = field(default_factory=dict)
+    presence: float | None = None
 
 
 def on_whole_grid(labels: np.ndarray, shape: Sequence[int], box: Box) -> np.ndarray:

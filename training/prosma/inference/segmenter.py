@@ -36,6 +36,7 @@ from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
 from .options import Options
 from .pipeline import Prepared, prepare, roi_box
+from .presence import PresenceStatistics, stage_features
 from .quality import QualityStatistics
 from .quality_meter import QualityMeter
 from .run_log import Progress, RunLog
@@ -102,6 +103,7 @@ class Segmenter:
         self.classes = len(self.package.labels) + 1
         self._finder: Segmenter | None = None
         self._statistics = FitStatistics.of_package(self.package.fit_path, self.package.sha256)
+        self._presence = PresenceStatistics.of_package(self.package.presence_path, self.package.sha256)
         self._quality = QualityStatistics.of_package(self.package.quality_path, self.package.sha256)
         self.keeps_memory, self._runs = False, 0
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
@@ -260,8 +262,8 @@ class Segmenter:
         result.labels = on_whole_grid(result.labels, prepared.shape, prepared.box)
         result.fit = fit
         if self._quality is not None:
-            removed = result.statistics["removed_share"]
-            result.expected_dice = self._quality.of_segments(result.measures, fit, removed)
+            result.expected_dice = self._quality.of_segments(result.measures)
+        self._judge_presence(image, prepared, options, run, result)
         result.notices, result.device_notices = run.notices, list(self.device_notices)
         result.described = self.package.labels
         return result
@@ -295,6 +297,31 @@ class Segmenter:
 
         with cancelled_between_stages(self.network, run.cancelled), self._restored_afterwards() as can_halve:
             return with_fallbacks(attempt, Effort(self.device), lighter, take_up)
+
+    def _judge_presence(
+        self, image: Image, prepared: Prepared, options: Options, run: RunLog, result: Segmentation
+    ) -> None:
+        """Of a picture in which the structure is likely to be absent leaves out what was marked, unless forced."""
+        if self._presence is None or self.package.dimension != 2 or image.shape[2] > 1:
+            return
+        with run.timed("fit"):
+            whole_picture = self._judged_part(image, prepared, options.force)
+            found = self.presence_features(whole_picture)
+            result.presence = self._presence.presence(found)
+        if result.presence is None:
+            return
+        is_absent = result.presence < self._presence.threshold
+        if is_absent and result.labels.any() and not options.force:
+            result.labels[...] = 0
+            run.notices.append(self._presence.notice([label["name"] for label in self.package.labels], result.presence))
+        empty = not result.labels.any()
+        result.expected_dice = {
+            value: expected.if_present(result.presence, empty) for value, expected in result.expected_dice.items()
+        }
+
+    def presence_features(self, prepared: Prepared) -> np.ndarray:
+        """What tells whether a picture shows the structure, (versions, D), see `presence.stage_features`."""
+        return stage_features(self.network, self.device, prepared.array[..., 0], self.package.mirror_axes)
 
     def fit_of(self, image: Image, roi: Sequence[Sequence[int]] | None = None) -> Fit:
         """Whether an image, or its region of interest, looks like those that the model was trained on.

@@ -1,7 +1,8 @@
 """Model packages: a folder or zip with ``model.json``, ``weights.safetensors``, ``README.md`` and ``preview.png``.
 
-``fit.npz`` and ``quality.json``, where a package has them, hold statistics of its training images (`inference.fit`) and of
-how good its results were (`inference.quality`).
+``fit.npz``, ``quality.json`` and ``presence.npz``, where a package has them, hold statistics of its training images
+(`inference.fit`), of how good its results were (`inference.quality`), and of images without what it segments
+(`inference.presence`).
 
 The same package is what training exports, the panel imports and the command line runs. Nothing in it is ever executed.
 This file needs only the standard library, because Slicer's process uses it to check packages.
@@ -27,7 +28,7 @@ from .weights_file import check_weights
 WEIGHTS = "weights.safetensors"
 README, PREVIEW = "README.md", "preview.png"
 FINDER, FINDER_WEIGHTS = "finder.json", "finder.safetensors"
-FIT, QUALITY = "fit.npz", "quality.json"
+FIT, QUALITY, PRESENCE = "fit.npz", "quality.json", "presence.npz"
 LICENCES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "LICENCE.md")
 LARGEST_DESCRIPTION = 1 << 20
 LARGEST_SIDE = 2048  # of the picture
@@ -158,6 +159,11 @@ class ModelPackage:
         return self.folder / QUALITY
 
     @property
+    def presence_path(self) -> Path:
+        """Where the statistics lie by which an absent structure is told; most packages have none."""
+        return self.folder / PRESENCE
+
+    @property
     def preview_path(self) -> Path | None:
         """The picture of the model, None where there is none that can be shown at once."""
         path = self.folder / PREVIEW
@@ -202,7 +208,7 @@ def is_small_picture(path: Path) -> bool:
 
 def package_files(weights: str) -> tuple[str, ...]:
     """The names of all files that a package may have."""
-    return (DESCRIPTION, weights, README, PREVIEW, FIT, QUALITY, FINDER, FINDER_WEIGHTS, *LICENCES)
+    return (DESCRIPTION, weights, README, PREVIEW, FIT, QUALITY, PRESENCE, FINDER, FINDER_WEIGHTS, *LICENCES)
 
 
 def write_package(
@@ -214,6 +220,7 @@ def write_package(
     finder: ModelPackage | None = None,
     fit: bytes | None = None,
     quality: bytes | None = None,
+    presence: bytes | None = None,
 ) -> ModelPackage:
     """Write a whole package, or nothing. ``model`` without its ``weights`` entry; ``weights`` is a safetensors file.
 
@@ -236,7 +243,7 @@ def write_package(
         (new / WEIGHTS).write_bytes(weights)
         (new / DESCRIPTION).write_text(json.dumps(model, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (new / README).write_text(readme, encoding="utf-8")
-        for name, content in ((PREVIEW, preview), (FIT, fit), (QUALITY, quality)):
+        for name, content in ((PREVIEW, preview), (FIT, fit), (QUALITY, quality), (PRESENCE, presence)):
             if content is not None:
                 (new / name).write_bytes(content)
         if finder is not None:

@@ -11,6 +11,7 @@ from ...image.box import Box, slices, smallest, whole
 from ...image.geometry import Image
 from ..data.dataset import IGNORED
 
+CLEAN = "clean"  # the kind of the image itself
 LEAST_SIDE = 6  # voxels of a cut image along the axis that is cut
 LEAST_CUT = 12  # voxels along an axis that may be cut
 FEW_SLICES = 30  # up to which the last axis keeps its resolution
@@ -31,7 +32,7 @@ def degraded_copies(
     def noise(deviation: float) -> np.ndarray:
         return random.normal(0, deviation * spread, array.shape)
 
-    yield "clean", image, labels
+    yield CLEAN, image, labels
     yield "noise", version(array + noise(random.uniform(0.05, 0.25))), labels
     mean, contrast = array.mean(), random.uniform(0.12, 0.5)
     yield "contrast", version(mean + (array - mean) * contrast + noise(0.02)), labels

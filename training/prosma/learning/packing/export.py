@@ -24,6 +24,7 @@ from ..recipe import Recipe, RecipeError
 from .card import model_card, results
 from .fit_statistics import fit_statistics
 from .icon import icon
+from .presence_statistics import presence_statistics
 from .quality_statistics import quality_statistics
 
 PREVIEW_SIZE = 256
@@ -80,7 +81,7 @@ def export(
     model["training"] = {**model["training"], "seconds": history["seconds"], "hardware": history["hardware"]}
     model["training"]["cases"] = dict(history.get("cases", {}))
     preview = icon(model) if model["accept_licence"] else None
-    fit = quality = None
+    statistics: tuple[bytes | None, ...] = ()
     if data is not None:
         folder = LabelledFolder.open(data, recipe.fitting.fold)
         draft = write_package(run / "package", model, content, "", finder=finder)
@@ -90,25 +91,17 @@ def export(
         model["training"]["cases"] = {**counts, **model["training"]["cases"], split: report["cases"]}
         model["results"] = results(report)
         kind = report["device"].partition(":")[0]
-        model["seconds"] = {
-            "cpu": None,
-            "cuda": None,
-            "hardware": report["hardware"],
-            kind: report["seconds"]["per_case"],
-        }
+        seconds = {"cpu": None, "cuda": None, kind: report["seconds"]["per_case"]}
+        model["seconds"] = {**seconds, "hardware": report["hardware"]}
         segmenter = Segmenter(draft, "cpu")
         preview = preview or preview_picture(segmenter, median_case(folder, report))
-        fit, quality = statistics_of(segmenter, folder)
-    return write_package(package, model, content, model_card(model, recipe), preview, finder, fit, quality)
+        statistics = statistics_of(segmenter, folder)
+    return write_package(package, model, content, model_card(model, recipe), preview, finder, *statistics)
 
 
-def statistics_of(segmenter: Segmenter, folder: LabelledFolder) -> tuple[bytes | None, bytes | None]:
-    """The contents of `fit.npz` and `quality.json` for a draft of a package, which keeps the former."""
-    fit = fit_statistics(segmenter, folder)
-    if fit is None:
-        return None, None
-    segmenter.package.fit_path.write_bytes(fit)
-    return fit, quality_statistics(Segmenter(segmenter.package, "cpu"), folder)
+def statistics_of(segmenter: Segmenter, folder: LabelledFolder) -> tuple[bytes | None, ...]:
+    """The contents of `fit.npz`, `quality.json` and `presence.npz`, None for each that cannot be made."""
+    return tuple(make(segmenter, folder) for make in (fit_statistics, quality_statistics, presence_statistics))
 
 
 def median_case(folder: LabelledFolder, report: dict) -> Case:
