@@ -113,7 +113,7 @@ def epoch_apart(task: dict, threads: int) -> dict:
 def measure_steps(shape, rounds: int, threads: int, python: str, rows=ROWS, extra: dict | None = None) -> dict:
     """Median seconds of each of `rows`, how many times as long as ours just before, and memory in bytes.
 
-    `extra` goes into every task. bfloat16 is left out where the processor does not compute in it.
+    `extra` goes into every task. bfloat16 is measured on every processor; only some compute in it.
     """
     clock = "processor" if threads == 1 else "wall"
     with contextlib.ExitStack() as running:
