@@ -171,6 +171,7 @@ def started(server, model, work, *more) -> subprocess.Popen:
     return subprocess.Popen(words, cwd=ROOT / "training", text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_in_the_middle_costs_named_failures_and_the_same_call_goes_on(
     server, model, tmp_path, capsys
 ):
