@@ -25,6 +25,9 @@ from .segmentation import Segmentation
 
 LARGER = 1.25  # times the largest training volume: beyond it a volume shows more than the model knows
 SMALLEST_ML = 0.5  # of what the finder marks: less is a stray voxel of its coarse grid
+# From this probability on a voxel counts for a region's centre. The thin end of a structure seldom wins the argmax, which
+# moved centres by 2 mm; chosen on 71 painted heads of the split `val`: 99 % within 8 mm instead of 95 %.
+POSSIBLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,30 +67,38 @@ def averaged_down(image: Image, spacing: Sequence[float], orientation: str) -> I
 def find_regions(finder, image: Image, cancelled: Callable[[], bool] | None = None) -> list[Region]:
     """The regions that the finder (a Segmenter) marks in an image (first channel): the largest part of each label.
 
-    Empty where it finds nothing.
+    Its centre is that of all connected voxels in which the label is possible. Empty where it finds nothing.
     """
     model = finder.package.model
     coarse = averaged_down(replace(image, array=image.array[:1]), model["spacing"], model["orientation"])
-    labels = finder.segment(coarse, cancelled=cancelled).labels
+    found = finder.segment(coarse, outputs=["probabilities"], cancelled=cancelled)
+    inside = slices(found.box)
     regions = []
-    for label in finder.package.labels:
-        part = largest_part(labels == label["value"])
+    for index, label in enumerate(finder.package.labels, start=1):
+        part = largest_part(found.labels[inside] == label["value"])
         ml = float(part.sum()) * (coarse.voxel_ml or 0.0)
         if ml >= SMALLEST_ML:
-            centre = coarse.ijk_to_ras[:3, :3] @ np.argwhere(part).mean(axis=0) + coarse.ijk_to_ras[:3, 3]
+            possible = part_around(part, found.probabilities[index] >= POSSIBLE * 255)
+            place = np.argwhere(possible).mean(axis=0) + start_of(found.box)
+            centre = coarse.ijk_to_ras[:3, :3] @ place + coarse.ijk_to_ras[:3, 3]
             regions.append(Region(label["value"], (float(centre[0]), float(centre[1]), float(centre[2])), ml))
     return regions
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
     """The largest connected component of a mask (I, J, K), neighbours by faces, edges and corners."""
-    if not mask.any():
-        return mask
+    return part_around(mask, mask)
+
+
+def part_around(core: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The connected component of a mask (I, J, K) that holds most of a smaller one; corners touch too."""
+    if not (mask & core).any():
+        return mask & core
     import SimpleITK as sitk
 
     components = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
     numbered = sitk.GetArrayFromImage(components)
-    return numbered == 1 + np.bincount(numbered[numbered > 0])[1:].argmax()
+    return numbered == np.bincount(numbered[mask & core]).argmax()
 
 
 def region_box(image: Image, region: Region, size_mm: Sequence[float], orientation: str) -> Box | None:

@@ -19,8 +19,8 @@ def packed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights as packages hold them: kernels and matrices in 8 bits, biases and the like in half precision.
 
     Beside each NAME in 8 bits is NAME.scale, float32, one number for each output channel, of a shape that broadcasts. The
-    largest weight of a channel becomes 127. On the test splits of the seven bundled models mean Dice changed by at most 0.0004
-    from that in half precision.
+    largest weight of a channel becomes 127. On the test splits of the seven bundled models mean Dice changed by at most
+    0.0004 from that in half precision.
     """
     stored = {}
     for name, tensor in weights.items():
