@@ -11,6 +11,7 @@ from headless_slicer import click, processEvents, qt
 from tiny_model import make_tiny_package
 
 SECONDS = 120
+SLOW = pytest.mark.slow  # combinations beyond one of each kind
 
 
 @pytest.fixture
@@ -70,8 +71,16 @@ def test_under_a_gate_map(result, what, said):
 
 @pytest.mark.parametrize(
     ("output", "what"),
-    [(output, what) for output in ("entropy", "largest", "measure") for what in ("result", "scene")]
-    + [("largest", "segments"), ("measure", "segments")],
+    [
+        ("entropy", "scene"),
+        ("largest", "segments"),
+        ("measure", "result"),
+        pytest.param("entropy", "result", marks=SLOW),
+        pytest.param("largest", "result", marks=SLOW),
+        pytest.param("largest", "scene", marks=SLOW),
+        pytest.param("measure", "scene", marks=SLOW),
+        pytest.param("measure", "segments", marks=SLOW),
+    ],
 )
 def test_under_an_output(result, monkeypatch, what, output):
     from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
@@ -102,8 +111,8 @@ def test_under_an_output(result, monkeypatch, what, output):
     ("what", "when", "said"),
     [
         ("volume", "reading", "'scan' was removed while the models were being compared"),
-        ("scene", "reading", "'scan' was removed while the models were being compared"),
-        ("volume", "running", "'scan' was removed while it was being segmented"),
+        pytest.param("scene", "reading", "'scan' was removed while the models were being compared", marks=SLOW),
+        pytest.param("volume", "running", "'scan' was removed while it was being segmented", marks=SLOW),
         ("scene", "running", "The scene was closed"),
     ],
 )

@@ -122,6 +122,7 @@ def test_parts_are_every_case_once(batch, tiny, tmp_path, capsys):
         assert f"'{wrong}' names no part" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_bytes_and_survive_the_death_of_one(batch, tiny, tmp_path, capfd, monkeypatch):
     images, expected = batch
     plant_crashes(tmp_path / "planted", "prosma.batch.pool_child", monkeypatch)

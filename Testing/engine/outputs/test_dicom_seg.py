@@ -296,6 +296,7 @@ def test_a_result_without_measures_gets_them_by_the_remedy(tiny, tmp_path, capsy
     assert "was there already" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_batch_of_series_gives_a_segmentation_each(tiny, tmp_path):
     for number in (1, 2):
         uids = {"SeriesInstanceUID": f"1.2.3.{number}", "SeriesDescription": f"T{number}"}

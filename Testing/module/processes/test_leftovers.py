@@ -12,6 +12,7 @@ from hosts import HOST, exists, run_host, started_host
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_slicer_go_and_those_of_a_living_one_stay(environment, tmp_path):
     """Three real processes with one temporary folder: one is killed amid a run, one is amid a run, one starts."""
     temporary = tmp_path / "temporary"

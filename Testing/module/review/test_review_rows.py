@@ -139,7 +139,13 @@ def test_pictures_come_back_with_a_saved_scene(result, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "7", '{"regions": 3}', '{"regions": [{}]}', "half", '{"run": 1, "regions": [null]}']
+    "text",
+    [
+        "{",
+        "half",
+        '{"run": 1, "regions": [null]}',
+        *(pytest.param(text, marks=pytest.mark.slow) for text in ("[]", "7", '{"regions": 3}', '{"regions": [{}]}')),
+    ],
 )
 def test_a_damaged_list_in_a_scene_is_made_anew(result, text):
     panel, _volume, node = result
