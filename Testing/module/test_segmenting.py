@@ -230,6 +230,7 @@ def described(node):
     ]
 
 
+@pytest.mark.slow  # measures time, which other work on the computer takes
 def test_the_second_click_spends_little_time_outside_the_network(panel):
     volume = scenes.add_volume(scenes.texture((48, 48, 48)))
     scenes.segmented(panel, volume)
