@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import io
 import json
 import os
 import platform
@@ -14,6 +15,7 @@ import shutil
 import stat
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -173,6 +175,13 @@ def read_regular(path: Path, most: int, follow: bool = True) -> bytes:
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it has more than {most} bytes", str(path))
     return content
+
+
+def check_unfolding(content: bytes, most: int) -> None:
+    """ValueError where the members of a zip (an .npz is one) say that they unfold to more than `most` bytes."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > most:
+            raise ValueError("it would unfold to too much")
 
 
 @contextlib.contextmanager

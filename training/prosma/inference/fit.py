@@ -13,7 +13,6 @@ Needs numpy alone.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import EngineError
-from ..files import read_regular
+from ..files import check_unfolding, read_regular
 from ..image.modality import declared_otherwise
 from .distance import KEPT, Distance, Faults
 
@@ -190,9 +189,7 @@ class FitStatistics:
     def from_bytes(cls, content: bytes) -> FitStatistics:
         """The opposite of `to_bytes`; ValueError for anything else."""
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LARGEST_CONTENT:
-                    raise ValueError("it would unfold to too much")
+            check_unfolding(content, LARGEST_CONTENT)
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             weights, size = str(arrays["weights"]), tuple(max(1, int(n)) for n in arrays["size"])

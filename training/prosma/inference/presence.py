@@ -9,7 +9,6 @@ which is given a network, imports torch.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..files import read_regular
+from ..files import check_unfolding, read_regular
 
 LARGEST_FILE, LARGEST_CONTENT = 1 << 18, 1 << 22  # bytes
 FARTHEST = 5.0  # deviations at which a feature is cut off, so that none decides alone
@@ -62,9 +61,7 @@ class PresenceStatistics:
     def from_bytes(cls, content: bytes) -> PresenceStatistics:
         """The opposite of `to_bytes`; ValueError for anything else."""
         try:
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LARGEST_CONTENT:
-                    raise ValueError("it would unfold to too much")
+            check_unfolding(content, LARGEST_CONTENT)
             with np.load(io.BytesIO(content), allow_pickle=False) as file:
                 weights = str(file["weights"])
                 centre, scale, coefficients = (
