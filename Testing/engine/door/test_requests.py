@@ -131,7 +131,7 @@ def test_events_have_the_fields_that_the_page_names(engine, tiny, tmp_path):
         assert event["event"] == re.match(r"`(\w+)`", title)[1], event
         assert set(event) - {"event", "id"} == documented(title), title
     assert set(seen["`result` of `cases`"]["cases"][0]) == {"name", "images", "series", "output", "problem"}
-    assert set(written["segments"][0]) == {"value", "name", "voxels", "ml", "expected_dice"}
+    assert set(written["segments"][0]) == {"value", "name", "voxels", "ml", "expected_dice", "presence"}
 
 
 def line(**request) -> bytes:

@@ -1,5 +1,6 @@
 """Whether a picture shows a model's structure at all: features, statistics, and what a run makes of it."""
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,8 @@ def test_what_is_marked_in_a_picture_without_the_structure_is_left_out_with_a_wo
         assert main([*command, str(tmp_path / f"{name}.nrrd"), *more]) == 0
         (case,) = json.loads(capsys.readouterr().out.splitlines()[-1])["cases"]
         told[name] = [each for each in case["notices"] if each.startswith("No ")]
+        (segment,) = case["segments"]
+        assert segment["presence"] == (None if odds is None else pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-3))
     masks = {name: read_labels(tmp_path / f"{name}.nrrd").array[0] for name in told}
     assert masks["plain"].any() and not masks["absent"].any()
     np.testing.assert_array_equal(masks["plain"], masks["there"])
@@ -129,6 +132,20 @@ def test_what_is_marked_in_a_picture_without_the_structure_is_left_out_with_a_wo
     assert told["plain"] == told["there"] == told["forced"] == []
     (notice,) = told["absent"]
     assert notice.startswith("No structure 1 found: presence 0.12, below 0.50.")
+
+
+def test_a_table_has_the_presence_also_when_results_are_measured_afterwards(package, tmp_path):
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    sitk.WriteImage(sitk.GetImageFromArray(picture().T), str(images / "a.png"))
+    package.presence_path.write_bytes(statistics_of(package, 3.0).to_bytes())
+    command = ["segment", str(images), "-m", str(package.folder), "-o", str(out)]
+    for more in ([], ["--statistics"]):
+        assert main([*command, *more]) == 0
+        assert main(["report", str(out), "--csv", str(tmp_path / "a.csv")]) == 0
+        (row,) = csv.DictReader((tmp_path / "a.csv").open())
+        assert float(row["presence"]) == pytest.approx(1 / (1 + np.exp(-3)), abs=1e-3)
+    assert float(row["boundary_pixels"]) > 0, "it was measured"
 
 
 def test_a_volume_of_slices_is_not_judged(package):

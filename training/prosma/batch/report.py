@@ -11,6 +11,8 @@ from ..image.tags import quality_word
 from ..steps import finish
 from .records import RECORDS, Records, file_digest
 
+OF_THE_RUN = ("expected_dice", "presence")  # of a segment, what measuring the result afterwards cannot tell
+
 DONE, EDITED, MISSING, FAILED = "done", "edited", "missing", "failed"
 
 
@@ -66,8 +68,10 @@ def case_of(folder: Path, name: str, lines: list[dict]) -> dict:
     case["state"] = DONE if ours else MISSING if digest is None else EDITED
     measured = [line["segments"] for line in lines if digest is not None and line.get("measured") == digest]
     if measured:
-        expected = {each["value"]: each.get("expected_dice") for each in case.get("segments", ())} if ours else {}
-        case["segments"] = [{**each, "expected_dice": expected.get(each["value"])} for each in measured[-1]]
+        told = {each["value"]: each for each in case.get("segments", ())} if ours else {}
+        case["segments"] = [
+            {**each, **{name: told.get(each["value"], {}).get(name) for name in OF_THE_RUN}} for each in measured[-1]
+        ]
     elif case["state"] == EDITED:
         case["segments"] = []
     if "error" in last:  # what was there before stays, but the last attempt failed
@@ -116,6 +120,7 @@ def numbers_of(segment: dict) -> dict:
         "expected_dice": dice.get("mean"),
         "expected_dice_from": dice.get("low"),
         "expected_dice_to": dice.get("high"),
+        "presence": segment.get("presence"),
     }
     for key in ("surface_mm2", "boundary_mm", "boundary_pixels"):
         if key in segment:

@@ -88,8 +88,8 @@ def complete(
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`, then also how sure the model
-    was; with `expected_dice`, see `inference.quality`), `removed_share`, `statistics`, `seconds`, `device`, `notices`, of
-    these `device_notices`, `fit` (see `inference.fit`).
+    was; with `expected_dice` and `presence`, see `inference.quality`), `removed_share`, `statistics`, `seconds`, `device`,
+    `notices`, of these `device_notices`, `fit` (see `inference.fit`).
     Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
     """
     outputs = list(dict.fromkeys([*file.volumes, *(["uncertainty"] if in_full else [])]))
@@ -105,7 +105,7 @@ def complete(
         **(facts or {}),
         "output": str(file.output),
         **({"beside": [str(each.output) for each in file.beside]} if file.beside else {}),
-        "segments": with_expected(segments, result.expected_dice),
+        "segments": with_expected(segments, result.expected_dice, result.presence),
         "removed_share": result.statistics["removed_share"],
         "statistics": result.statistics,
         "seconds": result.seconds,

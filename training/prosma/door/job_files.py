@@ -138,9 +138,10 @@ class Job:
         volumes = {name: {"file": f"{name}.npy", "offset": corner} for name in names}
         if "probabilities" in volumes:
             volumes["probabilities"] = self._crop_probabilities(result)
+        segments = segment_volumes(extents, voxel_ml, result.described)
         return Segmented(
             labels={"file": "labels.npy" if box else None, "offset": list(start_of(box)) if box else [0, 0, 0]},
-            segments=with_expected(segment_volumes(extents, voxel_ml, result.described), result.expected_dice),
+            segments=with_expected(segments, result.expected_dice, result.presence),
             volumes=volumes,
             statistics=result.statistics,
             seconds=result.seconds,

@@ -108,10 +108,11 @@ class QualityStatistics:
         return Expected(*(share_of(odds + step) for step in (0.0, -self.width, self.width)))
 
 
-def with_expected(segments: list[dict], expected: dict[int, Expected]) -> list[dict]:
-    """Entries about segments (with `value`) and with `expected_dice`, None where nothing can be told."""
+def with_expected(segments: list[dict], expected: dict[int, Expected], presence: float | None) -> list[dict]:
+    """Entries about segments (with `value`) and with `expected_dice` and `presence`, None where nothing can be told."""
     told = {value: each.as_dict() for value, each in expected.items()}
-    return [{**segment, "expected_dice": told.get(segment["value"])} for segment in segments]
+    there = None if presence is None else round(presence, 3)
+    return [{**segment, "expected_dice": told.get(segment["value"]), "presence": there} for segment in segments]
 
 
 def with_tags(described: list[dict], expected: dict[int, Expected]) -> list[dict]:
