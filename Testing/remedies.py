@@ -1,8 +1,9 @@
-"""Refusals of the engine and the tests that do what they say.
+"""Refusals of the engine and of the module, and the tests that do what they say.
 
-Each refusal in training/prosma is named by a text "FILE: WORDS": the file below training/prosma and words of its message or
-remedy. A test that provokes a refusal, does what the remedy says and sees that it works is marked with `tries`; the mark is
-checked while the test runs. `Testing/engine/remedies/untried.py` gives the reason for those that no test can follow.
+Each refusal is named by a text "FILE: WORDS": the file below training/prosma or ProSMASegmentation, of which the first
+folders may be left out, and words of its message or remedy. A test that provokes a refusal, does what the remedy says and
+sees that it works is marked with `tries`; the mark is checked while the test runs. `engine/remedies/untried.py` and
+`module/remedies/untried_by_panel.py` give the reason for those that no test can follow.
 """
 
 from __future__ import annotations
@@ -19,11 +20,32 @@ from typing import NamedTuple
 import pytest
 
 from prosma.cli.app import main
-from prosma.errors import UserFacingError
 
-ENGINE = Path(__file__).resolve().parents[1] / "training" / "prosma"
-FAMILY = "UserFacingError"
-NAMED = re.compile(r"[a-z_/]+\.py: \S.*")
+TESTING = Path(__file__).resolve().parent
+NAMED = re.compile(r"[A-Za-z_/]+\.py: \S.*")
+
+
+class Part(NamedTuple):
+    """A part of ProSMA that makes refusals: the folder of its code, that of its tests, where its errors are, their class.
+
+    `helper`: the name of the methods that make a refusal of what they are given; then it is their caller's.
+    """
+
+    code: Path
+    tests: Path
+    module: str
+    family: str
+    helper: str = ""
+
+
+ENGINE = Part(TESTING.parent / "training" / "prosma", TESTING / "engine", "prosma.errors", "UserFacingError")
+PANEL = Part(
+    TESTING.parent / "ProSMASegmentation",
+    TESTING / "module",
+    "ProSMASegmentationLib.Base.ProSMAError",
+    "ProSMAError",
+    "_refuse",
+)
 
 
 class Refusal(NamedTuple):
@@ -36,7 +58,7 @@ class Refusal(NamedTuple):
 
     def is_named(self, name: str) -> bool:
         file, _, words = name.partition(": ")
-        return file == self.file and words in self.text
+        return f"/{self.file}".endswith(f"/{file}") and words in self.text
 
 
 def tries(*names: str):
@@ -47,30 +69,30 @@ def tries(*names: str):
 
 
 @functools.cache
-def refusals() -> tuple[Refusal, ...]:
-    """Every refusal in the code of the engine."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ENGINE.rglob("*.py"))}
-    family = family_of(trees.values())
+def refusals(part: Part = ENGINE) -> tuple[Refusal, ...]:
+    """Every refusal in the code of a part."""
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(part.code.rglob("*.py"))}
+    family = family_of(trees.values(), part)
     constants = {name: text for tree in trees.values() for name, text in assigned(tree.body).items() if name.isupper()}
     return tuple(
         refusal
         for path, tree in trees.items()
-        for refusal in refusals_in(path.relative_to(ENGINE).as_posix(), tree, family, constants)
+        for refusal in refusals_in(path.relative_to(part.code).as_posix(), tree, family, constants)
     )
 
 
-def family_of(trees) -> set[str]:
-    """Names of the classes that are refusals."""
+def family_of(trees, part: Part) -> set[str]:
+    """Names of the classes that are refusals, and of what makes one."""
     bases = {
         node.name: {getattr(base, "id", getattr(base, "attr", "")) for base in node.bases}
         for tree in trees
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     }
-    family = {FAMILY}
+    family = {part.family}
     while more := {name for name, above in bases.items() if above & family} - family:
         family |= more
-    return family
+    return family | ({part.helper} if part.helper else set())
 
 
 def refusals_in(file: str, tree: ast.Module, family: set[str], constants: dict[str, str]) -> Iterator[Refusal]:
@@ -115,43 +137,77 @@ def texts(node: ast.AST) -> Iterator[str]:
 def made_refusals() -> Iterator[set[Refusal]]:
     """The refusals that are made meanwhile in this process."""
     made: set[Refusal] = set()
-    usual = UserFacingError.__init__
+    with contextlib.ExitStack() as stack:
+        for part in parts_here():
+            stack.enter_context(recorded(part, made))
+        yield made
 
-    def recorded(self, *arguments, **options):
+
+def parts_here() -> list[Part]:
+    """The parts that are loaded: the module only where a Slicer runs."""
+    return [part for part in (ENGINE, PANEL) if part.module in sys.modules]
+
+
+def class_of(part: Part) -> type[Exception]:
+    return getattr(sys.modules[part.module], part.family)
+
+
+@contextlib.contextmanager
+def recorded(part: Part, made: set[Refusal]) -> Iterator[None]:
+    """Meanwhile the refusals of a part are added to `made`."""
+    family = class_of(part)
+    usual = family.__init__
+
+    def init(self, *arguments, **options):
         frame = sys._getframe(1)
         while frame.f_back is not None and frame.f_locals.get("self") is self:
             frame = frame.f_back
-        made.update(refusal_at(frame.f_code.co_filename, frame.f_lineno))
+        made.update(refusal_at(part, frame.f_code.co_filename, frame.f_lineno))
+        if frame.f_back is not None and frame.f_code.co_name == part.helper:
+            made.update(refusal_at(part, frame.f_back.f_code.co_filename, frame.f_back.f_lineno))
         usual(self, *arguments, **options)
 
-    UserFacingError.__init__ = recorded
+    family.__init__ = init
     try:
-        yield made
+        yield
     finally:
-        UserFacingError.__init__ = usual
+        family.__init__ = usual
 
 
-def refusal_at(path: str, line: int) -> list[Refusal]:
-    """The refusal at a line of the engine's code, if it is one."""
-    return [each for each in refusals() if path.endswith(f"/prosma/{each.file}") and each.first <= line <= each.last][
-        -1:
-    ]
+def refusal_at(part: Part, path: str, line: int) -> list[Refusal]:
+    """The refusal at a line of a part's code, if it is one."""
+    here = [each for each in refusals(part) if path.endswith(f"/{part.code.name}/{each.file}")]
+    return [each for each in here if each.first <= line <= each.last][-1:]
 
 
 @functools.cache
-def names_in_tests() -> dict[str, Path]:
-    """Every name of a refusal that stands in a test of the engine, with the test's file."""
+def names_in_tests(part: Part = ENGINE) -> dict[str, Path]:
+    """Every name of a refusal that stands in a test of a part, with the test's file."""
     found = {}
-    for path in sorted((Path(__file__).parent / "engine").rglob("test_*.py")):
+    for path in sorted(part.tests.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAMED.fullmatch(node.value):
                 found[node.value] = path
     return found
 
 
-def refused(name: str, remedy: str, do: Callable, *arguments, **options) -> UserFacingError:
+def without_test(part: Part, reasons: Iterable[str]) -> list[str]:
+    """The refusals of a part that no test names and for which there is no reason, as lines."""
+    names = [*names_in_tests(part), *reasons]
+    missing = [each for each in refusals(part) if not any(each.is_named(name) for name in names)]
+    return [f"{each.file}:{each.first} {each.text[:150]}" for each in missing]
+
+
+def names_of_nothing(part: Part, reasons: Iterable[str]) -> list[str]:
+    """The names in the tests of a part, and those with a reason, that are no refusal's."""
+    names = [*names_in_tests(part), *reasons]
+    return [name for name in names if not any(each.is_named(name) for each in refusals(part))]
+
+
+def refused(name: str, remedy: str, do: Callable, *arguments, **options):
     """The error that `do` raises with these arguments: the refusal of this name, with these words of what is to be done."""
-    with made_refusals() as made, pytest.raises(UserFacingError) as caught:
+    families = tuple(map(class_of, parts_here()))
+    with made_refusals() as made, pytest.raises(families) as caught:
         do(*arguments, **options)
     assert any(each.is_named(name) for each in made), (name, caught.value)
     assert remedy in str(caught.value), caught.value

@@ -46,9 +46,7 @@ class TrainingCase:
         self._package = package
         self._checkNodes()
         self._readers = [VolumeReader(node) for node in self.volumes]
-        fit = ModelFit(package, self._readers)
-        if fit.errors:
-            raise ProSMAError("does_not_fit", fit.errors[0])
+        ModelFit(package, self._readers).check()
         self.match = LabelMatch(segmentationNode, package)
         self.name = caseName(self.volumes[0].GetName())
         self.notes = []

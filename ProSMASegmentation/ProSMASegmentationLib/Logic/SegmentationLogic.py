@@ -3,7 +3,6 @@ import math
 import slicer
 
 from prosma.image.box import shape_of
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Batch.BatchQueue import BatchQueue
 from ProSMASegmentationLib.Batch.BatchSources import BatchOptions, sourceOf
 from ProSMASegmentationLib.Correct.Review import Review
@@ -96,9 +95,7 @@ class SegmentationLogic(LearningLogic, OutputsLogic):
         package = self.library.resolve(model)
         ModelFit.refuseStrokes(package)
         box = RegionOfInterest.box(roi, volumeNodes[0])
-        fit = ModelFit(package, readers, box)
-        if fit.errors:
-            raise ProSMAError("does_not_fit", fit.errors[0])
+        ModelFit(package, readers, box).check()
         self.library.checkLicence(package)
         return package, readers, box
 

@@ -57,6 +57,6 @@ class GridSentences:
 
     @classmethod
     def told(cls, misfit):
-        """Both sentences about a misfit."""
+        """The two sentences about a misfit: why, and what to do."""
         why, *remedies = cls.translations()[misfit.kind]
-        return f"{why.format(**misfit.values)} {remedies[-1 if misfit.has_roi else 0]}"
+        return why.format(**misfit.values), remedies[-1 if misfit.has_roi else 0]

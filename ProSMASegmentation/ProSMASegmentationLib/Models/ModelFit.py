@@ -8,8 +8,8 @@ from ProSMASegmentationLib.Models.GridSentences import GridSentences
 class ModelFit:
     """Whether a model suits the chosen volumes, told before the click.
 
-    ``errors`` are reasons why it cannot run, ``warnings`` are reasons why the result is likely to be poor. Each is a
-    sentence for a person, followed by the way out.
+    ``errors`` are reasons why it cannot run (ProSMAError), ``warnings`` are reasons why the result is likely to be poor,
+    each a sentence for a person, followed by the way out.
 
     :param package: the model's package.
     :param readers: a VolumeReader for each chosen volume, in the order of the model's channels.
@@ -35,7 +35,10 @@ class ModelFit:
     def check(self):
         """:raises ProSMAError: ``does_not_fit``, with the first of the errors."""
         if self.errors:
-            raise ProSMAError("does_not_fit", self.errors[0])
+            raise self.errors[0]
+
+    def _refuse(self, why, remedy):
+        self.errors.append(ProSMAError("does_not_fit", why, remedy))
 
     @staticmethod
     def refuseStrokes(package):
@@ -66,19 +69,17 @@ class ModelFit:
         elif wanted == 1:
             why = _("'{volume}' has {given} values in each voxel (a vector or complex image), but the model takes one.")
             out = _("Choose a scalar volume, or another model.")
-            self.errors.append(f"{why.format(volume=self._readers[0].node.GetName(), given=given)} {out}")
+            self._refuse(why.format(volume=self._readers[0].node.GetName(), given=given), out)
         else:
             names = ", ".join(channel["name"] for channel in self._package.channels)
             why = _("The model needs {wanted} channels ({names}), but {given} are chosen.")
             out = _("Choose a volume for each channel, or another model.")
-            self.errors.append(f"{why.format(wanted=wanted, names=names, given=given)} {out}")
+            self._refuse(why.format(wanted=wanted, names=names, given=given), out)
 
     def _checkDimension(self):
         flat = min(self._sizes) == 1
         if self._package.dimension == 3 and flat:
-            self.errors.append(
-                _("The model works on volumes, but this is a single slice.") + " " + _("Choose a 2D model.")
-            )
+            self._refuse(_("The model works on volumes, but this is a single slice."), _("Choose a 2D model."))
         elif self._package.dimension == 2 and self._sizes[2] > 1:
             self.warnings.append(
                 _("The model sees one slice at a time: each of the {number} slices is segmented on its own.").format(
@@ -89,10 +90,9 @@ class ModelFit:
     def _checkSameParents(self):
         parents = {reader.node.GetTransformNodeID() for reader in self._readers}
         if len(parents) > 1:
-            self.errors.append(
-                _("The channels are under different transforms.")
-                + " "
-                + _("Put all of them under the same transform, or harden the transforms.")
+            self._refuse(
+                _("The channels are under different transforms."),
+                _("Put all of them under the same transform, or harden the transforms."),
             )
 
     def _checkGrid(self, box):
@@ -101,7 +101,11 @@ class ModelFit:
 
         found = misfits_of_grid(self._package.model, self._sizes, self._readers[0].geometry(), box is not None)
         for misfit in found:
-            (self.errors if misfit.is_refused else self.warnings).append(GridSentences.told(misfit))
+            why, remedy = GridSentences.told(misfit)
+            if misfit.is_refused:
+                self._refuse(why, remedy)
+            else:
+                self.warnings.append(f"{why} {remedy}")
 
     def _checkFile(self):
         """A NIfTI file can place its voxels twice, and differently; Slicer does not always take what other programs take.
@@ -127,7 +131,7 @@ class ModelFit:
                     "Check in the views that left and right are right; then save the volume as .nrrd, which has one place. "
                     "Otherwise export the scan again."
                 )
-                self.errors.append(f"{why.format(name=path.name, mm=apart)} {out}")
+                self._refuse(why.format(name=path.name, mm=apart), out)
 
     def _checkModality(self):
         from prosma.image.modality import declared_otherwise

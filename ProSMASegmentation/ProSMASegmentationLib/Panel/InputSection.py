@@ -126,7 +126,7 @@ class InputSection(VTKObservationMixin):
             fit = ModelFit(self.package, readers, RegionOfInterest.box(self.roiNode, nodes[0]))
         except ProSMAError as error:
             return Readiness(str(error), ERROR)
-        return Readiness(fit.errors[0] if fit.errors else "", ERROR, tuple(fit.warnings))
+        return Readiness(str(fit.errors[0]) if fit.errors else "", ERROR, tuple(fit.warnings))
 
     def _whyNoModel(self):
         wanted = self._parameters.model if self._parameters is not None else ""

@@ -4,21 +4,19 @@ from pathlib import Path
 
 from untried import ELSEWHERE, UNTRIED
 
-from remedies import names_in_tests, refusals
+from remedies import ENGINE, names_in_tests, names_of_nothing, without_test
 
 ENGINE_TESTS = Path(__file__).resolve().parents[1]
 
 
 def test_each_refusal_has_a_test_that_follows_its_remedy_or_a_reason():
-    names = [*names_in_tests(), *UNTRIED, *ELSEWHERE]
-    missing = [each for each in refusals() if not any(each.is_named(name) for name in names)]
-    told = "\n".join(f"{each.file}:{each.first} {each.text[:150]}" for each in missing)
+    missing = without_test(ENGINE, [*UNTRIED, *ELSEWHERE])
+    told = "\n".join(missing)
     assert not missing, f"{len(missing)} refusals without a tried remedy, see Testing/remedies.py:\n{told}"
 
 
 def test_each_name_is_that_of_a_refusal():
-    names = [*names_in_tests(), *UNTRIED, *ELSEWHERE]
-    assert not [name for name in names if not any(each.is_named(name) for each in refusals())]
+    assert not names_of_nothing(ENGINE, [*UNTRIED, *ELSEWHERE])
 
 
 def test_what_is_left_out_has_a_reason_and_is_not_tried():
