@@ -143,6 +143,14 @@ def made_refusals() -> Iterator[set[Refusal]]:
         yield made
 
 
+def meets(names: Iterable[str]) -> Iterator[None]:
+    """For a fixture: the refusals of these names are made while a test runs."""
+    with made_refusals() as made:
+        yield
+    unmet = [name for name in names if not any(each.is_named(name) for each in made)]
+    assert not unmet, f"marked as tried, but not met: {unmet}"
+
+
 def parts_here() -> list[Part]:
     """The parts that are loaded: the module only where a Slicer runs."""
     return [part for part in (ENGINE, PANEL) if part.module in sys.modules]

@@ -86,7 +86,9 @@ class VolumeReader:
         if image is None or image.GetNumberOfPoints() == 0 or image.GetPointData().GetScalars() is None:
             self._refuse(_("is empty: it has no voxels."), _("Load the volume again."))
         if image.GetScalarType() in (vtk.VTK_VOID, vtk.VTK_BIT, vtk.VTK_STRING):
-            self._refuse(_("has no numbers as voxels."), _("Convert it to a common voxel type."))
+            self._refuse(
+                _("has no numbers as voxels."), _("Convert it to the type Short with the module Cast Scalar Volume.")
+            )
 
     def _refuseWrongGeometry(self):
         import numpy
@@ -98,7 +100,7 @@ class VolumeReader:
         if not numpy.all(numpy.isfinite(matrix)) or numpy.any(lengths <= 0):
             self._refuse(
                 _("has no valid geometry: its spacing or directions are zero or not numbers."),
-                _("Correct them in the Volumes module."),
+                _("Correct its spacing and origin in the module Volumes, or load it again."),
             )
         if is_sheared(matrix):
             self._refuse(
