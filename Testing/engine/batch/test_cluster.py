@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -36,23 +37,36 @@ class Processes:
 
     def __init__(self, folder: Path, workers: int):
         self.file = folder / "scheduler.json"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*planted(), str(ROOT / "training")])}
-        dask = [sys.executable, "-m", "dask"]
-        common = ["--scheduler-file", self.file, "--no-dashboard"]
-        scheduler = [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", *common]
-        worker = [*dask, "worker", "--nthreads", "1", "--nworkers", str(workers), "--memory-limit", "0", *common]
-        self.processes = []
+        self.folder, self.workers = folder, workers
         self.log = (folder / "log.txt").open("wb")
-        for command in (scheduler, [*worker, "--local-directory", folder]):
-            options = {"cwd": folder, "env": environment, "stdout": self.log, "stderr": self.log}
-            self.processes.append(subprocess.Popen([str(word) for word in command], **options))
-            deadline = time.monotonic() + TIMEOUT
-            while not self.file.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        self.processes = []
+        self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        deadline = time.monotonic() + TIMEOUT
+        while not self.file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        self.start_workers()
         self.client = distributed.Client(scheduler_file=str(self.file), set_as_default=False)
-        self.workers = workers
         self.client.wait_for_workers(workers, timeout=TIMEOUT)
+
+    def start_workers(self) -> None:
+        options = [
+            "--nthreads",
+            "1",
+            "--nworkers",
+            self.workers,
+            "--memory-limit",
+            "0",
+            "--local-directory",
+            self.folder,
+        ]
+        self._start("worker", *options)
+
+    def _start(self, *words) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*planted(), str(ROOT / "training")])}
+        command = [sys.executable, "-m", "dask", *words, "--scheduler-file", self.file, "--no-dashboard"]
+        options = {"cwd": self.folder, "env": environment, "stdout": self.log, "stderr": self.log}
+        self.processes.append(subprocess.Popen([str(word) for word in command], **options))
 
     def worker_processes(self) -> list[int]:
         return list(self.client.run(os.getpid).values())
@@ -173,6 +187,56 @@ def test_sixty_cases_on_three_workers_of_which_one_is_killed(tiny, tmp_path):
     finally:
         cluster.close()
     check_all_once(tmp_path / "out", digests(tmp_path / "alone"), report)
+
+
+@pytest.mark.slow
+@tries("batch/cluster.py: Start a scheduler and workers again")
+def test_a_scheduler_that_goes_away_is_told_and_the_same_call_goes_on(tiny, tmp_path, cluster, capsys):
+    images = make_images(tmp_path / "images", *(f"case{number:02d}" for number in range(30)))
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    lost = Processes(folder, 1)
+    out = tmp_path / "out"
+    command = ["segment", images, "-m", tiny.folder, "-o", out, "--scheduler"]
+
+    def kill_it() -> None:
+        while not digests(out):
+            time.sleep(0.01)
+        for each in lost.processes:
+            each.kill()
+
+    killer = threading.Thread(target=kill_it, daemon=True)
+    killer.start()
+    assert run(*command, lost.file) == exit_codes.FAILED
+    killer.join(TIMEOUT)
+    lost.client.close()
+    lost.log.close()
+    told = capsys.readouterr().err
+    assert "The connection to the Dask scheduler was lost. Start a scheduler and workers again" in told
+    done = len(digests(out))
+    assert done < 30
+    assert run(*command, cluster.file) == exit_codes.DONE
+    assert capsys.readouterr().out.count("was there already") >= done
+    assert len(digests(out)) == 30
+
+
+@pytest.mark.slow
+def test_a_cluster_without_workers_is_told_and_goes_on_with_new_ones(batch, tiny, tmp_path):
+    images, expected = batch
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = Processes(folder, 1)
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = started(images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler", cluster.file, **options)
+    process.stdout.readline()
+    cluster.processes[1].kill()  # which would start a new worker in place of the one that goes with it
+    os.kill(cluster.worker_processes()[0], signal.SIGKILL)
+    assert any("The cluster has no worker any more" in line for line in process.stderr)
+    cluster.start_workers()
+    process.communicate(timeout=TIMEOUT)
+    cluster.close()
+    assert process.returncode == exit_codes.DONE
+    assert digests(tmp_path / "out") == expected
 
 
 @pytest.mark.slow

@@ -7,10 +7,12 @@ case of a worker that died to another one, and the claims see to it that none is
 from __future__ import annotations
 
 import contextlib
+import queue
 import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,10 @@ PER_THREAD = 2  # tasks that are in flight for each thread of the cluster: one a
 CONNECTING_S = 30.0
 WORKERS_S = 120.0  # until the first worker must be there
 COUNTED_EVERY_S = 5.0
+ALONE_S = 30.0  # without a worker, after which that is told
+ALONE = (
+    "The cluster has no worker any more. The work goes on when one comes; Ctrl+C stops it, and nothing done is lost."
+)
 
 
 def configured(address: str) -> str:
@@ -41,13 +47,18 @@ def configured(address: str) -> str:
     return found
 
 
+class SchedulerLost(EngineError):
+    """The scheduler has gone away in the middle of the work."""
+
+
 class Connection:
     """To a Dask cluster at an address (see `configured`), or of a scheduler's JSON file. Use it in a `with` statement.
 
-    EngineError where there is no cluster, no worker, or no dask.distributed here.
+    `tell`: gets a sentence where the work stands still. EngineError where there is no cluster, no worker, or no
+    dask.distributed here; SchedulerLost.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tell: Callable[[str], object] = lambda text: None) -> None:
         try:
             import distributed
         except ImportError as error:
@@ -61,12 +72,14 @@ class Connection:
         except (OSError, ValueError) as error:
             why = f"There is no Dask scheduler at {address} ({error})."
             raise EngineError("bad_input", why, "Start one with `dask scheduler`, and give its address.") from error
+        self._tell = tell
         self._futures: dict = {}  # what each is about
+        self._ended: queue.Queue = queue.Queue()  # futures
 
     def __enter__(self):
         try:
             self._client.wait_for_workers(1, timeout=WORKERS_S)
-        except TimeoutError as error:
+        except self._library.TimeoutError as error:  # in Python 3.10 another class than the built-in one
             self._client.close()
             raise EngineError(
                 "bad_input",
@@ -76,7 +89,7 @@ class Connection:
         return self
 
     def __exit__(self, *_exception) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, self._library.TimeoutError):
             self._client.cancel(list(self._futures))
         self._client.close()
 
@@ -86,14 +99,57 @@ class Connection:
         A job whose worker dies is given to another one; after several deaths its error is a KilledWorker.
         """
         for name, arguments in jobs.items():
-            key = f"{self._name}-{name}-{uuid.uuid4().hex[:8]}"
-            self._futures[self._client.submit(function, *arguments, key=key, pure=False)] = name
-        for future in self._library.as_completed(list(self._futures), loop=self._client.loop):
+            self._give(name, name, function, *arguments)
+        while self._futures:
+            future = self._next()
             name = self._futures.pop(future)
             try:
-                yield name, future.result()
+                result = self._result(future)
+            except SchedulerLost:
+                raise
             except Exception as error:
-                yield name, error
+                result = error
+            yield name, result
+
+    def _give(self, name: str, about: object, function: Callable, *arguments) -> None:
+        """A task for the cluster; `about`: what is found under its future."""
+        key = f"{self._name}-{name}-{uuid.uuid4().hex[:8]}"
+        future = self._client.submit(function, *arguments, key=key, pure=False)
+        self._futures[future] = about
+        future.add_done_callback(self._ended.put)
+
+    def _next(self):
+        """The next future that has ended. While no worker is there that could do any, this is told once."""
+        alone_since, told = None, False
+        while True:
+            try:
+                return self._ended.get(timeout=COUNTED_EVERY_S)
+            except queue.Empty:
+                if self._client.status != "running" or self._threads_now():  # a lost scheduler ends the futures
+                    alone_since, told = None, False
+                elif alone_since is None:
+                    alone_since = time.monotonic()
+                elif not told and time.monotonic() - alone_since > ALONE_S:
+                    self._tell(ALONE)
+                    told = True
+
+    def _threads_now(self) -> int:
+        """Threads of all workers; 0 too where the scheduler does not answer."""
+        try:
+            return sum(self._client.nthreads().values())
+        except OSError:
+            return 0
+
+    def _result(self, future):
+        """What its function returned, or raised; EngineError where the scheduler has gone away meanwhile."""
+        try:
+            return future.result()
+        except CancelledError as error:
+            why = "The connection to the Dask scheduler was lost."
+            what_to_do = (
+                "Start a scheduler and workers again, and give the same command: it goes on where this one stopped."
+            )
+            raise SchedulerLost("internal", why, what_to_do) from error
 
     def is_death(self, error: object) -> bool:
         """Whether an error says that workers died over a task, one after the other."""
@@ -103,8 +159,8 @@ class Connection:
 class Cluster(Connection):
     """Does cases on the cluster. Use it in a `with` statement. EngineError as Connection."""
 
-    def __init__(self, settings: Settings, address: str) -> None:
-        super().__init__(address)
+    def __init__(self, settings: Settings, address: str, tell: Callable[[str], object] = lambda text: None) -> None:
+        super().__init__(address, tell)
         self._folder = Path(settings.folder)
         self._threads, self._counted = 0, 0.0
         self._settings = settings
@@ -117,7 +173,7 @@ class Cluster(Connection):
         return self
 
     def __exit__(self, *exception) -> None:
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, self._library.TimeoutError):
             self._client.cancel(list(self._futures))
             self._client.unregister_worker_plugin(self._name)
         super().__exit__(*exception)
@@ -127,15 +183,14 @@ class Cluster(Connection):
         later: list[Case] = []
         waiting, rounds = deque(cases), 0
         ended, began = 0, time.monotonic()
-        completed = self._library.as_completed(loop=self._client.loop)
         while waiting or later or self._futures:
             while waiting and len(self._futures) < PER_THREAD * self._count_threads():
-                completed.add(self._submit(waiting.popleft()))
+                self._submit(waiting.popleft())
             if not self._futures:  # what is left are cases of other processes
                 time.sleep(WAITS_S[min(rounds, len(WAITS_S) - 1)])
                 waiting, later, rounds = deque(later), [], rounds + 1
                 continue
-            future = next(completed)
+            future = self._next()
             case = self._futures.pop(future)
             outcome = self._outcome(future, case)
             if outcome is None:
@@ -146,25 +201,22 @@ class Cluster(Connection):
             show(case.name, "Done", ended / len(cases), left)
             yield {**outcome, **case.facts()}
 
-    def _submit(self, case: Case):
+    def _submit(self, case: Case) -> None:
         from .cluster_worker import do_case
 
-        key = f"{self._name}-{case.name}-{uuid.uuid4().hex[:8]}"
-        future = self._client.submit(do_case, self._name, case.as_json(), key=key, pure=False)
-        self._futures[future] = case
-        return future
+        self._give(case.name, case, do_case, self._name, case.as_json())
 
     def _count_threads(self) -> int:
-        """Threads of all workers, as they come and go; at least one."""
+        """`_threads_now`, asked for now and then; at least one."""
         if not self._threads or time.monotonic() - self._counted > COUNTED_EVERY_S:
-            self._threads = max(1, sum(self._client.nthreads().values()))
+            self._threads = max(1, self._threads_now())
             self._counted = time.monotonic()
         return self._threads
 
     def _outcome(self, future, case: Case) -> dict | None:
         """The outcome of a task that has ended; None where another process has the case."""
         try:
-            answer = future.result()
+            answer = self._result(future)
         except Exception as error:
             if not self.is_death(error):
                 raise explained(error) from error

@@ -100,7 +100,7 @@ def on_cluster(grid, options: argparse.Namespace) -> tuple[int, list[str], list[
     os.makedirs(out, exist_ok=True)
     jobs = {run.name: (grid, data, out, run.variant, run.seed, options.threads, options.device) for run in runs}
     failures = []
-    with Connection(options.scheduler) as cluster:
+    with Connection(options.scheduler, complain) as cluster:
         for name, result in cluster.each(one_run, jobs):
             if not isinstance(result, Exception):
                 say(result)

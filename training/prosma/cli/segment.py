@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
 from ..outputs.choices import ALSO, BINARY, SEG, SEG_TYPES
-from .common import MODEL_HELP, add_command, add_device, add_licence, insist_on_device
+from .common import MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device
 
 
 def add_parser(commands) -> None:
@@ -240,7 +240,7 @@ def outcomes_of(settings, package, cases: list, options: argparse.Namespace, sho
     if options.scheduler:
         from ..batch.cluster import Cluster
 
-        with Cluster(settings, options.scheduler) as cluster:
+        with Cluster(settings, options.scheduler, complain) as cluster:
             yield cluster.run(cases, show)
     elif options.workers > 1:
         from ..batch.pool import Pool
