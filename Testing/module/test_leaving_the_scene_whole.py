@@ -245,6 +245,13 @@ def edit(folder, **changes):
 BAD_PACKAGES = {changed_byte: "sha256", missing_label: "out_channels", pickle: "pickle", newer_schema: "newer"}
 
 
+def added_and_shown(panel):
+    """A new volume, once the panel's selector has taken it, which is a moment later."""
+    volume = scenes.add_volume(scenes.texture((20, 20, 20)))
+    processEvents(until=lambda: panel.ui.inputVolumeSelector.currentNode() is volume)
+    return volume
+
+
 @pytest.mark.parametrize("spoil", BAD_PACKAGES, ids=lambda spoil: spoil.__name__)
 def test_a_broken_package_is_refused_by_python_and_by_the_picker(panel, models, tmp_path, spoil):
     from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
@@ -252,7 +259,7 @@ def test_a_broken_package_is_refused_by_python_and_by_the_picker(panel, models, 
     folder = tmp_path / "package"
     shutil.copytree(models.tiny.folder, folder)
     spoil(folder)
-    volume = scenes.add_volume(scenes.texture((20, 20, 20)))
+    volume = added_and_shown(panel)
     before = scenes.serialised()
     with pytest.raises(ProSMAError, match=BAD_PACKAGES[spoil]):
         panel.logic.segment(volume, model=folder)
@@ -269,9 +276,7 @@ def test_weights_that_break_after_they_were_listed_are_reported_by_the_engine(pa
     panel.logic.library.refresh()
     try:
         changed_byte(folder)
-        volume = scenes.add_volume(scenes.texture((20, 20, 20)))
-        # the selector takes it a moment later
-        processEvents(until=lambda: panel.ui.inputVolumeSelector.currentNode() is volume)
+        volume = added_and_shown(panel)
         before = scenes.serialised()
         job = panel.logic.segment(volume, model="soon-broken", wait=False)
         processEvents(until=lambda: not job.isActive)
