@@ -369,11 +369,11 @@ def main() -> None:
     parser.add_argument("--person", choices=PEOPLE, default="scribbler")
     parser.add_argument("--start", default="nothing", help="nothing, or a bundled model whose data DATA is")
     parser.add_argument("--dimension", type=int, choices=(2, 3), default=3)
-    parser.add_argument("--tools", nargs="*", default=["brush", "grow from seeds", "random walker", "refine"])
+    known = {"brush": brush, "grow from seeds": grown, "random walker": walked, "refine": refining}
+    parser.add_argument("--tools", nargs="*", choices=known, default=list(known), help="to compare the packages with")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    known = {"brush": brush, "grow from seeds": grown, "random walker": walked, "refine": refining}
     tools: dict[str, Tool] = {name: known[name] for name in options.tools}
     for path in options.package:
         segmenter = Segmenter(path, "cpu")
