@@ -8,5 +8,6 @@
 | `Job` | work that goes on: its state, its progress, who is told; what can be cancelled is one |
 | `ChildProcess` | a program in a process of its own |
 | `JsonLines` | lines of JSON from a process |
+| `Shared` | what panel, effect and scripts have in common |
 | `OwnedFolder` | temporary folders that tell whose they are |
 """

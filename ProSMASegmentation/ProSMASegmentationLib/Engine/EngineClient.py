@@ -6,11 +6,12 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.ChildProcess import ChildProcess
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.Shared import Shared
 
 LINES_TOLD = 30  # of what the engine said last, in the log
 
 
-class EngineClient:
+class EngineClient(Shared):
     """Keeps one engine process warm and talks to it: requests and events are lines of JSON.
 
     >>> engine = EngineClient.shared()
@@ -22,15 +23,6 @@ class EngineClient:
 
     OFF, STARTING, READY = "off", "starting", "ready"
     SECONDS_TO_END = 2
-
-    _shared = None
-
-    @classmethod
-    def shared(cls):
-        """The engine that the panel and Python scripts have in common."""
-        if cls._shared is None:
-            cls._shared = cls()
-        return cls._shared
 
     def __init__(self):
         self.state = self.OFF

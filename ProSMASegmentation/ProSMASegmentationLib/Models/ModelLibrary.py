@@ -7,23 +7,15 @@ from prosma.package.folders import model_folders
 from prosma.package.model_package import ModelPackage
 from prosma.package.schema import PackageError
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.Shared import Shared
 
 
-class ModelLibrary:
+class ModelLibrary(Shared):
     """The model packages that can be chosen: bundled ones and those that the user imported.
 
     ``packages`` are usable (objects with ``id``, ``name``, ``model``, ``folder``, ...), ``broken`` are not and have a
     ``reason``. Checking a package hashes its weights, so the list is made once and then on request. PackageImport adds one.
     """
-
-    _shared = None
-
-    @classmethod
-    def shared(cls):
-        """The one that the panel, the Segment Editor's effect and Python scripts have in common."""
-        if cls._shared is None:
-            cls._shared = cls()
-        return cls._shared
 
     def __init__(self):
         self.packages = []

@@ -5,6 +5,7 @@ import slicer
 
 from prosma.image import tags
 from ProSMASegmentationLib.Base import OwnedFolder
+from ProSMASegmentationLib.Base.Shared import Shared
 from ProSMASegmentationLib.Results.KeptResult import KeptResult
 from ProSMASegmentationLib.Results.SegmentStatus import tag
 
@@ -13,21 +14,12 @@ BYTES_TO_SPARE = 1 << 30  # on the disk
 RESULTS_PER_NODE = 3
 
 
-class KeptProbabilities:
+class KeptProbabilities(Shared):
     """The class probabilities of the results in the scene, on disk in Slicer's temporary folder.
 
     They are bound to their segmentation node and go when it is removed, when the scene is closed, and when Slicer ends.
     They are not saved with the scene.
     """
-
-    _shared = None
-
-    @classmethod
-    def shared(cls):
-        """Those that the panel and Python scripts have in common."""
-        if cls._shared is None:
-            cls._shared = cls()
-        return cls._shared
 
     def __init__(self):
         self._results = []
