@@ -9,6 +9,7 @@ set(MODULE_PYTHON_SCRIPTS
   ProSMASegmentationLib/Base/OwnedFolder.py
   ProSMASegmentationLib/Base/Places.py
   ProSMASegmentationLib/Base/ProSMAError.py
+  ProSMASegmentationLib/Base/Shared.py
   ProSMASegmentationLib/Base/__init__.py
   ProSMASegmentationLib/Batch/BatchQueue.py
   ProSMASegmentationLib/Batch/BatchSources.py

@@ -7,6 +7,15 @@ import numpy as np
 
 from prosma.learning.data.statistics import measure_dataset
 
+DATA_OF_MODELS = {  # folder of the data set that a bundled model learnt from
+    "breast-lesion-us": "busi",
+    "gland-histology": "glas",
+    "glioma-flair": "lgg_flair3d",
+    "head-neck-oar-ct": "openkbp_ct_oar",
+    "hippocampus-mr": "hippocampus",
+    "polyp-colonoscopy": "kvasir_seg",
+    "prostate-t2": "promise12_lowres",
+}
 NAMES = {"background": 0, "one": 1, "two": 2}
 
 

@@ -22,3 +22,24 @@ def smooth_shades(shape, channels=1, seed=0) -> Image:
     """The same in shades of 8 bits."""
     image = smooth_volume(shape, channels, seed)
     return replace(image, array=np.clip(image.array / 8 + 128, 0, 255).astype(np.uint8))
+
+
+META_IMAGE = {  # header of a MetaImage
+    "ObjectType": "Image",
+    "NDims": "3",
+    "BinaryData": "True",
+    "BinaryDataByteOrderMSB": "False",
+    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
+    "Offset": "10 20 30",
+    "ElementSpacing": "2 1.5 3",
+    "DimSize": "6 5 4",
+    "ElementType": "MET_SHORT",
+}
+
+
+def write_meta_image(path, data: bytes, file: str = "LOCAL", **entries: str | None):
+    """A MetaImage of 6 x 5 x 4 voxels with such entries in its header; those of None are left out."""
+    fields = {key: value for key, value in {**META_IMAGE, **entries}.items() if value is not None}
+    header = "".join(f"{key} = {value}\n" for key, value in fields.items()) + f"ElementDataFile = {file}\n"
+    path.write_bytes(header.encode() + data)
+    return path

@@ -3,7 +3,7 @@
     python Testing/benchmarks/fit.py make DATA [MODEL ...]
     python Testing/benchmarks/fit.py measure DATA [MODEL ...] [--json FILE] [--markdown Testing/benchmarks/FIT.md]
 
-DATA holds a folder for each data set, named as in OWN and STRANGERS. `make` writes fit.npz into the bundled packages, from
+DATA holds a folder for each data set, named as in STRANGERS. `make` writes fit.npz into the bundled packages, from
 the train and val splits of each model's own data. `measure` looks at at most 20 cases of the test split of each set:
 - own: the model's own set, whole and with a random ROI around the labels (of a picture the whole is judged); akin: another
   set of the same kind of image;
@@ -35,15 +35,9 @@ from prosma.learning.packing.faulty_copies import Strength, faulty_copies
 from prosma.learning.packing.fit_statistics import drawn_box, fit_statistics
 from prosma.package import bundled_models_folder
 
-OWN = {
-    "breast-lesion-us": "busi",
-    "gland-histology": "glas",
-    "glioma-flair": "lgg_flair3d",
-    "head-neck-oar-ct": "openkbp_ct_oar",
-    "hippocampus-mr": "hippocampus",
-    "polyp-colonoscopy": "kvasir_seg",
-    "prostate-t2": "promise12_lowres",
-}
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from labelled_folders import DATA_OF_MODELS as OWN
+
 AKIN = {"polyp-colonoscopy": "cvc_clinicdb"}
 VOLUMES = ("acdc_ed", "brats2013_mini", "btcv_ct_upper", "chaos_mr_t2", "sts_petct")
 STRANGERS = (*OWN.values(), *VOLUMES, "usgra_nerves", "cvc_clinicdb")

@@ -62,6 +62,18 @@ def oblique():
     return matrix
 
 
+def quarter_turn():
+    """A transform node that turns by 90 degrees about S and moves."""
+    import slicer
+
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    matrix = np.eye(4)
+    matrix[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
+    matrix[:3, 3] = 20, -30, 10
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    return transform
+
+
 def select(panel, volume):
     panel.ui.inputVolumeSelector.setCurrentNode(volume)
     headless_slicer.processEvents()

@@ -9,7 +9,7 @@ import pytest
 
 from prosma.image.geometry import ImageError
 from prosma.image.reading import read_image
-from small_volumes import smooth_volume
+from small_volumes import smooth_volume, write_meta_image
 
 VOXELS = np.random.default_rng(0).integers(0, 500, (6, 5, 4)).astype(np.int16)  # I, J, K
 IN_FILE = np.asfortranarray(VOXELS).tobytes(order="F")
@@ -35,25 +35,9 @@ def is_right(path, matrix=RAS, notices=()) -> None:
 
 # --- MetaImage ------------------------------------------------------------------------------------------------------
 
-META = {
-    "ObjectType": "Image",
-    "NDims": "3",
-    "BinaryData": "True",
-    "BinaryDataByteOrderMSB": "False",
-    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
-    "Offset": "10 20 30",
-    "ElementSpacing": "2 1.5 3",
-    "DimSize": "6 5 4",
-    "ElementType": "MET_SHORT",
-}
-
 
 def meta(path, data=IN_FILE, file="LOCAL", **entries):
-    """A MetaImage; entries of None are left out."""
-    fields = {key: value for key, value in {**META, **entries}.items() if value is not None}
-    header = "".join(f"{key} = {value}\n" for key, value in fields.items()) + f"ElementDataFile = {file}\n"
-    path.write_bytes(header.encode() + data)
-    return path
+    return write_meta_image(path, data, file, **entries)
 
 
 PACKED = zlib.compress(IN_FILE)

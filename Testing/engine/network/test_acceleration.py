@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from labelled_folders import DATA_OF_MODELS
 from prosma.fast import autotune, blocks, gates, norm
 from prosma.fast import network as fast_network
 from prosma.fast.fallback import note_fallback
@@ -25,15 +26,6 @@ from prosma.package.weights import load_network
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this PyTorch has no oneDNN")
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
-DATA = {  # of the bundled models
-    "breast-lesion-us": "busi",
-    "gland-histology": "glas",
-    "glioma-flair": "lgg_flair3d",
-    "head-neck-oar-ct": "openkbp_ct_oar",
-    "hippocampus-mr": "hippocampus",
-    "polyp-colonoscopy": "kvasir_seg",
-    "prostate-t2": "promise12_lowres",
-}
 
 
 def trained(network):
@@ -409,7 +401,7 @@ def test_the_skip_is_gone_before_a_third_large_feature_is_made(arguments, few, s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", DATA)
+@pytest.mark.parametrize("model", DATA_OF_MODELS)
 def test_bundled_models_keep_their_labels(model, shared):
     """At most one voxel in 10000 gets another label in float32, counted over test images."""
     from prosma.image.reading import read_image
@@ -432,5 +424,5 @@ def images_of(model, shared):
     """Paths of the first test images of a bundled model's data."""
     from prosma.learning.data.dataset import LabelledFolder
 
-    data = LabelledFolder.open(shared / DATA[model])
+    data = LabelledFolder.open(shared / DATA_OF_MODELS[model])
     return [data.cases[case].images for case in data.splits["test"][:2]]

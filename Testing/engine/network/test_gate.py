@@ -22,12 +22,7 @@ DIMENSIONS = (2, 3)
 SPATIAL_GATES = tuple(gate for gate in GATES if gate != "none")
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def inputs(dims, channels=4, gating=4, size=7, batch=2):

@@ -30,12 +30,7 @@ from prosma.network.gate_monitor import GateMonitor
 TO_ONE = 1 / math.sqrt(1 + 1e-5)  # what instance norm makes of values -1 and 1: its variance has 1e-5 added
 
 
-@pytest.fixture(autouse=True)
-def double_precision():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double_precision")
 
 
 def simple_gate(dims=2, channels=1, **arguments):

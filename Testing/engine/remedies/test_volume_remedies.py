@@ -13,20 +13,10 @@ from prosma.image.geometry import Image, checked_image
 from prosma.image.reading import read_image, read_labels
 from prosma.image.writing import write_labels
 from remedies import refused
+from small_volumes import write_meta_image
 
 VOXELS = np.random.default_rng(0).integers(0, 500, (6, 5, 4)).astype(np.int16)  # I, J, K
 BYTES = VOXELS.tobytes(order="F")
-META = {
-    "ObjectType": "Image",
-    "NDims": "3",
-    "BinaryData": "True",
-    "BinaryDataByteOrderMSB": "False",
-    "TransformMatrix": "1 0 0 0 1 0 0 0 1",
-    "Offset": "0 0 0",
-    "ElementSpacing": "1 1 1",
-    "DimSize": "6 5 4",
-    "ElementType": "MET_SHORT",
-}
 NRRD = (
     "NRRD0004\ntype: short\ndimension: 3\nsizes: 6 5 4\nendian: little\nencoding: raw\nspace: left-posterior-superior\n"
     "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\n"
@@ -41,10 +31,7 @@ def is_right(path, voxels=VOXELS):
 
 
 def meta(path, data=BYTES, file="LOCAL", **entries):
-    fields = {**META, **entries}
-    lines = "".join(f"{key} = {value}\n" for key, value in fields.items() if value is not None)
-    path.write_bytes(f"{lines}ElementDataFile = {file}\n".encode() + data)
-    return path
+    return write_meta_image(path, data, file, **entries)
 
 
 def nrrd(path, old="", new="", data=BYTES):

@@ -135,14 +135,7 @@ def test_a_disc_stays_in_its_slice_and_a_sphere_does_not(ball):
 
 
 def test_it_works_under_a_transform(panel):
-    import slicer
-
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    matrix = np.eye(4)
-    matrix[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    matrix[:3, 3] = 20, -30, 10
-    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    ball = Ball(panel, transform)
+    ball = Ball(panel, scenes.quarter_turn())
     effect = ball.start()
     ball.draw(*MISSING)
     click(effect.applyButton)

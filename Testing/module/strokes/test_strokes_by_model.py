@@ -385,15 +385,8 @@ def test_a_model_for_strokes_is_refused_where_models_segment_by_themselves(panel
 
 
 def test_it_works_under_a_transform(panel, install):
-    import slicer
-
     package = install()
-    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
-    matrix = np.eye(4)
-    matrix[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]
-    matrix[:3, 3] = 20, -30, 10
-    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
-    ball = Ball(panel, transform)
+    ball = Ball(panel, scenes.quarter_turn())
     effect = start(ball)
     ball.draw(*MISSING)
     answered(effect)
