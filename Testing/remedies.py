@@ -212,7 +212,7 @@ def names_of_nothing(part: Part, reasons: Iterable[str]) -> list[str]:
     return [name for name in names if not any(each.is_named(name) for each in refusals(part))]
 
 
-def refused(name: str, remedy: str, do: Callable, *arguments, **options):
+def refused(name: str, remedy: str, do: Callable, /, *arguments, **options):
     """The error that `do` raises with these arguments: the refusal of this name, with these words of what is to be done."""
     families = tuple(map(class_of, parts_here()))
     with made_refusals() as made, pytest.raises(families) as caught:

@@ -97,6 +97,18 @@ def segmented(panel, volume):
     return job.segmentationNode
 
 
+def written(panel, volume, model, labels=None):
+    """A segmentation with the tags of a run, without the run. :param labels: (K, J, I) array of label values."""
+    from prosma.steps import finish
+    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
+
+    package = panel.logic.library.package(model)
+    if labels is None:
+        shape = volume.GetImageData().GetDimensions()[::-1]
+        labels = np.digitize(texture(shape, seed=3), (450, 600)).astype(np.uint8)
+    return finish(ResultWriter(volume, package).write(np.minimum(labels, len(package.labels)), (0, 0, 0)))
+
+
 def label_map(segmentation_node, volume):
     """(K, J, I) label values of all segments on the volume's grid, in the order of their ProSMA.label tags."""
     result = np.zeros(volume.GetImageData().GetDimensions()[::-1], np.uint8)

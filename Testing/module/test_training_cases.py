@@ -20,21 +20,10 @@ def result(panel):
     """(panel, volume, segmentation node): an oblique volume and two segments such as the model ``tiny`` writes."""
     volume = scenes.add_volume(scenes.texture(SIZE), "MR head", scenes.oblique())
     scenes.select(panel, volume)
-    node = written(panel, volume, "tiny")
+    node = scenes.written(panel, volume, "tiny")
     panel.ui.outputSelector.setCurrentNode(node)
     processEvents()
     return panel, volume, node
-
-
-def written(panel, volume, model):
-    """A segmentation with the tags of a run, without the run."""
-    from prosma.steps import finish
-    from ProSMASegmentationLib.Results.ResultWriter import ResultWriter
-
-    package = panel.logic.library.package(model)
-    shape = volume.GetImageData().GetDimensions()[::-1]
-    labels = np.digitize(scenes.texture(shape, seed=3), (450, 600)).astype(np.uint8)
-    return finish(ResultWriter(volume, package).write(np.minimum(labels, len(package.labels)), (0, 0, 0)))
 
 
 @pytest.fixture
@@ -254,7 +243,7 @@ def test_terminology_tells_labels_apart_whatever_their_names(panel):
     from prosma.image.labels import terminology_entry
     from ProSMASegmentationLib.Learn.LabelMatch import LabelMatch
 
-    node = written(panel, scenes.add_volume(scenes.texture(SIZE)), "tiny")
+    node = scenes.written(panel, scenes.add_volume(scenes.texture(SIZE)), "tiny")
     package = panel.logic.library.package("head-neck-oar-ct")
     parotids = [label for label in package.labels if "parotid" in label["name"]]
     for segment_id, label in zip(scenes.segment_ids(node), parotids, strict=True):
@@ -308,7 +297,7 @@ def test_channels_on_several_grids_are_brought_onto_the_first(panel, cases):
     first = scenes.add_volume(scenes.texture((16, 18, 20)), "t1")
     ramp = np.tile(np.arange(0, 40, 2, dtype="float32"), (8, 18, 1))  # rises by 1 a mm
     second = scenes.add_volume(ramp, "t2", np.diag([2.0, 1.0, 2.0, 1.0]))
-    node = written(panel, first, "two")
+    node = scenes.written(panel, first, "two")
     panel.logic.saveTrainingCase(node, cases, [first, second])
     image, _labels = read(cases, "t1")
     assert image.array.shape == (2, 20, 18, 16)
@@ -321,13 +310,13 @@ def test_a_colour_picture_and_the_slices_of_a_volume(panel, cases):
     model = panel.logic.library.package("photo").model
     picture = np.random.default_rng(0).integers(0, 255, (1, 40, 50, 4), dtype=np.uint8)
     volume = scenes.add_volume(picture, "photograph", vector=True)
-    node = written(panel, volume, "photo")
+    node = scenes.written(panel, volume, "photo")
     assert panel.logic.saveTrainingCase(node, cases) == ["photograph"]
     image, labels = read(cases, "photograph")
     assert np.array_equal(image.array.T, picture[..., :3])
     assert np.array_equal(labels, scenes.label_map(node, volume))
     stack = scenes.add_volume(scenes.texture((5, 30, 30)), "stack", scenes.oblique())
-    node = written(panel, stack, "photo")
+    node = scenes.written(panel, stack, "photo")
     for segment_id in scenes.segment_ids(node):
         voxels = scenes.voxels(node, segment_id, stack).copy()
         voxels[:] = 0
@@ -357,7 +346,7 @@ def test_what_goes_away_meanwhile_leaves_nothing_half(result, cases, gone):
     panel, _volume, node = result
     big = scenes.add_volume(scenes.texture((40, 80, 80)), "big")
     scenes.select(panel, big)
-    node = written(panel, big, "tiny")
+    node = scenes.written(panel, big, "tiny")
     panel.ui.outputSelector.setCurrentNode(node)
     click(panel.ui.saveCaseButton)
     assert not panel.ui.saveCaseButton.enabled

@@ -39,9 +39,9 @@ class LargestPart:
     @staticmethod
     def _whyNot(segment):
         if not tag(segment, tags.LABEL).isdigit():
-            return _("'{name}' was not made by ProSMA. The Segment Editor's effect Islands can clean it.").format(
-                name=segment.GetName()
-            )
+            return _(
+                "'{name}' was not made by ProSMA. Clean it with the Segment Editor, whose effect is Islands."
+            ).format(name=segment.GetName())
         return whyProtected(segment)
 
     def steps(self):
@@ -53,7 +53,9 @@ class LargestPart:
         for segmentId in self._segmentIds:
             self._checkStillThere(segmentId)
             change = _Change(self._node, segmentId)
-            yield from change.find()
+            for _step in change.find():
+                yield
+                self._checkStillThere(segmentId)
             if change.removed:
                 yield from change.makeSurface()
                 changes.append(change)

@@ -184,7 +184,11 @@ def keptOf(node, segment):
     kept = KeptProbabilities.shared().of(node, segment)
     label = tag(segment, tags.LABEL)
     if not label.isdigit():
-        raise ProSMAError("no_probabilities", _("'{name}' was not made by ProSMA.").format(name=segment.GetName()))
+        raise ProSMAError(
+            "no_probabilities",
+            _("'{name}' was not made by ProSMA.").format(name=segment.GetName()),
+            _("Change it with the Segment Editor."),
+        )
     if kept is None:
         raise ProSMAError(
             "no_probabilities",
@@ -197,6 +201,7 @@ def keptOf(node, segment):
         raise ProSMAError(
             "no_probabilities",
             _("The model sees no trace of '{name}' in this image.").format(name=segment.GetName()),
+            _("Draw it with the Segment Editor, or segment with another model."),
         )
     return kept
 

@@ -143,7 +143,9 @@ class TrainingCase:
         gone = [node.GetName() for node in (self._node, *self.volumes) if node.GetScene() is None]
         if gone:
             raise ProSMAError(
-                "bad_input", _("'{name}' was removed while it was being saved; nothing was saved.").format(name=gone[0])
+                "bad_input",
+                _("'{name}' was removed while it was being saved; nothing was saved.").format(name=gone[0]),
+                _("Load it again, and save the case again."),
             )
 
     # ---- what is written

@@ -66,11 +66,14 @@ class SegmentMeasures:
         return self._newTable(rows)
 
     def _checkStillThere(self, segmentId):
-        remedy = _("Measure again.")
         if any(node is not None and node.GetScene() is None for node in (self._node, self._reference)):
-            raise ProSMAError("bad_input", _("The segmentation was removed while it was being measured."), remedy)
+            raise ProSMAError(
+                "bad_input",
+                _("The segmentation was removed while it was being measured."),
+                _("Choose a segmentation, and measure again."),
+            )
         if self._node.GetSegmentation().GetSegment(segmentId) is None:
-            raise ProSMAError("bad_input", _("A segment was removed while it was being measured."), remedy)
+            raise ProSMAError("bad_input", _("A segment was removed while it was being measured."), _("Measure again."))
 
     def _mm2(self, segmentId):
         """Made anew where the segmentation has no closed surface, which stays so."""
