@@ -23,7 +23,7 @@ class EditedGrid:
         self._effect = effect
         reference = effect.referenceGeometryImage()
         if reference is None:
-            raise ProSMAError("bad_input", _("The segmentation has no voxel grid. Choose a source volume."))
+            raise ProSMAError("bad_input", _("The segmentation has no voxel grid."), _("Choose a source volume."))
         self.extent = reference.GetExtent()
         self.matrix = vtk.vtkMatrix4x4()
         reference.GetImageToWorldMatrix(self.matrix)
@@ -71,7 +71,11 @@ class EditedGrid:
         """(K, J, I) array of the source volume on the grid, as the Segment Editor sees it."""
         image = self._effect.sourceVolumeImageData()
         if image is None or image.GetExtent() != self.extent:
-            raise ProSMAError("bad_input", _("The source volume could not be brought onto the segmentation's grid."))
+            raise ProSMAError(
+                "bad_input",
+                _("The source volume could not be brought onto the segmentation's grid."),
+                _("Load it again, or choose another source volume."),
+            )
         return SegmentLabelmap.array(image)
 
     def imageKey(self):

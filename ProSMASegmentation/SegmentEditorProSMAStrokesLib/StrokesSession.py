@@ -97,7 +97,8 @@ class StrokesSession:
         if not adds:
             raise ProSMAError(
                 "bad_input",
-                _("There is no segment to take anything from. Select one, or say first what belongs to it."),
+                _("There is no segment to take anything from."),
+                _("Select one, or say first what belongs to it."),
             )
         parameters.SetSelectedSegmentID(parameters.GetSegmentationNode().GetSegmentation().AddEmptySegment())
 

@@ -3,6 +3,7 @@
 import scenes
 
 import agreement
+from remedies import tries
 
 REFUSED = {"two forms, sform code 2 (made)", "pixdim other than the matrix (made)"}
 
@@ -22,6 +23,7 @@ def test_the_page_holds_the_table():
         assert f"| {name} |" in text
 
 
+@tries("ModelFit.py: then save the volume as .nrrd, which has one place")
 def test_the_panel_refuses_a_file_that_slicer_places_otherwise_until_it_is_saved_as_nrrd(panel, tmp_path):
     import slicer
 

@@ -165,7 +165,11 @@ class BatchQueue(Job):
         item = self._item
         if not isinstance(error, ProSMAError):
             logging.error("ProSMA: an item of the batch failed", exc_info=error)
-            error = ProSMAError("internal", _("Something unexpected went wrong: {error}").format(error=error))
+            error = ProSMAError(
+                "internal",
+                _("Something unexpected went wrong: {error}").format(error=error),
+                _("The application log has the details; please report them."),
+            )
         logging.warning("ProSMA: batch: %s: %s", item.name, error)
         if error.code in CODES_FOR_ALL:
             self._failAll(error)

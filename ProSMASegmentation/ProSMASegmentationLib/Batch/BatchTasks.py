@@ -51,6 +51,7 @@ class _VolumesTask:
                 raise ProSMAError(
                     "bad_input",
                     _("'{name}' was removed, or the scene closed, before it was its turn.").format(name=node.GetName()),
+                    _("Load it again, and start the batch again."),
                 )
 
     def _request(self):

@@ -10,6 +10,7 @@ import scenes
 
 import headless_slicer
 from headless_slicer import click, processEvents, qt
+from remedies import tries
 
 
 def listed(panel):
@@ -260,6 +261,7 @@ def test_leaving_the_module_lets_a_job_finish(panel):
     scenes.segmented(panel, volume)
 
 
+@tries("ModelFit.py: self._refuse(why, remedy)", "ModelFit.py: ProSMAError('does_not_fit', why, remedy)")
 def test_a_grid_that_the_engine_would_refuse_disables_the_button_in_the_engines_words(panel):
     from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 

@@ -50,6 +50,7 @@ def test_a_sequence_of_volumes(panel):
     assert_ready(panel, browser.GetProxyNode(sequence))
 
 
+@tries("VolumeReader.py: '{name}' {why}")
 def test_something_that_is_no_image(panel):
     import slicer
 

@@ -1,0 +1,83 @@
+"""What strokes are refused for, and that they are answered once a person has done what the refusal says."""
+
+import sys
+
+import pytest
+import scenes
+from phantom import MISSING
+
+from headless_slicer import click, processEvents
+from remedies import tries
+
+
+def applied(ball, effect):
+    """Draw in the part that is missing, and apply: the segment grows."""
+    before = ball.voxels().sum()
+    ball.draw(*MISSING)
+    processEvents(until=lambda: not effect.isBusy, timeout=120)
+    assert effect.applyButton.enabled, effect.messageLabel.text
+    click(effect.applyButton)
+    assert ball.voxels().sum() > before
+
+
+@tries("StrokesSession.py: ProSMAError('bad_input', why)")
+@pytest.mark.parametrize("why", ["locked", "completed", "volume"])
+def test_something_that_may_not_be_changed_or_is_not_there(ball, why):
+    import slicer
+
+    effect, statuses = ball.start(), slicer.vtkSlicerSegmentationsModuleLogic
+    if why == "locked":
+        click(ball.ui.lockCheckBox)
+    elif why == "completed":
+        statuses.SetSegmentStatus(ball.segment(), statuses.Completed)
+    else:
+        ball.editor.setSourceVolumeNode(None)
+    effect.stroke([ball.ras(*voxel) for voxel in MISSING])
+    said = {
+        "locked": "Unlock it to change it.",
+        "completed": "Change its status to change it.",
+        "volume": "Choose a source volume.",
+    }
+    assert said[why] in effect.messageLabel.text and not effect.applyButton.enabled
+    if why == "locked":
+        click(ball.ui.lockCheckBox)
+    elif why == "completed":
+        statuses.SetSegmentStatus(ball.segment(), statuses.InProgress)
+    else:
+        ball.editor.setSourceVolumeNode(ball.volume)
+    applied(ball, effect)
+
+
+@tries("StrokesSession.py: Boxes and lassos need a model for strokes", "StrokesSession.py: There is no segment to take")
+def test_strokes_that_need_a_model_or_a_segment(ball, install):
+    install()
+    effect = ball.start()
+    click(effect.toolButtons["Box"])
+    scenes.keep_models_for_strokes(ball.panel)  # the model is removed, and Check again clicked
+    ball.draw((8, 8, 18), (20, 20, 18))
+    assert effect.messageLabel.text == "Boxes and lassos need a model for strokes. Paint a stroke instead."
+    click(effect.toolButtons["Brush"])
+    applied(ball, effect)
+    ball.node.GetSegmentation().RemoveSegment(ball.a)
+    processEvents()
+    ball.draw(*MISSING, shift=True)
+    assert "Select one, or say first what belongs to it." in effect.messageLabel.text
+    ball.draw(*MISSING)
+    click(effect.applyButton)
+    (new,) = list(ball.node.GetSegmentation().GetSegmentIDs())
+    grown = ball.voxels(new).sum()
+    ball.draw(MISSING[0], shift=True)
+    click(effect.applyButton)
+    assert 0 < ball.voxels(new).sum() < grown
+
+
+@tries("NetworkStrokes.py: A temporary file could not be written")
+@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as Unix does")
+def test_a_full_disk(ball, install, small_files):
+    install()
+    effect = ball.start()
+    with small_files():
+        ball.draw(*MISSING)
+        processEvents(until=lambda: not effect.isBusy, timeout=120)
+    assert "Free some space in" in effect.messageLabel.text and "try again" in effect.messageLabel.text
+    applied(ball, effect)
