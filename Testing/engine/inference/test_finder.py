@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from prosma import Image, ModelPackage, Segmenter
 from prosma.inference import finder
-from prosma.inference.finder import Region, averaged_down, largest_part, merged_statistics, region_box, shows_more
+from prosma.inference.finder import (
+    Region,
+    averaged_down,
+    counterparts,
+    largest_part,
+    merged_statistics,
+    region_box,
+    scores_of,
+    shows_more,
+)
 from prosma.inference.fit import DoesNotFit
 from prosma.package import PackageError, write_package
 from remedies import tries
@@ -146,6 +155,52 @@ def test_averaging_keeps_every_place_and_the_mean(axes, flips, spacing, seed):
     assert np.isclose(coarse.array[(0, *index)], image.array[(0, *block)].mean(), atol=1e-5)
     middle = [n * factor + (factor - 1) / 2 for n, factor in zip(index, factors, strict=True)]
     assert np.allclose(coarse.ijk_to_ras @ [*index, 1], image.ijk_to_ras @ [*middle, 1])
+
+
+def sided(*sides) -> list[dict]:
+    """Labels of one structure: L, R or no side."""
+    codes = {"L": ["SCT", "7771000", "Left"], "R": ["SCT", "24028007", "Right"], "": None}
+    colours = [[200, 100, 0], [0, 100, 200], [0, 200, 0]]
+    return [
+        {
+            "value": n + 1,
+            "name": f"{side} part {n}",
+            "color": colours[n],
+            "terminology": {**CODES, "modifier": codes[side]},
+        }
+        for n, side in enumerate(sides)
+    ]
+
+
+def test_labels_have_counterparts_where_all_have_the_other_side():
+    assert counterparts(sided("L", "R")) == [1, 0]
+    assert counterparts(sided("L", "")) is counterparts(sided("L")) is counterparts(sided("", "")) is None
+    other = sided("L", "R")
+    other[1]["terminology"]["type"] = ["SCT", "9", "Another thing"]
+    assert counterparts(other) is None and counterparts([{"value": 1, "name": "a"}]) is None
+
+
+@pytest.mark.parametrize(("sides", "others"), [(("L", "R"), [0, 2, 1]), (("", ""), [0, 1, 2])])
+def test_of_sides_a_mirrored_volume_shows_the_same_exchanged(tmp_path, sides, others):
+    """Exactly, although the network is no mirror image of itself: labels without sides differ in the mirror."""
+    coarse = make_tiny_package(tmp_path / "coarse", spacing=[4.0, 4.0, 4.0], patch_size=[8, 8, 8])
+    weights = coarse.weights_path.read_bytes()
+    package = write_package(tmp_path / "sided", {**coarse.model, "labels": sided(*sides)}, weights, "# Sides")
+    searching, image = Segmenter(package, "cpu"), image_of((12, 11, 10), np.diag([4.0, 4.0, 4.0, 1.0]))
+    mirrored = Image(image.array, np.diag([-1.0, 1.0, 1.0, 1.0]) @ image.ijk_to_ras)
+    same = np.array_equal(scores_of(searching, image), scores_of(searching, mirrored)[others])
+    assert same == (sides == ("L", "R"))
+
+
+def test_what_is_hardly_larger_than_a_patch_is_seen_at_once(tmp_path):
+    package = make_tiny_package(tmp_path / "coarse", spacing=[4.0, 4.0, 4.0], patch_size=[8, 8, 8])
+    tiles = {}
+    for size in (10, 11):
+        segmenter = Segmenter(package, "cpu")
+        segmenter.one_tile = finder.ONE_TILE
+        image = image_of((size, 8, 8), np.diag([4.0, 4.0, 4.0, 1.0]))
+        tiles[size] = segmenter.segment(image).statistics["of_tiles"]
+    assert tiles == {10: 1, 11: 2}
 
 
 def test_the_box_of_a_region_lies_around_its_centre_and_in_the_image():

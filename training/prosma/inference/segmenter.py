@@ -106,6 +106,7 @@ class Segmenter:
         self._presence = PresenceStatistics.of_package(self.package.presence_path, self.package.sha256)
         self._quality = QualityStatistics.of_package(self.package.quality_path, self.package.sha256)
         self.keeps_memory, self._runs = False, 0
+        self.one_tile = 1.0  # a volume of at most so many patches along each axis is one tile
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
 
     @functools.cached_property
@@ -406,7 +407,10 @@ class Segmenter:
             count = size[2]
             together = -(-count // -(-count // effort.batch))
             return TilePlan.make(size, [*patch, together], overlap, flat=(2,))
-        return TilePlan.make(size, effort.tile(patch, self.multiple), overlap)
+        tile = effort.tile(patch, self.multiple)
+        if not effort.halvings and all(n <= self.one_tile * p for n, p in zip(size, patch, strict=True)):
+            tile = [max(p, n + -n % step) for n, p, step in zip(size, patch, self.multiple, strict=True)]
+        return TilePlan.make(size, tile, overlap)
 
     def _memory_for(self, shape: tuple[int, ...], scarce: bool) -> AbstractContextManager:
         """How a batch of this shape gets its memory: what the network makes of it once shall not lie between kept blocks.
