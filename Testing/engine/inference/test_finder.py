@@ -113,6 +113,20 @@ def test_only_regions_inside_the_box_are_segmented(package, monkeypatch):
     assert not result.labels[:35].any()
 
 
+@pytest.mark.parametrize(
+    ("roi", "values"),
+    [
+        (((25, 45), (15, 25), (15, 25)), [5, 6]),  # holds the centre of the right one
+        (((20, 33), (15, 25), (15, 25)), [3, 4]),  # 4.5 mm from the left one, 9.5 mm from the right one
+        (((0, 15), (31, 40), (25, 32)), [1, 2]),  # 10.5 mm from the left one
+    ],
+)
+def test_a_box_that_misses_the_centre_by_little_means_the_region(package, monkeypatch, roi, values):
+    found(monkeypatch, LEFT, RIGHT)
+    result = Segmenter(package, "cpu").segment(image_of(), roi=roi)
+    assert [label["value"] for label in result.described] == values
+
+
 @tries("inference/finder.py: set a region of interest closely", "inference/segmenter.py: missing.remedy")
 def test_nothing_found_is_refused_and_the_remedy_works(package, monkeypatch):
     found(monkeypatch)

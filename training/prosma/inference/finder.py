@@ -31,6 +31,7 @@ POSSIBLE = 0.05
 ONE_TILE = (
     1.25  # patches along each axis, of a volume that the finder sees at once: in tiles it took three times as long
 )
+NEAR_MM = 10.0  # from a box drawn by hand to the centre of what was meant: structures are thin, and hands miss
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])  # of places in RAS
 OTHER_SIDE = {"7771000": "24028007", "24028007": "7771000"}  # SNOMED CT: left, right
 
@@ -148,10 +149,18 @@ def region_box(image: Image, region: Region, size_mm: Sequence[float], orientati
     return tuple(box)
 
 
-def is_inside(region: Region, image: Image, box: Box) -> bool:
-    """Whether a region's centre lies in a box of the image's voxels."""
+def meant(regions: Sequence[Region], image: Image, box: Box) -> list[Region]:
+    """The regions whose centre lies in a box of the image's voxels; where none does, the nearest, NEAR_MM away at most."""
+    apart = [mm_outside(region, image, box) for region in regions]
+    nearest = min(apart, default=0.0)
+    return [region for region, mm in zip(regions, apart, strict=True) if mm <= min(nearest, NEAR_MM)]
+
+
+def mm_outside(region: Region, image: Image, box: Box) -> float:
+    """How far a region's centre lies from a box of the image's voxels; 0 inside."""
     centre = np.linalg.solve(image.ijk_to_ras, [*region.centre, 1.0])[:3]
-    return all(low - 0.5 <= place <= high - 0.5 for place, (low, high) in zip(centre, box, strict=True))
+    beyond = [max(low - 0.5 - at, at - high + 0.5, 0.0) for at, (low, high) in zip(centre, box, strict=True)]
+    return float(np.linalg.norm(np.multiply(beyond, image.spacing)))
 
 
 def nothing_found(package: ModelPackage, outside: bool) -> EngineError:

@@ -31,7 +31,7 @@ from ..package import ModelPackage, resolve
 from .back_to_image import ScoreResampler, allocate_array
 from .devices import choose_device, core_count, import_torch
 from .encoder_features import encoder_features
-from .finder import find_regions, is_inside, merged, nothing_found, region_box, shows_more
+from .finder import find_regions, meant, merged, nothing_found, region_box, shows_more
 from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
 from .options import Options
@@ -205,7 +205,7 @@ class Segmenter:
         """`_run` in each region that the finder marks, and their results as one.
 
         In the image as it is where the model has no finder, or the volume shows no more than what it learnt from, or the
-        person's box is small and holds no region; and by force where there is none anywhere.
+        person's box is small and holds no region's centre nor is near one; and by force where there is none anywhere.
         """
         image = usable_image(image)
         if not self.package.has_finder or not shows_more(image, self.package):
@@ -215,7 +215,7 @@ class Segmenter:
             regions = find_regions(self._load_finder(), image, run.cancelled)
         box = roi_box(roi, image.shape)
         size, orientation = self.package.model["finder"]["region_mm"], self.package.model["orientation"]
-        wanted = [region for region in regions if is_inside(region, image, box)]
+        wanted = meant(regions, image, box)
         boxes = [region_box(image, region, size, orientation) for region in wanted]
         if not wanted:
             missing = nothing_found(self.package, outside=bool(regions))
@@ -409,7 +409,7 @@ class Segmenter:
             return TilePlan.make(size, [*patch, together], overlap, flat=(2,))
         tile = effort.tile(patch, self.multiple)
         if not effort.halvings and all(n <= self.one_tile * p for n, p in zip(size, patch, strict=True)):
-            tile = [max(p, n + -n % step) for n, p, step in zip(size, patch, self.multiple, strict=True)]
+            tile = tuple(max(p, n + -n % step) for n, p, step in zip(size, patch, self.multiple, strict=True))
         return TilePlan.make(size, tile, overlap)
 
     def _memory_for(self, shape: tuple[int, ...], scarce: bool) -> AbstractContextManager:
