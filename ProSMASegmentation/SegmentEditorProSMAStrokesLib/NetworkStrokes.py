@@ -1,12 +1,7 @@
-import logging
-
-import slicer
-from slicer.i18n import tr as _
-
 from prosma.image.box import placed, start_of
 from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 
 NOTHING_ELSEWHERE = {"log_odds": -6.0}  # where a model saw nothing of the segment; the engine looks at -4 ... 4
 
@@ -163,13 +158,7 @@ class NetworkStrokes:
         if self._waiting is not None and token is None:
             token = self._waiting[3]
         self.close()
-        if not isinstance(error, ProSMAError):
-            logging.error("ProSMA: strokes could not be handed over", exc_info=error)
-            error = ProSMAError(
-                "internal",
-                _("A temporary file could not be written or read: {error}.").format(error=error),
-                _("Free some space in '{folder}' and try again.").format(folder=slicer.app.temporaryPath),
-            )
+        error = OwnedFolder.unusable(error) if isinstance(error, OSError) else asProSMAError(error)
         self._onError(token, error)
 
 

@@ -17,6 +17,9 @@ import tempfile
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
+
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 
 OWNER = re.compile(r"(?P<computer>[0-9a-f]{8})-(?P<process>\d+)-(?P<start>[0-9a-f]{8})-")
 _stillInUse = []  # folders that could not be removed
@@ -38,6 +41,15 @@ def remove(folder):
     for each in staying:
         shutil.rmtree(each, ignore_errors=True)
     _stillInUse[:] = [each for each in staying if each.exists()]
+
+
+def unusable(error):
+    """The ProSMAError about a file in such a folder. :param error: the OSError."""
+    return ProSMAError(
+        "internal",
+        _("A temporary file could not be written or read: {error}.").format(error=error),
+        _("Free some space in '{folder}' and try again.").format(folder=slicer.app.temporaryPath),
+    )
 
 
 def removeAbandoned():

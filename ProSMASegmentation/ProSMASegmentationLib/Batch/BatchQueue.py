@@ -6,7 +6,7 @@ from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.Job import Job
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 
 ATTEMPTS = 2  # of an item at which the engine was ended from outside
 CODES_FOR_ALL = ("no_torch", "no_device", "no_engine", "bad_model", "licence")  # no item would fare better
@@ -163,13 +163,7 @@ class BatchQueue(Job):
     def _onItemError(self, error):
         self._task = None
         item = self._item
-        if not isinstance(error, ProSMAError):
-            logging.error("ProSMA: an item of the batch failed", exc_info=error)
-            error = ProSMAError(
-                "internal",
-                _("Something unexpected went wrong: {error}").format(error=error),
-                _("The application log has the details; please report them."),
-            )
+        error = asProSMAError(error)
         logging.warning("ProSMA: batch: %s: %s", item.name, error)
         if error.code in CODES_FOR_ALL:
             self._failAll(error)

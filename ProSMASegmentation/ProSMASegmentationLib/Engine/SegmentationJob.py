@@ -7,7 +7,7 @@ from slicer.i18n import tr as _
 from ProSMASegmentationLib.Base import OwnedFolder
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
 from ProSMASegmentationLib.Base.Job import Job
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 from ProSMASegmentationLib.Engine.EngineClient import errorFromEvent
 from ProSMASegmentationLib.Models.ModelFit import ModelFit
 from ProSMASegmentationLib.Results.KeptProbabilities import KeptProbabilities
@@ -162,19 +162,7 @@ class SegmentationJob(Job):
     # ---- ends
 
     def _failWith(self, error):
-        if isinstance(error, OSError):
-            error = ProSMAError(
-                "internal",
-                _("A temporary file could not be written or read: {error}.").format(error=error),
-                _("Free some space in '{folder}' and try again.").format(folder=slicer.app.temporaryPath),
-            )
-        elif not isinstance(error, ProSMAError):
-            logging.error("ProSMA: the segmentation failed", exc_info=error)
-            error = ProSMAError(
-                "internal",
-                _("Something unexpected went wrong: {error}").format(error=error),
-                _("The application log has the details; please report them."),
-            )
+        error = OwnedFolder.unusable(error) if isinstance(error, OSError) else asProSMAError(error)
         logging.error("ProSMA: %s (%s)", error, error.code)
         self._end(self.FAILED, error)
 

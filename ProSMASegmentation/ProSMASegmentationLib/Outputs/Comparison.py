@@ -6,7 +6,7 @@ from prosma.image import tags
 from prosma.image.box import whole
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask, inThread
 from ProSMASegmentationLib.Base.Job import Job
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 from ProSMASegmentationLib.Outputs.Dice import diceSteps
 from ProSMASegmentationLib.Results.SegmentLabelmap import BINARY_LABELMAP, SegmentLabelmap
 from ProSMASegmentationLib.Results.SegmentStatus import tag
@@ -162,8 +162,8 @@ class Comparison(Job):
 
     def _fail(self, error):
         self._task = None
-        cancelled = getattr(error, "code", "") == "cancelled"
-        self._end(self.CANCELLED if cancelled else self.FAILED, error)
+        error = asProSMAError(error)
+        self._end(self.CANCELLED if error.code == "cancelled" else self.FAILED, error)
 
 
 def _ofLabel(node, label):

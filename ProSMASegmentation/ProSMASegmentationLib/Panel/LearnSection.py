@@ -1,11 +1,9 @@
-import logging
-
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 from ProSMASegmentationLib.Learn.FineTuning import missingPackages
 from ProSMASegmentationLib.Learn.TrainingFolder import TrainingFolder, caseName
 from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL, WARNING, duration, plainText, showProgress, showText
@@ -82,7 +80,7 @@ class LearnSection:
                 return
             steps = case.steps(folder, name)
         except (ProSMAError, OSError) as error:
-            showText(label, str(error), ERROR)
+            showText(label, str(asProSMAError(error)), ERROR)
             return
         showText(label, _("Saving..."))
         self._ui.saveCaseButton.enabled = False
@@ -136,9 +134,7 @@ class LearnSection:
     def _onSaveFailed(self, error):
         self._saving = None
         self._ui.saveCaseButton.enabled = True
-        if not isinstance(error, ProSMAError):
-            logging.error("ProSMA: a training case could not be saved", exc_info=error)
-        showText(self._ui.saveCaseLabel, str(error), ERROR)
+        showText(self._ui.saveCaseLabel, str(asProSMAError(error)), ERROR)
 
     # ---- fine-tuning
 
@@ -155,7 +151,7 @@ class LearnSection:
                 return
             self.tuning = self._logic.fineTune(self._folder().path, package, wait=False)
         except (ProSMAError, OSError) as error:
-            showText(self._ui.fineTuneLabel, str(error), ERROR)
+            showText(self._ui.fineTuneLabel, str(asProSMAError(error)), ERROR)
             return
         self.tuning.onProgress.append(self._onTuningProgress)
         self.tuning.onEnd.append(self._onTuningEnd)
@@ -207,7 +203,7 @@ class LearnSection:
             device = self._choices().device
             self.comparison = self._logic.compareOnLastCase(self._folder().path, original, tuned, device, wait=False)
         except (ProSMAError, OSError) as error:
-            showText(self._ui.compareLabel, str(error), ERROR)
+            showText(self._ui.compareLabel, str(asProSMAError(error)), ERROR)
             return
         self.comparison.onEnd.append(self._onCompared)
         self._ui.compareButton.text = _("Cancel")

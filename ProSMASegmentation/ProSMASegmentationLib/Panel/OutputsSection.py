@@ -1,4 +1,3 @@
-import logging
 import math
 
 import qt
@@ -7,7 +6,7 @@ from slicer.i18n import tr as _
 
 from prosma.image import tags
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
-from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+from ProSMASegmentationLib.Base.ProSMAError import ProSMAError, asProSMAError
 from ProSMASegmentationLib.Correct.LargestPart import LargestPart
 from ProSMASegmentationLib.Outputs.OutputVolume import ENTROPY, GATE, MARGIN, PROBABILITY, OutputVolume
 from ProSMASegmentationLib.Outputs.SegmentMeasures import SegmentMeasures
@@ -103,9 +102,7 @@ class OutputsSection:
             showText(label, text, style)
 
         def fail(error):
-            if not isinstance(error, ProSMAError):
-                logging.error("ProSMA: an output could not be made", exc_info=error)
-            end(str(error), ERROR)
+            end(str(asProSMAError(error)), ERROR)
 
         task = EventLoopTask(steps, lambda value: end(onDone(value)), fail)
         self._tasks[button.name] = task.start()

@@ -1,12 +1,11 @@
-import logging
-
 import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Base.EventLoopTask import EventLoopTask
+from ProSMASegmentationLib.Base.ProSMAError import asProSMAError
 from ProSMASegmentationLib.Correct.Review import Review
-from ProSMASegmentationLib.Panel.PanelText import plainText, showText
+from ProSMASegmentationLib.Panel.PanelText import ERROR, plainText, showText
 from ProSMASegmentationLib.Panel.PlacePicture import SIZE as PICTURE_SIZE
 from ProSMASegmentationLib.Panel.PlacePicture import iconOf, pixmapOf, placePicture
 from ProSMASegmentationLib.Results.SegmentationFollower import SegmentationFollower
@@ -153,8 +152,8 @@ class ReviewSection:
 
     def _onFailed(self, error):
         self._task = None
-        logging.error("ProSMA: the places to review could not be computed", exc_info=error)
-        showText(self._ui.reviewLabel, _("The places to review could not be computed: {error}").format(error=error))
+        text = _("The places to review could not be computed: {error}").format(error=asProSMAError(error))
+        showText(self._ui.reviewLabel, text, ERROR)
 
     # ---- what is shown
 

@@ -221,6 +221,29 @@ def test_folders_that_are_none(result, panel, cases):
     assert saved(cases) == ["scan"]
 
 
+@tries("Base/ProSMAError.py: A file or folder cannot be used")
+def test_a_folder_in_disorder(panel, cases):
+    """Of an interrupted case a file is left to be moved to where a folder is."""
+    scenes.open_section(panel, "learn")
+    for part in (".saved-killed/labelsTr/scan.nii.gz", ".saved-killed/dataset.json"):
+        (cases / part).parent.mkdir(parents=True, exist_ok=True)
+        (cases / part).write_text("{}")
+    (cases / "labelsTr" / "scan.nii.gz" / "below").mkdir(parents=True)
+    panel.ui.trainingFolderPath.currentPath = str(cases)
+    click(panel.ui.fineTuneButton)
+    assert "A file or folder cannot be used" in panel.ui.fineTuneLabel.text
+    assert "Choose another one, or see to it that you may use this one" in panel.ui.fineTuneLabel.text
+    panel.ui.trainingFolderPath.currentPath = str(cases.with_name("another"))
+    click(panel.ui.fineTuneButton)
+    assert "There is no case in" in panel.ui.fineTuneLabel.text
+    panel.ui.trainingFolderPath.currentPath = str(cases)
+    (cases / "labelsTr" / "scan.nii.gz" / "below").rmdir()
+    (cases / "labelsTr" / "scan.nii.gz").rmdir()
+    click(panel.ui.fineTuneButton)
+    assert "There is no case in" in panel.ui.fineTuneLabel.text
+    assert (cases / "labelsTr" / "scan.nii.gz").read_text() == "{}"
+
+
 # ---- fine-tuning, up to the start of its process
 
 

@@ -104,7 +104,7 @@ def test_gate_maps(panel, models):
     panel._input.picker.fill()
 
 
-@tries("SegmentationJob.py: A temporary file could not be written")
+@tries("Base/OwnedFolder.py: A temporary file could not be written")
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as Unix does")
 def test_a_full_disk(panel, small_files):
     scenes.select(panel, scan())

@@ -202,6 +202,17 @@ def test_a_single_slice_for_a_model_of_volumes(panel):
     assert_ready(panel, picture)
 
 
+def test_what_the_panel_says_before_anything_can_be_refused(panel):
+    ui = panel.ui
+    panel._parameters.model = ""
+    assert ui.fitLabel.text == "Choose a model first." and not ui.segmentButton.enabled
+    panel._parameters.model = "of another computer"
+    assert ui.fitLabel.text.endswith("Choose another one, or add it.") and not ui.segmentButton.enabled
+    scenes.choose(panel, "tiny")
+    assert ui.fitLabel.text == "Choose a volume first, or try it on sample data."
+    assert_ready(panel, scan())
+
+
 # ---- where the result goes
 
 

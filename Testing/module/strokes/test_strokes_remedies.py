@@ -71,7 +71,7 @@ def test_strokes_that_need_a_model_or_a_segment(ball, install):
     assert 0 < ball.voxels(new).sum() < grown
 
 
-@tries("NetworkStrokes.py: A temporary file could not be written")
+@tries("Base/OwnedFolder.py: A temporary file could not be written")
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as Unix does")
 def test_a_full_disk(ball, install, small_files):
     install()
@@ -81,3 +81,17 @@ def test_a_full_disk(ball, install, small_files):
         processEvents(until=lambda: not effect.isBusy, timeout=120)
     assert "Free some space in" in effect.messageLabel.text and "try again" in effect.messageLabel.text
     applied(ball, effect)
+
+
+def test_the_other_kind_of_image_for_a_model_of_strokes(panel, install):
+    packages = {dimension: install(dimension) for dimension in (2, 3)}
+    images = {
+        dimension: scenes.add_volume(scenes.texture((1 if dimension == 2 else 20, 20, 20))) for dimension in (2, 3)
+    }
+    for dimension, words in ((2, "Choose the one for pictures."), (3, "Choose the one for volumes.")):
+        scenes.choose(panel, packages[5 - dimension].id)
+        scenes.select(panel, images[dimension])
+        assert words in panel.ui.fitLabel.text and not panel.ui.segmentButton.enabled
+        scenes.choose(panel, packages[dimension].id)
+        processEvents(until=lambda: panel.ui.segmentButton.enabled, timeout=60)
+        assert panel.ui.segmentButton.text == "Start strokes"
