@@ -11,6 +11,19 @@ from small_volumes import smooth_volume
 from tiny_model import make_tiny_package
 
 
+@pytest.fixture
+def trapped(tmp_path_factory, monkeypatch):
+    """The current folder is somebody's who named files like libraries: the processes of a command import none of them."""
+    folder = tmp_path_factory.mktemp("trapped")
+    sprung = folder / "sprung.txt"
+    trap = f"import pathlib; pathlib.Path({str(sprung)!r}).write_text('by ' + __file__)\n"
+    for name in ("sitecustomize", "numpy", "torch", "json", "prosma", "SimpleITK"):
+        (folder / f"{name}.py").write_text(trap)
+    monkeypatch.chdir(folder)
+    yield folder
+    assert not sprung.exists(), sprung.read_text()
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A 3D model that takes any grid as it is."""

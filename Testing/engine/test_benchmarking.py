@@ -134,7 +134,7 @@ def test_an_epoch_with_its_data_is_measured_against_its_steps():
     assert "was not measured: it was ended" in epoch_line({"problem": "it was ended by signal 9"})
 
 
-def test_a_subject_that_dies_between_two_steps_says_so():
+def test_a_subject_that_dies_between_two_steps_says_so(trapped):
     task = {"subject": "unet", "shape": [1, 1, 16, 16], "features": [4, 8]}
     subject = Subject("MONAI UNet", task, 1, sys.executable)
     assert subject.step()["wall"] > 0
@@ -159,7 +159,7 @@ def test_a_training_step_that_is_measured_moves_the_weights_towards_less_loss():
 
 
 @pytest.mark.slow
-def test_the_command_measures_and_writes(tmp_path):
+def test_the_command_measures_and_writes(tmp_path, trapped):
     shape = ["--shape", "100", "100", "96"]
     files = ["--json", str(tmp_path / "a.json"), "--markdown", str(tmp_path / "a.md")]
     assert main(["benchmark", "--only", "whole", "click", *shape, "--classes", "2", *files]) == 0

@@ -25,6 +25,7 @@ class WorkerProcess:
         self.began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "prosma.worker", *(["--preload", preload] if preload else [])],
+            cwd=ENGINE,
             env={**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ENGINE)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -13,7 +13,7 @@ from ..fast.allocator import keep_freed_memory, release_freed_memory
 from .machine import forget_peak, peak_bytes, resident_bytes
 from .subjects import SUBJECTS, Sampled, body_volume
 
-ENGINE = Path(__file__).resolve().parents[2]
+ENGINE = Path(__file__).resolve().parents[2]  # processes start there, and import nothing from the user's folder
 
 
 def measure(task: dict) -> dict:
@@ -49,7 +49,7 @@ def measure(task: dict) -> dict:
 def measured_apart(tasks: list[dict], threads: int, python: str = sys.executable) -> list[dict]:
     """`measure` of each task, one after the other, in one new process; where it fails, rows with a `problem`."""
     command = [python, "-m", "prosma.benchmarking.process", json.dumps(tasks)]
-    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ENGINE, env=environment(threads), capture_output=True, text=True, check=False)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     for task in tasks[len(rows) :]:
         rows.append({**task, "problem": problem_in(done.returncode, done.stderr)})

@@ -20,7 +20,7 @@ from typing import IO, Any, cast
 
 from ..fast.allocator import keep_freed_memory
 from .machine import forget_peak, peak_bytes, resident_bytes
-from .process import environment, problem_in
+from .process import ENGINE, environment, problem_in
 from .training_epoch import measure_epoch
 from .training_subjects import SHAPES, STEPS
 
@@ -49,6 +49,7 @@ class Subject:
         self._errors = tempfile.TemporaryFile(mode="w+", encoding="utf-8")  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
             [python, "-m", "prosma.benchmarking.training", json.dumps(task)],
+            cwd=ENGINE,
             env=environment(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -105,7 +106,7 @@ def measure_training(
 def epoch_apart(task: dict, threads: int) -> dict:
     """`measure_epoch` in a process of its own; its `problem` where it fails."""
     command = [sys.executable, "-m", "prosma.benchmarking.training", json.dumps(task)]
-    done = subprocess.run(command, env=environment(threads), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ENGINE, env=environment(threads), capture_output=True, text=True, check=False)
     answers = [line for line in done.stdout.splitlines() if line.startswith('{"')]
     return json.loads(answers[-1]) if answers else {"problem": problem_in(done.returncode, done.stderr)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def add_parser(commands) -> None:
         "--threads", type=int, help="of each process (default: all cores); with 1 processor time is compared"
     )
     parser.add_argument(
-        "--python", default=sys.executable, help="interpreter that has MONAI and nnU-Net (default: this)"
+        "--python",
+        type=_interpreter,
+        default=sys.executable,
+        help="interpreter that has MONAI and nnU-Net (default: this)",
     )
     parser.add_argument(
         "--json",
@@ -56,6 +60,11 @@ def add_parser(commands) -> None:
         metavar="FILE",
         help="write the tables there, else they are printed",
     )
+
+
+def _interpreter(text: str) -> str:
+    """A path is taken from the folder where the command was given; its processes are started in another."""
+    return os.path.abspath(text) if os.path.dirname(text) else text
 
 
 def run(options: argparse.Namespace) -> int:
