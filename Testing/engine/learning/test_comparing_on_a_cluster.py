@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from slurm import Slurm
 from test_comparing import data, finished, written  # noqa: F401
 
 from prosma.cli import exit_codes, main
@@ -16,6 +17,7 @@ from prosma.cli import exit_codes, main
 sys.path.append(str(Path(__file__).parents[1] / "batch"))
 from test_cluster import Processes
 
+ROOT = Path(__file__).resolve().parents[3]
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes as on POSIX")
 NAMES = ("plain-seed1", "decoder-seed1", "plain-seed2", "decoder-seed2")
@@ -82,6 +84,26 @@ def test_a_grid_on_a_cluster_gives_the_scores_of_one_process_though_a_worker_die
     assert main(command) == exit_codes.SOME_FAILED
     told = capsys.readouterr().err
     assert "prosma: plain-seed2: " in told and "1 of 4 runs failed: plain-seed2." in told
+
+
+@pytest.mark.slow
+def test_a_grid_on_slurm_by_dask_jobqueue_gives_the_scores_of_one_process(
+    finished, data, tmp_path, capsys, monkeypatch
+):
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    (tmp_path / "slurm").mkdir()
+    with Slurm(tmp_path / "slurm") as slurm:
+        for name, value in (slurm.environment | {"PYTHONPATH": str(ROOT / "training")}).items():
+            monkeypatch.setenv(name, value)
+        job = {"cores": 1, "processes": 1, "memory": "3GB", "interface": "lo", "log_directory": str(tmp_path / "logs")}
+        with jobqueue.SLURMCluster(**job, scheduler_options={"dashboard_address": ":0"}) as cluster:
+            cluster.scale(jobs=2)
+            cluster.wait_for_workers(1)
+            runs = tmp_path / "runs"
+            command = ["compare", finished / "grid.yaml", "--data", data, "-o", runs, "--threads", "1"]
+            assert main([*map(str, command), "--scheduler", cluster.scheduler_address]) == 0, capsys.readouterr().err
+    for name in NAMES:
+        assert scores(runs, name) == scores(finished / "runs", name), name
 
 
 def test_processes_for_patches_are_refused_on_a_cluster(finished, data, tmp_path, capsys):
