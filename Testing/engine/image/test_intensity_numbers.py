@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prosma.image.intensity import foreground, normalise, pad_to_patch
+from prosma.image.intensity import foreground, normalise, pad_to_patch, percentiles
 from prosma.image.resampling import (
     UNIT,
     AxisWeights,
@@ -138,3 +138,13 @@ def test_labels_of_scores_and_their_types():
     assert argmax_labels([np.array([2]), np.array([3])], np.uint16).dtype == np.uint16
     assert [label_type(n) for n in (2, 256, 257)] == [np.uint8, np.uint8, np.uint16]
     assert UNIT == 32000 and 1.02 * UNIT < 2**15
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100, 4999])
+def test_percentiles_are_those_of_numpy(size):
+    random = np.random.default_rng(size)
+    for values in (random.normal(size=size).astype(np.float32), random.integers(0, 5, size).astype(np.float32)):
+        for percents in ((0, 100), (0.5, 99.5), (5, 95), (33.3, 66.7)):
+            found = percentiles(values, percents)
+            np.testing.assert_array_equal(found, np.percentile(values, percents))
+            assert found.dtype == np.float64

@@ -157,8 +157,8 @@ def _pass_on(stream, answers: queue.SimpleQueue) -> None:
 
 def packed(what) -> str:
     """A small object as text. The other end is a process of ours."""
-    return base64.b85encode(pickle.dumps(what)).decode()
+    return base64.b64encode(pickle.dumps(what)).decode()
 
 
 def unpacked(text: str):
-    return pickle.loads(base64.b85decode(text))
+    return pickle.loads(base64.b64decode(text))

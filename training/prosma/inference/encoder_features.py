@@ -98,12 +98,12 @@ def encoder_features(
 
 def image_features(array: np.ndarray) -> np.ndarray:
     """Quantiles of each channel of (C, *S), differences between channels, gradients along each axis at SCALES: (F,)."""
-    flat = array.reshape(len(array), -1).astype(np.float64)
+    coarse = array.astype(np.float64)
+    flat = coarse.reshape(len(array), -1)
     found = [quantiles(array.reshape(len(array), -1)).ravel()]
     for one, other in itertools.combinations(flat, 2):
         difference = one - other
         found.append(np.array([difference.mean(), np.log(difference.std() + SMALL)]))
-    coarse = array.astype(np.float64)
     for _ in range(SCALES):
         found.append(np.array([mean_step(coarse, axis) for axis in range(1, array.ndim)]))
         coarse = halved(coarse)
@@ -127,7 +127,10 @@ def image_features_count(model: dict[str, Any]) -> int:
 
 def mean_step(array: np.ndarray, axis: int) -> float:
     """The logarithm of the mean difference between neighbours along an axis; 0 where there are none."""
-    return float(np.log(np.abs(np.diff(array, axis=axis)).mean() + SMALL)) if array.shape[axis] > 1 else 0.0
+    if array.shape[axis] == 1:
+        return 0.0
+    steps = np.diff(array, axis=axis)
+    return float(np.log(np.abs(steps, out=steps).mean() + SMALL))
 
 
 def halved(array: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ class TilePredictor:
         tiles: how many there will be.
         half: whether to compute in half precision on a card.
         memory_for: how the network gets its memory for a batch of a shape, see `fast.allocator`.
+        gates: those of the network.
     """
 
     network: Any
@@ -49,12 +50,13 @@ class TilePredictor:
     tiles: int
     half: bool
     memory_for: Callable[[tuple[int, ...]], AbstractContextManager]
+    gates: Sequence[SpatialGate]
     seconds: float = 0.0
     done: int = 0
     monitor: GateMonitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.monitor = GateMonitor(self.network, keep_maps=self.gate_map)
+        self.monitor = GateMonitor(self.network, self.gate_map, self.gates)
         self.monitored_every = monitored_every(self.tiles, self.gate_map)
 
     @property
@@ -122,8 +124,3 @@ def kept_share(maps: Sequence[Tensor | None], shape: Sequence[int]) -> Tensor:
     levels = [(gate != 0).float().mean(dim=1, keepdim=True) for gate in maps if gate is not None]
     levels = [nn.functional.interpolate(level, size=tuple(shape), mode="nearest") for level in levels]
     return torch.stack(levels).mean(dim=0)
-
-
-def has_gates(network: nn.Module) -> bool:
-    """Whether a network has proximal gates."""
-    return any(isinstance(module, SpatialGate) for module in network.modules())

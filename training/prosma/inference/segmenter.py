@@ -110,10 +110,11 @@ class Segmenter:
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
 
     @functools.cached_property
-    def _has_gates(self) -> bool:
-        from .prediction import has_gates
+    def _gates(self) -> list:
+        """The network's gates; they stay the same modules wherever it moves."""
+        from ..network.gate_monitor import gates_of
 
-        return has_gates(self.network)
+        return gates_of(self.network)
 
     def _tidy(self) -> None:
         """Give freed memory back; where the next case follows only now and then, because its pieces drift."""
@@ -247,7 +248,7 @@ class Segmenter:
         `seen`: what the fit becomes by what the finder saw in the region of interest.
         """
         run.progress("Preparing", 0.0, None)
-        options, notices = options.checked(self.package.mirror_axes, self._has_gates)
+        options, notices = options.checked(self.package.mirror_axes, bool(self._gates))
         run.notices += notices
         with run.timed("preparing"), told_when_out_of_memory():
             prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
@@ -370,6 +371,7 @@ class Segmenter:
             tiles=plan.count,
             half=effort.half,
             memory_for=lambda shape: self._memory_for(shape, effort.scarce),
+            gates=self._gates,
         )
         resampler = ScoreResampler(
             prepared.grid, self.classes, plan.axis, options.outputs, allocate, inside=prepared.inside

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from .gate import SpatialGate
+
+
+def gates_of(network: nn.Module) -> list[SpatialGate]:
+    """The proximal gates of a network, coarse to fine."""
+    return [module for module in network.modules() if isinstance(module, SpatialGate)]
 
 
 class GateMonitor:
@@ -15,11 +22,12 @@ class GateMonitor:
             network(x)
         monitor.statistics()
 
-    ``gates`` are in decoder order, coarse to fine. ``maps`` holds the last gate values ``a`` of each, if ``keep_maps``.
+    ``gates`` are in decoder order, coarse to fine; looked for in the network unless they are given. ``maps`` holds the
+    last gate values ``a`` of each, if ``keep_maps``.
     """
 
-    def __init__(self, network: nn.Module, keep_maps: bool = False) -> None:
-        self.gates = [module for module in network.modules() if isinstance(module, SpatialGate)]
+    def __init__(self, network: nn.Module, keep_maps: bool = False, gates: Sequence[SpatialGate] | None = None) -> None:
+        self.gates = gates_of(network) if gates is None else list(gates)
         self.keep_maps = keep_maps
         self.maps: list[Tensor | None] = [None] * len(self.gates)
         self._sums: list[dict[str, Tensor] | None] = [None] * len(self.gates)
