@@ -13,8 +13,11 @@ import yaml
 from PIL import Image as Picture
 
 from prosma.cli import main
+from prosma.inference.presence import PresenceStatistics
+from prosma.inference.quality import QualityStatistics
 from prosma.learning.checkpoints import CheckpointError, read_checkpoint
 from prosma.learning.judge.evaluation import describe, evaluate
+from prosma.learning.packing import presence_statistics
 from prosma.learning.packing.card import results
 from prosma.learning.packing.icon import icon
 from prosma.package import ModelPackage
@@ -77,6 +80,30 @@ def test_a_model_for_pictures_says_how_it_did_and_shows_no_picture_of_its_data(s
     assert f"IoU {found['pooled']['iou']:.4f}, F1 {found['pooled']['f1']:.4f}" in card
     assert "In 1 cases without lesion" in card and "has to be accepted" in card and "mm" not in card
     assert exported.preview_path.read_bytes() == icon(exported.model)
+
+
+def test_a_package_of_a_run_knows_presence_and_quality(shared, tmp_path, monkeypatch, capsys):
+    """From the run's own pictures, on the way that users have; few pictures suffice here."""
+    monkeypatch.setattr(presence_statistics, "LEAST_CASES", 4)
+    names = [f"{kind}_{number:03d}" for number in range(1, 40) for kind in ("benign", "normal")]
+    names = [name for name in names if (shared / "busi" / "images" / f"{name}.jpg").is_file()]
+    normal = [name for name in names if name.startswith("normal")]
+    lesions = [name for name in names if name.startswith("benign")]
+    splits = {"train": lesions[:6] + normal[:4], "val": lesions[6:9] + normal[4:6], "test": lesions[9:10] + normal[6:7]}
+    data = part_of(shared / "busi", tmp_path / "lesions", splits)
+    recipe, run, package = small_copy("breast-lesion-us", tmp_path / "r.yaml"), tmp_path / "run", tmp_path / "package"
+    assert main(["train", str(recipe), "--data", str(data), "--out", str(run), "--workers", "0"]) == 0
+    assert main(["export", str(run), "--data", str(data), "-o", str(package)]) == 0
+    exported = ModelPackage.open(package)
+    assert QualityStatistics.of_package(exported.quality_path, exported.sha256) is not None
+    assert PresenceStatistics.of_package(exported.presence_path, exported.sha256) is not None
+    capsys.readouterr()
+    picture = str(data / "images" / f"{splits['test'][0]}.png")
+    command = ["segment", picture, "-m", str(package), "-o", str(tmp_path / "a.nrrd"), "--json", "--force"]
+    assert main([*command, "--accept-licence"]) == 0
+    (segment,) = json.loads(capsys.readouterr().out.splitlines()[-1])["cases"][0]["segments"]
+    assert 0 <= segment["presence"] <= 1
+    assert 0 <= segment["expected_dice"]["low"] <= segment["expected_dice"]["mean"] <= segment["expected_dice"]["high"]
 
 
 def test_results_of_several_folders_count_all_their_cases(shared, tmp_path):

@@ -86,7 +86,11 @@ def measured_rows(
     progress: Progress | None = None,
     rounds: int = 1,
 ) -> list[Row]:
-    """All segments of these cases and of so many rounds of degraded copies of them."""
+    """All segments of these cases and of so many rounds of degraded copies of them.
+
+    Without those that are neither there nor marked, as some are in a part of an image: they have no Dice. Of models that
+    tell the presence of a structure they count: an empty segment is right.
+    """
     random, rows, model = np.random.default_rng(0), [], segmenter.package.model
     for number, name in enumerate(ids, start=1):
         image, labels = read_case(folder.cases[name], model)
@@ -98,7 +102,10 @@ def measured_rows(
             known, there = truth != IGNORED, bool(((truth > 0) & (truth != IGNORED)).any())
             empty, absent = not result.labels.any(), not there
             for value, sums in result.measures.items():
-                dice = overlap((result.labels == value) & known, truth == value)
+                marked, true = (result.labels == value) & known, truth == value
+                if result.presence is None and not (marked.any() or true.any()):
+                    continue
+                dice = overlap(marked, true)
                 known_presence = (result.presence, empty, absent) if result.presence is not None else ()
                 rows.append(Row(name, kind, value, sums, dice, *known_presence))
         if progress is not None:
