@@ -8,8 +8,9 @@
 DATA holds a folder for each data set, as for fit.py. `make` writes quality.json into the bundled packages, from the val (and
 where these are few, some train) cases of each model's own data; `prior` prints what all models have in common, from the same
 cases. `measure` segments at most 20 cases (or N) of the test split, and copies of each with noise, little contrast, coarse
-voxels, and cut through the structures (learning/packing/degraded_copies.py). In the folder of --rows are kept, and taken from
-there if they are there, the measures of what was segmented.
+voxels, and cut through the structures (learning/packing/degraded_copies.py); what is neither there nor marked has no Dice and
+is left out, but for models that tell the presence of a structure, where an empty segment is right. In the folder of --rows
+are kept, and taken from there if they are there, the measures of what was segmented.
 """
 
 import dataclasses
@@ -177,7 +178,8 @@ def page(reports: list[dict], name: str) -> str:
         "",
         "Written by `Testing/benchmarks/quality.py measure`, whose docstring says what was segmented. Expected against true "
         "Dice of each segment: Pearson's correlation, mean absolute error, and the share of intervals (made for 80 %) that "
-        "hold the true one. For each kind of copy: mean true Dice, and in brackets the mean absolute error.",
+        "hold the true one. For each kind of copy: mean true Dice, and in brackets the mean absolute error. What is neither "
+        "there nor marked is left out, for it has no Dice (of breast-lesion-us it counts: an empty segment is right).",
         "",
         f"| model | cases | segments | correlation | error | inside | {' | '.join(kinds)} |",
         "| --- " * (len(kinds) + 6) + "|",

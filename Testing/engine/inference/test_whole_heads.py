@@ -40,6 +40,24 @@ def test_both_hippocampi_of_a_whole_head_whatever_its_storage_order(shared, tmp_
         assert 2 * ((maps[0] > 0) & (maps[0] == other)).sum() / ((maps[0] > 0).sum() + (other > 0).sum()) >= 0.99
 
 
+def test_boxes_that_a_hand_draws_around_one_side_change_nothing(shared):
+    """Tight, generous, and tight but 10 mm beside: along R that misses the centre of the thin structure."""
+    image, segmenter = (
+        read_image(shared / "robust_volumes/nifti/orientations/RAS.nii.gz"),
+        Segmenter("hippocampus-mr", "cpu"),
+    )
+    whole = segmenter.segment(image).labels
+    left = np.where(np.isin(whole, (3, 4)), whole, 0)
+    places = np.argwhere(left)
+    low, high = places.min(axis=0), places.max(axis=0) + 1
+    beside, wide = (np.ceil(mm / np.array(image.spacing)).astype(int) for mm in (10.0, 20.0))
+    shifts = [sign * beside * np.eye(3, dtype=int)[axis] for axis, sign in ((0, -1), (0, 1), (1, 1), (2, -1))]
+    boxes = [(low, high), (low - wide, high + wide), *((low + shift, high + shift) for shift in shifts)]
+    for first, last in boxes:
+        box = tuple(zip(np.maximum(first, 0).tolist(), np.minimum(last, image.shape).tolist(), strict=True))
+        np.testing.assert_array_equal(segmenter.segment(image, roi=box).labels, left, err_msg=str(box))
+
+
 def test_a_whole_head_through_the_command_line(shared, tmp_path, capsys):
     head = tmp_path / "head.nii.gz"
     shutil.copy(shared / "robust_volumes/nifti/orientations/RAS.nii.gz", head)
