@@ -3,8 +3,11 @@
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -12,6 +15,7 @@ import pytest
 import SimpleITK
 
 from prosma.cli import main
+from prosma.learning.checkpoints import read_checkpoint
 from prosma.learning.data.dataset import DatasetError, LabelledFolder, read_files
 from prosma.package import write_package
 from tiny_model import make_tiny_package
@@ -258,3 +262,37 @@ def test_too_little_shared_memory_is_said_and_the_remedy_works(folder, tmp_path)
     assert done.returncode == 1
     assert "shared memory" in done.stderr and "--workers 0" in done.stderr.splitlines()[-1]
     assert train("--workers 0 --max-epochs 1 --resume").returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the processes in /proc")
+def test_a_killed_process_that_prepares_patches_is_said_and_the_remedy_works(folder, tmp_path):
+    command = [sys.executable, "-m", "prosma.cli", "train", "--data", str(folder), "--out", str(tmp_path / "run")]
+    with open(tmp_path / "log", "w") as log:
+        training = subprocess.Popen([*command, "--workers", "1", "--max-epochs", "50"], stderr=log, stdout=log)
+        try:
+            within(240, lambda: (tmp_path / "run/last.ckpt").is_file() and forked(training.pid))
+            for child in forked(training.pid):
+                os.kill(child, signal.SIGKILL)
+            assert training.wait(120) == 1
+        finally:
+            training.kill()
+    said = (tmp_path / "log").read_text()
+    assert "A process that prepares patches was ended from outside" in said and "fault of ProSMA" not in said
+    epochs = read_checkpoint(tmp_path / "run/last.ckpt")["epoch"] + 2
+    again = [*command, "--workers", "0", "--resume", "--max-epochs", str(epochs)]
+    assert subprocess.run(again, capture_output=True, timeout=240, check=False).returncode == 0
+
+
+def forked(pid):
+    """Children of a process that have its command line, as the loader's workers do."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    same = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return [int(child) for child in children if Path(f"/proc/{child}/cmdline").read_bytes() == same]
+
+
+def within(seconds, what):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)

@@ -53,4 +53,7 @@ ELSEWHERE = {  # tried in other processes, where the mark `tries` sees nothing: 
     "learning/fit/fitting.py: Train with --workers 0": (
         "learning/test_label_geometry.py::test_too_little_shared_memory_is_said_and_the_remedy_works"
     ),
+    "learning/fit/fitting.py: go on with --resume": (
+        "learning/test_label_geometry.py::test_a_killed_process_that_prepares_patches_is_said_and_the_remedy_works"
+    ),
 }

@@ -291,7 +291,7 @@ def train(
         # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
         sampler: Any = loader.sampler
         sampler.set_epoch(read_checkpoint(last)["epoch"] + 1)
-    with shared_memory_in_words():
+    with deaths_in_words():
         trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=True)
     return last
 
@@ -330,16 +330,22 @@ def trainer_device(device: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def shared_memory_in_words():
-    """DatasetError, with what to do, where a worker of the data loader died because /dev/shm is full."""
+def deaths_in_words():
+    """DatasetError, with what to do, where a worker of the data loader died: /dev/shm is full, or it was killed."""
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        if "shm" in text or ("DataLoader worker" in text and ("No space left" in text or "Bus error" in text)):
+        of_worker = "DataLoader worker" in text
+        if "shm" in text or (of_worker and ("No space left" in text or "Bus error" in text)):
             raise DatasetError(
                 "The processes that prepare patches ran out of shared memory (/dev/shm), as in a container with a small one. "
                 "Train with --workers 0, or give the container more, for instance with docker run --ipc=host."
+            ) from error
+        if of_worker and ("killed by signal" in text or "exited unexpectedly" in text):
+            raise DatasetError(
+                "A process that prepares patches was ended from outside, as the system does where memory is short, and a "
+                "cluster at a limit. Finished epochs are kept: go on with --resume, and with --workers 0, which needs less."
             ) from error
         raise
 
