@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import socket
@@ -71,8 +72,6 @@ class Slurm:
         self.folder = folder
         for name in ("state", "spool"):
             (folder / name).mkdir()
-        import getpass
-
         text = CONFIGURATION.format(
             folder=folder,
             host=socket.gethostname().split(".")[0],
@@ -89,6 +88,21 @@ class Slurm:
         self.processes: list[subprocess.Popen] = []
 
     def __enter__(self) -> Slurm:
+        try:
+            self._start_all()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *_exception) -> None:
+        try:
+            self.says("scancel", "--me")
+            self._wait(lambda: not self.jobs())
+        finally:
+            self._end()
+
+    def _start_all(self) -> None:
         key = self.folder / "munge.key"
         key.write_bytes(os.urandom(128))
         key.chmod(0o600)
@@ -99,16 +113,13 @@ class Slurm:
         self._start("slurmctld", "-D", "-i", "-f", self.configuration)
         self._start("slurmd", "-D", "-f", self.configuration)
         self._wait(lambda: "idle" in self.says("sinfo", "--noheader", "--format=%t"))
-        return self
 
-    def __exit__(self, *_exception) -> None:
-        self.says("scancel", "--me")
-        self._wait(lambda: not self.jobs())
+    def _end(self) -> None:
         for process in reversed(self.processes):
             process.terminate()
         for process in reversed(self.processes):
             try:
-                process.wait(TIMEOUT)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
         self.log.close()

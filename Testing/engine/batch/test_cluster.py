@@ -16,15 +16,24 @@ from test_cli import names_in, run
 from test_many_cases import make_images, report_of
 from test_sharing import computed, digests, plant_crashes, started
 
+from prosma import __version__
 from prosma.batch.records import RECORDS
 from prosma.cli import exit_codes
-from remedies import tries
+from remedies import complained, tries
 
 dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT = 300  # seconds; the machine may be busy
 NAMES = [f"case{number:02d}" for number in range(10)]
+WITHOUT_PROSMA = """
+import sys
+class Hidden:
+    def find_spec(self, name, *more):
+        if name == "prosma":
+            raise ModuleNotFoundError("No module named 'prosma'")
+sys.meta_path.insert(0, Hidden())
+"""
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes as on POSIX")
 
 
@@ -187,6 +196,30 @@ def test_sixty_cases_on_three_workers_of_which_one_is_killed(tiny, tmp_path):
     finally:
         cluster.close()
     check_all_once(tmp_path / "out", digests(tmp_path / "alone"), report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("planted_code", "told"),
+    [
+        (WITHOUT_PROSMA, "has none (ModuleNotFoundError(\"No module named 'prosma'\"))"),
+        ("import prosma; prosma.__version__ = '0.0.1'", f"has version 0.0.1, and this is {__version__}"),
+    ],
+)
+def test_workers_without_this_prosma_are_told(planted_code, told, cluster, tiny, tmp_path, capsys, monkeypatch):
+    images = make_images(tmp_path / "images", "a")
+    (tmp_path / "planted").mkdir()
+    (tmp_path / "planted" / "sitecustomize.py").write_text(planted_code)
+    (tmp_path / "cluster").mkdir()
+    with monkeypatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(tmp_path / "planted"))
+        environment.setenv("PROSMA_TEST_PROCESSES", "all")
+        others = Processes(tmp_path / "cluster", 1)
+    command = ["segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler"]
+    name, remedy = "batch/cluster.py: Install the same version", "Install the same version of it for the Python"
+    assert told in complained(name, remedy, [*command, others.file], capsys)
+    others.close()
+    assert run(*command, cluster.file) == exit_codes.DONE
 
 
 @pytest.mark.slow

@@ -86,12 +86,28 @@ class Connection:
                 f"The Dask scheduler has had no worker for {WORKERS_S:.0f} s.",
                 "Start some with `dask worker`.",
             ) from error
+        self._check_workers()
         return self
 
     def __exit__(self, *_exception) -> None:
         with contextlib.suppress(OSError, self._library.TimeoutError):
             self._client.cancel(list(self._futures))
         self._client.close()
+
+    def _check_workers(self) -> None:
+        """EngineError where one has no ProSMA, or another version of it."""
+        from .cluster_worker import version
+
+        for found in self._client.run(version, on_error="return").values():
+            if isinstance(found, OSError) or found == version():  # one that is just going is no matter
+                continue
+            why = f"has version {found}, and this is {version()}" if isinstance(found, str) else f"has none ({found})"
+            self._client.close()
+            raise EngineError(
+                "internal",
+                f"A worker of the cluster needs ProSMA, and {why}.",
+                "Install the same version of it for the Python that runs the workers, and start them again.",
+            )
 
     def each(self, function: Callable, jobs: Mapping[str, tuple]) -> Iterator[tuple[str, Any]]:
         """Names of jobs with what `function` returned for their arguments, or the error, each as soon as it has ended.

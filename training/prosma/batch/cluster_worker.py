@@ -7,6 +7,7 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from .. import __version__
 from ..errors import explained
 from ..package import ModelPackage
 from .cases import Case
@@ -67,6 +68,11 @@ class CasePlugin(WorkerPlugin):
                 return {"fault": {"code": told.code, "message": told.message, "remedy": told.remedy}}
             finally:
                 self._start_timer()
+
+
+def version() -> str:
+    """That of ProSMA, where it is called."""
+    return __version__
 
 
 def do_case(plugin: str, case: dict) -> dict:
