@@ -79,7 +79,7 @@ def select(panel, volume):
     headless_slicer.processEvents()
 
 
-def click_segment(panel, timeout=60):
+def click_segment(panel, timeout=240):
     """Click Segment and wait for the end. Returns the job."""
     headless_slicer.click(panel.ui.segmentButton)
     job = panel.job

@@ -40,6 +40,14 @@ class BatchItem:
         self.task = None  # and with it the volumes
 
 
+def _withWayOut(error):
+    """A batch asks nothing: of an image that does not fit the model it says where a person is asked."""
+    if not error.fit:
+        return error
+    wayOut = _("Or segment it on its own, where you are asked whether to do it all the same.")
+    return ProSMAError(error.code, error.message, f"{error.remedy} {wayOut}".strip(), error.fit)
+
+
 class BatchQueue(Job):
     """Segments many images, one after the other, through the one engine. A failed item does not stop the others.
 
@@ -163,7 +171,7 @@ class BatchQueue(Job):
     def _onItemError(self, error):
         self._task = None
         item = self._item
-        error = asProSMAError(error)
+        error = _withWayOut(asProSMAError(error))
         logging.warning("ProSMA: batch: %s: %s", item.name, error)
         if error.code in CODES_FOR_ALL:
             self._failAll(error)

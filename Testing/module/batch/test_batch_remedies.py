@@ -4,6 +4,7 @@ import pytest
 import scenes
 from batches import FOLDER, SECONDS, SEQUENCE, a_sequence, add_files, add_volumes, run, small, start, states
 
+import headless_slicer
 from headless_slicer import click, processEvents
 from remedies import refused, tries
 
@@ -101,3 +102,22 @@ def test_channels_of_a_case_in_a_folder(panel, batch, tmp_path):
     assert "channel" in panel.ui.batchReport.plainText
     save(1, "patient_0001")
     assert states(run(panel, FOLDER, results=tmp_path / "out", images=images)) == ["finished"]
+
+
+@tries("BatchQueue.py: Or segment it on its own")
+def test_an_image_that_does_not_fit_the_model(panel, batch):
+    import slicer
+
+    (volume,) = add_volumes(1)
+    hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
+    hierarchy.SetItemAttribute(hierarchy.GetItemByDataNode(volume), "DICOM.Modality", "CT")
+    assert states(run(panel)) == ["failed"]
+    assert (
+        "Or segment it on its own, where you are asked whether to do it all the same." in panel.ui.batchReport.plainText
+    )
+    scenes.select(panel, volume)
+    asked = len(headless_slicer.messages)
+    headless_slicer.answer("Yes")
+    click(panel.ui.segmentButton)
+    processEvents(until=lambda: "Done in" in panel.ui.messageLabel.text, timeout=SECONDS)
+    assert "all the same?" in headless_slicer.messages[asked].text
