@@ -184,7 +184,7 @@ def panel_refuses(node) -> bool:
     reader = VolumeReader(node)
     with tempfile.TemporaryDirectory() as folder:
         package = make_tiny_package(Path(folder) / "model", channels=reader.components)
-        return any(IN_TWO_WAYS in error for error in ModelFit(package, [reader]).errors)
+        return any(IN_TWO_WAYS in error.message for error in ModelFit(package, [reader]).errors)
 
 
 def slicer_volume(path: Path):

@@ -139,7 +139,8 @@ def made_refusals() -> Iterator[set[Refusal]]:
     made: set[Refusal] = set()
     with contextlib.ExitStack() as stack:
         for part in parts_here():
-            stack.enter_context(recorded(part, made))
+            for family in classes_of(part):
+                stack.enter_context(recorded(part, family, made))
         yield made
 
 
@@ -160,10 +161,15 @@ def class_of(part: Part) -> type[Exception]:
     return getattr(sys.modules[part.module], part.family)
 
 
+def classes_of(part: Part) -> set[type[Exception]]:
+    """The family of a part, and that of before a reload, which the Segment Editor's effect keeps."""
+    found = [vars(module).get(part.family) for module in list(sys.modules.values())]
+    return {class_of(part), *(each for each in found if isinstance(each, type))}
+
+
 @contextlib.contextmanager
-def recorded(part: Part, made: set[Refusal]) -> Iterator[None]:
-    """Meanwhile the refusals of a part are added to `made`."""
-    family = class_of(part)
+def recorded(part: Part, family: type[Exception], made: set[Refusal]) -> Iterator[None]:
+    """Meanwhile the refusals of a class of a part are added to `made`."""
     usual = family.__init__
 
     def init(self, *arguments, **options):
