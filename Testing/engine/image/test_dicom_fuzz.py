@@ -34,7 +34,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
     return bytes(broken[: chance.randrange(140, len(broken))] if chance.random() < 0.1 else broken)
 
 
-@pytest.mark.parametrize(("seed", "count"), [(0, 80), pytest.param(1, 1000, marks=pytest.mark.slow, id="a thousand")])
+@pytest.mark.parametrize(("seed", "count"), [(0, 24), pytest.param(1, 1000, marks=pytest.mark.slow, id="a thousand")])
 def test_damaged_headers_are_read_or_refused_in_a_sentence(tmp_path, seed, count):
     chance, outcomes = random.Random(seed), {"read": 0, "refused": 0}
     series = write_series(tmp_path / "series", noise((4, 8, 9)), RescaleSlope="1.5", RescaleIntercept="2", EchoTime=3)

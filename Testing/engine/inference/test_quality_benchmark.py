@@ -41,6 +41,7 @@ def call(monkeypatch, *arguments) -> None:
     assert quality.main() == 0
 
 
+@pytest.mark.slow
 def test_statistics_are_made_and_measured_and_what_models_share_is_printed(data, tmp_path, monkeypatch, capsys):
     rows, package = tmp_path / "rows", ModelPackage.open(tmp_path / "models" / MODEL)
     call(monkeypatch, "make", data, MODEL, "--rows", rows)

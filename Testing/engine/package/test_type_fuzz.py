@@ -174,6 +174,6 @@ def with_finder(tmp_path):
     return [package.folder / name for name in ("model.json", "finder.json")]
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [10, pytest.param(400, marks=pytest.mark.slow)])
 def test_segment_takes_wrong_values_of_a_model_with_a_finder(with_finder, number, tmp_path, capsys):
     assert segments_or_says_why(drawn(number, with_finder), tmp_path, capsys) > 0
