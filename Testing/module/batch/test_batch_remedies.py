@@ -47,6 +47,7 @@ def test_choices_that_lack(panel, batch, tmp_path):
     assert states(run(panel, FOLDER, results=tmp_path / "out")) == ["finished"]
 
 
+@pytest.mark.slow
 def test_results_of_a_folder_by_python(panel, tmp_path):
     images = add_files(tmp_path / "images", 1)
     name, remedy = "BatchSources.py: are not in the scene", "Choose a folder for the results."
@@ -56,7 +57,7 @@ def test_results_of_a_folder_by_python(panel, tmp_path):
 
 
 @tries("BatchTasks.py: ProSMAError('bad_output', reason, remedy)", "BatchTasks.py: before it was its turn")
-@pytest.mark.parametrize("way_out", ["move", "another folder"])
+@pytest.mark.parametrize("way_out", ["move", pytest.param("another folder", marks=pytest.mark.slow)])
 def test_files_in_the_way_and_volumes_that_go(panel, batch, tmp_path, way_out):
     import slicer
 
@@ -82,6 +83,7 @@ def test_files_in_the_way_and_volumes_that_go(panel, batch, tmp_path, way_out):
     assert first.GetScene() is slicer.mrmlScene
 
 
+@pytest.mark.slow
 @tries("BatchTasks.py: ProSMAError('bad_input', self._case['problem'])")
 def test_channels_of_a_case_in_a_folder(panel, batch, tmp_path):
     """What the engine says of a case before any is read."""

@@ -321,6 +321,7 @@ def test_a_model_that_is_not_there_any_more(panel, models, result, cases):
 # ---- comparing
 
 
+@pytest.mark.slow
 @tries(
     "LearnSection.py: There is no fine-tuned model to compare",
     "LearningLogic.py: to compare on",

@@ -77,6 +77,7 @@ def test_an_engine_that_is_not_where_it_should_be(panel, monkeypatch, tmp_path):
     assert Places.engineSource() == module
 
 
+@pytest.mark.slow
 @tries("OutputsSection.py: No model is chosen", "GateMapJob.py: has no proximal gates")
 def test_gate_maps(panel, models):
     network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, "features": [4, 8, 8], "skip": "plain"}
@@ -115,6 +116,7 @@ def test_a_full_disk(panel, small_files):
     assert scenes.click_segment(panel).state == "finished"
 
 
+@pytest.mark.slow
 @tries("SegmentationJob.py: The volume got another size")
 def test_a_volume_of_another_size(panel):
     import slicer
@@ -130,6 +132,7 @@ def test_a_volume_of_another_size(panel):
     assert scenes.click_segment(panel).state == "finished"
 
 
+@pytest.mark.slow
 @tries("Comparison.py: was removed while the models were being compared")
 def test_a_result_that_goes_away_under_a_comparison(panel, tmp_path):
     import slicer

@@ -80,7 +80,7 @@ def test_the_probabilities_are_gone(result):
     logic.keepLargestPart(node, new)
 
 
-@pytest.mark.parametrize("change", ["state", "grid"])
+@pytest.mark.parametrize("change", ["state", pytest.param("grid", marks=pytest.mark.slow)])
 def test_a_segment_that_the_run_does_not_know(result, change):
     """A state of another session; and voxels that a script has put onto another grid."""
     import slicer
@@ -133,6 +133,7 @@ def test_a_segment_that_is_finished_or_a_persons_own(result):
     assert scenes.voxels(node, mine, result[1]).sum() == 27
 
 
+@pytest.mark.slow
 def test_a_structure_that_the_model_does_not_see(panel, tmp_path):
     logic, volume = panel.logic, scan()
     blind = make_tiny_package(tmp_path / "blind", id="blind", bias=[0.0, 9.0, -99.0])
@@ -186,6 +187,7 @@ def test_what_changes_or_goes_away_meanwhile(result):
     logic.outputVolume("entropy", node)
 
 
+@pytest.mark.slow
 def test_choices_of_outputs_and_measures(panel):
     import slicer
 

@@ -125,7 +125,7 @@ def test_a_tilted_gantry(panel):
     "VolumeReader.py: every voxel is NaN or infinite",
     "VolumeReader.py: every voxel has the same value",
 )
-@pytest.mark.parametrize("value", [np.nan, 7.0])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(7.0, marks=pytest.mark.slow)])
 def test_a_volume_without_content(panel, value):
     import slicer
 
@@ -249,6 +249,7 @@ def test_an_output_that_cannot_take_the_result(panel):
     assert scenes.click_segment(panel).segmentationNode is other
 
 
+@pytest.mark.slow
 def test_an_output_that_is_no_segmentation(panel):
     import slicer
 

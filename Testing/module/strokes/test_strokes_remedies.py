@@ -21,7 +21,9 @@ def applied(ball, effect):
 
 
 @tries("StrokesSession.py: ProSMAError('bad_input', why)")
-@pytest.mark.parametrize("why", ["locked", "completed", "volume"])
+@pytest.mark.parametrize(
+    "why", ["locked", pytest.param("completed", marks=pytest.mark.slow), pytest.param("volume", marks=pytest.mark.slow)]
+)
 def test_something_that_may_not_be_changed_or_is_not_there(ball, why):
     import slicer
 
@@ -71,6 +73,7 @@ def test_strokes_that_need_a_model_or_a_segment(ball, install):
     assert 0 < ball.voxels(new).sum() < grown
 
 
+@pytest.mark.slow
 @tries("Base/OwnedFolder.py: A temporary file could not be written")
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as Unix does")
 def test_a_full_disk(ball, install, small_files):
