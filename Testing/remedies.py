@@ -163,7 +163,8 @@ def class_of(part: Part) -> type[Exception]:
 
 def classes_of(part: Part) -> set[type[Exception]]:
     """The family of a part, and that of before a reload, which the Segment Editor's effect keeps."""
-    found = [vars(module).get(part.family) for module in list(sys.modules.values())]
+    everything = [vars(module) for module in list(sys.modules.values()) if module is not None]  # None: not to be had
+    found = [names.get(part.family) for names in everything]
     return {class_of(part), *(each for each in found if isinstance(each, type))}
 
 
