@@ -74,10 +74,11 @@ def test_segment_is_in_sight_together_with_volume_and_models(panel, sized, model
 def test_segment_is_the_one_primary_button(panel):
     import slicer
 
-    buttons = slicer.util.findChildren(panel.ui.segmentButton.window(), className="QPushButton")
+    children = slicer.util.findChildren(panel.ui.segmentButton.window(), className="QPushButton")
+    buttons = [button for button in children if button.isVisible()]  # Slicer hides the panel of before a reload
     coloured = [button.name for button in buttons if "background-color" in button.styleSheet]
     assert coloured == ["segmentButton"]
-    others = [button.height for button in buttons if button.isVisible() and button.name != "segmentButton"]
+    others = [button.height for button in buttons if button.name != "segmentButton"]
     assert panel.ui.segmentButton.height > max(others)
 
 
