@@ -1,6 +1,8 @@
 """Cases, outputs and options that are refused, and what the refusals say is to be done (batch, cli, outputs)."""
 
+import os
 import shutil
+import signal
 import sys
 
 import nibabel as nib
@@ -131,11 +133,10 @@ def test_an_image_that_nobody_may_read_or_that_is_gone(scan, tiny, tmp_path):
 
 
 def test_an_image_that_takes_too_long_gets_more_time(scan):
-    reader = ImageReader(limit=1e-4)
-    reader.start()
-    reader.limit = 60
+    reader = ImageReader(limit=60)
     reader.read([scan])  # the process is there
-    reader.limit = 1e-9
+    os.kill(reader._process.pid, signal.SIGSTOP)  # it takes for ever
+    reader.limit = 0.1
     refused("batch/image_reader.py: was not read within", "give it more time with --read-limit", reader.read, [scan])
     reader.limit = 60
     np.testing.assert_array_equal(reader.read([scan]).array[0], VOXELS)

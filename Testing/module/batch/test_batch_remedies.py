@@ -21,6 +21,7 @@ def test_choices_that_lack(panel, batch, tmp_path):
 
     ui = panel.ui
     ui.batchResultsPath.currentPath = ui.batchImagesPath.currentPath = ""
+    ui.batchOutputComboBox.setCurrentIndex(0)  # nodes
     images = add_files(tmp_path / "images", 1)
 
     def told(words):
@@ -38,7 +39,6 @@ def test_choices_that_lack(panel, batch, tmp_path):
     told("The sequence has no frames. Choose another one.")
     sequence, _browser = a_sequence(1)
     ui.batchSequenceSelector.setCurrentNode(sequence)
-    ui.batchOutputComboBox.setCurrentIndex(0)
     assert states(run(panel, SEQUENCE)) == ["finished"]
     ui.batchSourceComboBox.setCurrentIndex(FOLDER)
     told("Choose the folder of the images first.")
