@@ -1,4 +1,4 @@
-"""DICOM segmentations of series of all kinds, read back by dcmqi, by highdicom's reader and tag by tag."""
+"""DICOM segmentations of series of all kinds, read back by dcmqi (and Slicer's reader), by highdicom's and tag by tag."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from dicom_writing import noise, planes_of, write_series
 
-from judges import dcmqi_labels, dice, on_grid
+from judges import dcmqi_labels, dice, on_grid, slicer_labels
 from prosma import read_image, write_dicom_seg
 from prosma.cli import main
 from prosma.image.geometry import ImageError
@@ -41,6 +41,7 @@ def test_other_readers_find_each_segment_where_it_was_found(kind, seg_type, tiny
     assert {0, 1} <= set(np.unique(labels).tolist())
 
     seen = {"dcmqi": dcmqi_labels(output, tmp_path / "dcmqi", image), "highdicom": highdicom_labels(output, image)}
+    seen["Slicer's reader"] = slicer_labels(sorted((tmp_path / "dcmqi").glob("*.nrrd")), image)
     for name, found in seen.items():
         for value in (1, 2):
             assert dice(found == value, labels == value) >= 0.999, (name, value)
