@@ -293,6 +293,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/devices.py
   inference/distance.py
   inference/encoder_features.py
+  inference/ensemble.py
   inference/finder.py
   inference/fit.py
   inference/memory_ladder.py
@@ -344,6 +345,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/packing/presence_statistics.py
   learning/packing/quality_prior.py
   learning/packing/quality_statistics.py
+  learning/packing/runs.py
   learning/recipe.py
   learning/report/__init__.py
   learning/report/curves.py

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
 from prosma.correct.prompt_input import PROMPT_CHANNELS
 from prosma.network.unet import ProSMAUNet
 from prosma.package import ModelPackage, write_package
+from prosma.package.weights import joined
 
 COLORS = ([221, 130, 101], [128, 174, 128], [111, 184, 210], [216, 101, 79], [230, 220, 70])
 
@@ -88,3 +89,11 @@ def make_tiny_promptable(
         patch_size=patch,
         **{"seed": 3, **overrides},
     )
+
+
+def make_tiny_ensemble(folder: Path, *packages: ModelPackage, **overrides) -> ModelPackage:
+    """A package with the weights of several, which are alike else."""
+    model = {key: value for key, value in packages[0].model.items() if key != "weights"}
+    weights = {"dtype": "float16", "sets": len(packages)}
+    content = save(joined([load_file(package.weights_path) for package in packages]))
+    return write_package(folder, {**model, "schema": 3, "weights": weights, **overrides}, content, "# Tiny ensemble\n")

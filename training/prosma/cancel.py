@@ -15,7 +15,7 @@ tile and each stage of the network, with each megabyte of a copy, after each ste
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .errors import UserFacingError
@@ -37,9 +37,9 @@ def stop_if(cancelled: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def cancelled_between_stages(network: Any, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Inside, each stage of a ProSMAUNet asks `cancelled` before it runs, and raises Cancelled where it says so."""
-    stages = [stage for blocks in (network.encoder, network.decoder) for stage in blocks]
+def cancelled_between_stages(networks: Sequence[Any], cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Inside, each stage of these ProSMAUNets asks `cancelled` before it runs, and raises Cancelled where it says so."""
+    stages = [stage for network in networks for blocks in (network.encoder, network.decoder) for stage in blocks]
     hooks = [stage.register_forward_pre_hook(lambda *_: stop_if(cancelled)) for stage in stages]
     try:
         yield

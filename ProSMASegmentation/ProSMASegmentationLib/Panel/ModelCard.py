@@ -124,6 +124,8 @@ def detailsText(package):
             modality=model["modality"], channels=channels, dimension=package.dimension
         )
     )
+    if package.sets > 1:
+        lines.append(_("Networks: {count}, whose answers are averaged").format(count=package.sets))
     lines += [line for line in (_accuracy(model), _seconds(model)) if line]
     lines.append(_("Trained on: {data}").format(data=training["data"]))
     lines.append(_("Cite: {citation}").format(citation=training.get("citation") or "-"))

@@ -21,7 +21,7 @@ from prosma.learning.fit.finetuning import FineTuningOptions, fine_tune, free_id
 from prosma.learning.judge.evaluation import evaluate
 from prosma.package import ModelPackage, resolve
 from small_volumes import smooth_volume
-from tiny_model import make_tiny_package
+from tiny_model import make_tiny_ensemble, make_tiny_package
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -337,3 +337,33 @@ def test_corrections_help_on_cases_like_them_and_little_is_forgotten(shared, tmp
     lost = dice[parent.id, "hippocampus", "test"] - dice[new.id, "hippocampus", "test"]
     assert gain > least_gain
     assert lost <= 0.01
+
+
+def test_every_set_of_weights_is_fine_tuned(parent, tmp_path):
+    other = make_tiny_package(tmp_path / "models" / "other", seed=1, spacing=None, patch_size=[16, 16, 16])
+    both = make_tiny_ensemble(tmp_path / "models" / "both", parent, other)
+    told = []
+    tuning = FineTuningOptions(steps=2, learning_rate=0.01)
+    made = fine_tune(
+        both,
+        corrected(tmp_path / "cases"),
+        tmp_path / "new",
+        tuning=tuning,
+        accelerator="cpu",
+        progress=lambda *all: told.append(all),
+    )
+    assert made.sets == 2 and (made.model["schema"], made.model["fine_tuning"][0]["parent"]["sha256"]) == (
+        3,
+        both.sha256,
+    )
+    before, after = weights(both), weights(made)
+    assert before.keys() == after.keys()
+    for number in ("1.", "2."):
+        assert not torch.equal(before[f"{number}head.weight"], after[f"{number}head.weight"])
+    alone = fine_tune(parent, tmp_path / "cases", tmp_path / "alone", tuning=tuning, accelerator="cpu")
+    for name, tensor in weights(alone).items():
+        assert torch.allclose(tensor.float(), after[f"1.{name}"].float(), atol=2e-3), name
+    assert "2 sets of weights" in (made.folder / "README.md").read_text()
+    fractions = [fraction for stage, fraction, _ in told if stage == "Fine-tuning"]
+    assert fractions == sorted(fractions) and 0.5 in fractions and fractions[-1] == 1
+    assert all(left is None or left >= 0 for _, _, left in told)

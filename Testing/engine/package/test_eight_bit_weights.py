@@ -87,6 +87,6 @@ def test_packages_of_before_load_and_those_of_later_are_refused(tmp_path):
     assert ModelPackage.open(package.folder).model["schema"] == 1
     assert load_network(package).head.weight.dtype == torch.float32
     content = json.loads((package.folder / "model.json").read_text())
-    (package.folder / "model.json").write_text(json.dumps({**content, "schema": 3}))
+    (package.folder / "model.json").write_text(json.dumps({**content, "schema": 4}))
     with pytest.raises(PackageError, match="newer ProSMA"):
         ModelPackage.open(package.folder)

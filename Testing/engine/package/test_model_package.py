@@ -97,7 +97,7 @@ def test_weights_outside_the_package_are_refused(package):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"schema": 3}, "newer ProSMA"),
+        ({"schema": 4}, "newer ProSMA"),
         ({"schema": None}, "no schema"),
         ({"labels": [{"value": 1, "name": "one", "color": [1, 2, 3]}]}, "out_channels"),
         ({"labels": []}, "'labels' should be a list of 1 to 1000"),

@@ -306,7 +306,7 @@ def test_exports(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     refused(
-        "learning/packing/export.py: train one first",
+        "learning/packing/runs.py: train one first",
         f"prosma train RECIPE --data DIR --out {run}",
         export,
         run,

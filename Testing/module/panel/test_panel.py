@@ -44,7 +44,7 @@ def test_the_card_says_what_a_person_wants_to_know(panel, models):
 
 def test_the_card_shows_measured_accuracy_and_time(models, tmp_path):
     from ProSMASegmentationLib.Panel.ModelCard import cardLines, detailsText
-    from tiny_model import make_tiny_package
+    from tiny_model import make_tiny_ensemble, make_tiny_package
 
     package = make_tiny_package(
         tmp_path / "measured",
@@ -53,7 +53,9 @@ def test_the_card_shows_measured_accuracy_and_time(models, tmp_path):
     )
     text = detailsText(package)
     assert "Dice 0.89 on 47 cases" in text
-    assert "0.8 s on a processor" in text
+    assert "0.8 s on a processor" in text and "Networks" not in text
+    several = make_tiny_ensemble(tmp_path / "several", package, make_tiny_package(tmp_path / "other", seed=1))
+    assert "Networks: 2, whose answers are averaged" in detailsText(several)
     short = "\n".join(cardLines(package))
     assert "89% (Dice, 47 cases)" in short and "about a second" in short
 

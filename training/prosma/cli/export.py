@@ -1,4 +1,4 @@
-"""`prosma export`: a model package from a training run."""
+"""`prosma export`: a model package from training runs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from .common import add_command, add_device, check_data, insist_on_device, print
 
 
 def add_parser(commands) -> None:
-    examples = ["prosma export RUN -o PACKAGE", "prosma export RUN -o PACKAGE --data DATA --split test"]
-    export = add_command(commands, "export", run, "make a model package from a run", examples)
-    export.add_argument("folder", metavar="RUN", help="folder given to train -o")
+    examples = [
+        "prosma export RUN -o PACKAGE",
+        "prosma export RUN -o PACKAGE --data DATA --split test",
+        "prosma export RUN0 RUN1 RUN2 -o PACKAGE",
+    ]
+    export = add_command(commands, "export", run, "make a model package from a run, or from several", examples)
+    export.add_argument(
+        "folders",
+        metavar="RUN",
+        nargs="+",
+        help="folder given to train -o; of several, of one recipe and different folds or seeds, the answers are averaged",
+    )
     export.add_argument("-o", "--output", required=True, metavar="PACKAGE", help="folder of the new package")
     export.add_argument(
         "--data", action="append", help="evaluate on this folder, or several, and write the results into the model card"
@@ -26,13 +35,17 @@ def add_parser(commands) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not Path(options.folder).is_dir():
-        raise EngineError("bad_input", f"There is no run {options.folder}.", "Give the folder that train -o named.")
+    for folder in options.folders:
+        if not Path(folder).is_dir():
+            raise EngineError("bad_input", f"There is no run {folder}.", "Give the folder that train -o named.")
     check_data(options.data)
     insist_on_device(options.device)
     from ..learning.packing.export import export
 
     finder = ModelPackage.open(options.finder) if options.finder else None
-    package = export(options.folder, options.output, options.data, options.split, print_case, finder, options.device)
-    print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights).")
+    package = export(options.folders, options.output, options.data, options.split, print_case, finder, options.device)
+    sets = f" in {package.sets} sets" if package.sets > 1 else ""
+    print(f"Wrote {package.folder} ({package.weights_path.stat().st_size / 1e6:.1f} MB of weights{sets}).")
+    if sets and options.data and not package.quality_path.is_file():
+        print("It tells no expected quality: there are too few validation cases that none of the runs has learnt from.")
     return 0

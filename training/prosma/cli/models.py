@@ -50,4 +50,6 @@ def print_package(package) -> None:
     print(f"    input    {strokes or channels}")
     if accuracy := package.model.get("results", {}).get("dice", {}).get("mean"):
         print(f"    accuracy Dice {accuracy:.3f} on its test data")
+    if package.sets > 1:
+        print(f"    networks {package.sets}, whose answers are averaged")
     print(f"    licence  {package.model['training']['licence']}")

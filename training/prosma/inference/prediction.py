@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..fast.allocator import TIDIED_EVERY, release_freed_memory
 from ..network.gate import SpatialGate
 from ..network.gate_monitor import GateMonitor
+from .finder import averaged
 
 MOST_MONITORED_TILES = 8  # gate statistics come from at most so many tiles, evenly spread,
 LEAST_MONITORED_STEP = 4  # and from every fourth at most: collecting them costs 6 % of a tile's time
@@ -97,9 +98,15 @@ class TilePredictor:
         return class_planes(self.network(batch.contiguous(memory_format=layout)).float()).softmax(dim=1)
 
     def statistics(self, tile: Sequence[int]) -> dict:
-        """What the gates did, see `GateMonitor.statistics`; in how many `tiles`, `of_tiles`, each of shape `tile`."""
+        """What the gates did, see `GateMonitor.statistics`; in how many `tiles`, `of_tiles`, each of shape `tile`.
+
+        A level's figures are averaged over the networks that answer together.
+        """
         seen = len(range(0, self.tiles, self.monitored_every))
-        return {**self.monitor.statistics(), "tiles": seen, "of_tiles": self.tiles, "tile": list(tile)}
+        found = self.monitor.statistics()
+        count = len(found["levels"]) // len(getattr(self.network, "networks", [self.network]))
+        found["levels"] = [averaged(found["levels"][level::count]) for level in range(count)]
+        return {**found, "tiles": seen, "of_tiles": self.tiles, "tile": list(tile)}
 
 
 def monitored_every(tiles: int, gate_map: bool) -> int:

@@ -128,7 +128,7 @@ def prompt(
     array, notices = chosen_channels(image, said, len(segmenter.package.channels))
     size = patch_size(segmenter)
     spacing = image.spacing if image.spacing_known else (1.0, 1.0, 1.0)
-    with told_when_out_of_memory(), freed_memory_kept(), cancelled_between_stages(segmenter.network, cancelled):
+    with told_when_out_of_memory(), freed_memory_kept(), cancelled_between_stages(segmenter.networks, cancelled):
         stop_if(cancelled)
         found = prompted(array, said, spacing, network_of(segmenter, size), size, fine)
     seconds = round(time.perf_counter() - began, 4)

@@ -84,15 +84,7 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
-            from ..fast.autotune import stoppable
-            from ..fast.network import accelerate, laid_out
-            from ..package.weights import load_network
-
-            network = load_network(self.package)
-            self.multiple = network.divisor
-            laid_out(network, "cpu")  # so that the fast one shares its weights
-            with stoppable(cancelled or (lambda: False)):
-                self.network: Any = accelerate(network, self.device)
+            self.network: Any = self._load(cancelled or (lambda: False))
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
@@ -108,6 +100,31 @@ class Segmenter:
         self.keeps_memory, self._runs = False, 0
         self.one_tile = 1.0  # a volume of at most so many patches along each axis is one tile
         self.seen_shapes: set[tuple[int, ...]] = set()  # of batches that the network has computed
+
+    def _load(self, cancelled: Callable[[], bool]) -> Any:
+        """The package's network, made fast; of several sets of weights one that averages."""
+        from ..fast.autotune import stoppable
+        from ..fast.network import accelerate, laid_out
+        from ..package.weights import load_networks
+        from .ensemble import Ensemble
+
+        networks = load_networks(self.package)
+        self.multiple = networks[0].divisor
+        for network in networks:
+            laid_out(network, "cpu")  # so that the fast one shares its weights
+        with stoppable(cancelled):
+            fast = [accelerate(network, self.device) for network in networks]
+        return fast[0] if len(fast) == 1 else Ensemble(fast)
+
+    @property
+    def networks(self) -> list:
+        """One for each set of weights of the package. Features of images are always those of the first."""
+        return list(getattr(self.network, "networks", [self.network]))
+
+    @property
+    def _fast_networks(self) -> list:
+        """Those that can compute in half precision and keep what they made."""
+        return [network for network in self.networks if hasattr(network, "half_on")]
 
     @functools.cached_property
     def _gates(self) -> list:
@@ -276,13 +293,16 @@ class Segmenter:
 
         The time of that counts as the network's.
         """
-        forget = getattr(self.network, "forget", lambda: 0.0)
         try:
             yield
         finally:
-            saved = forget()
+            saved = self._forget()
             run.seconds["fit"] -= saved
             run.seconds["network"] += saved
+
+    def _forget(self) -> float:
+        """What the encoder made before is kept no longer; the seconds that it saved."""
+        return sum((network.forget() for network in self._fast_networks), 0.0)
 
     def _predict_with_fallbacks(self, prepared: Prepared, options: Options, run: RunLog, allocate) -> Segmentation:
         """`_predict`, with less at once where memory does not suffice."""
@@ -297,7 +317,7 @@ class Segmenter:
             run.notices.append(notice)
             self._take_up(effort)
 
-        with cancelled_between_stages(self.network, run.cancelled), self._restored_afterwards() as can_halve:
+        with cancelled_between_stages(self.networks, run.cancelled), self._restored_afterwards() as can_halve:
             return with_fallbacks(attempt, Effort(self.device), lighter, take_up)
 
     def _judge_presence(
@@ -323,7 +343,7 @@ class Segmenter:
 
     def presence_features(self, prepared: Prepared) -> np.ndarray:
         """What tells whether a picture shows the structure, (versions, D), see `presence.stage_features`."""
-        return stage_features(self.network, self.device, prepared.array[..., 0], self.package.mirror_axes)
+        return stage_features(self.networks[0], self.device, prepared.array[..., 0], self.package.mirror_axes)
 
     def fit_of(self, image: Image, roi: Sequence[Sequence[int]] | None = None) -> Fit:
         """Whether an image, or its region of interest, looks like those that the model was trained on.
@@ -354,7 +374,7 @@ class Segmenter:
         """What the encoder sees of a part of this size in the middle of an image, float64 (D,), see `encoder_features`."""
         patch = self.package.model["patch_size"]
         with self._memory_for((0, len(prepared.array), *patch), scarce=False):  # 0: the encoder alone
-            return encoder_features(self.network, self.device, prepared.array, patch, size, half, keep)
+            return encoder_features(self.networks[0], self.device, prepared.array, patch, size, half, keep)
 
     def _predict(self, prepared: Prepared, options: Options, effort: Effort, run: RunLog, allocate) -> Segmentation:
         """Tiles through the network, and their scores on the grid of the part in `prepared.box`."""
@@ -430,22 +450,22 @@ class Segmenter:
 
         "Could" means that it has that and does not use it anyway.
         """
-        home, network = self.device, self.network
-        half_on = getattr(network, "half_on", None)
+        home, fast = self.device, self._fast_networks
+        half_on = [network.half_on for network in fast]
         try:
-            yield half_on is not None and network.can_halve_on_cpu()
+            yield any(network.can_halve_on_cpu() for network in fast)
         finally:
             self._move_to(home)
-            if half_on is not None:
-                network.half_on = half_on
+            for network, kind in zip(fast, half_on, strict=True):
+                network.half_on = kind
 
     def _take_up(self, effort: Effort) -> None:
         """Device, precision and free memory as the next attempt wants them."""
-        if hasattr(self.network, "forget"):
-            self.network.forget()
+        self._forget()
         self._move_to(effort.device)
         if effort.half and effort.device == "cpu":
-            self.network.half_on = "cpu"
+            for network in self._fast_networks:
+                network.half_on = "cpu"
         release_freed_memory()
         torch = import_torch()
         if torch.cuda.is_initialized():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import UserFacingError
-from ..package.schema import PackageError, check_description
+from ..package.schema import SCHEMA, PackageError, check_description
 
 
 class RecipeError(UserFacingError):
@@ -149,8 +150,10 @@ class Recipe:
     @classmethod
     def read(cls, path: str | os.PathLike) -> Recipe:
         """Read a recipe file. Raises RecipeError with the file's name."""
+        path = Path(path)
+        load = json.loads if path.suffix == ".json" else yaml.safe_load  # which takes JSON's 1e-05 for a text
         try:
-            return cls.from_dict(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+            return cls.from_dict(load(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, yaml.YAMLError, RecipeError, KeyError, TypeError) as error:
             raise RecipeError(f"The recipe '{path}' cannot be used: {error}") from error
 
@@ -185,7 +188,7 @@ class Recipe:
         """Raise RecipeError where no model package could come of it: better before the training than after it."""
         weights = {"file": "weights.safetensors", "sha256": "0" * 64}  # what they will be says nothing about the recipe
         try:
-            check_description({"schema": 1, **self.model, "network": self.network_arguments, "weights": weights})
+            check_description({"schema": SCHEMA, **self.model, "network": self.network_arguments, "weights": weights})
         except PackageError as error:
             raise RecipeError(
                 f"No model package can come of this recipe. {error.message}", "Correct the recipe."

@@ -145,6 +145,11 @@ class ModelPackage:
         return str(self.model["weights"]["sha256"])
 
     @property
+    def sets(self) -> int:
+        """How many sets of weights there are: networks whose answers are averaged. Most packages have one."""
+        return int(self.model["weights"].get("sets", 1))
+
+    @property
     def weights_path(self) -> Path:
         return self.folder / str(self.model["weights"]["file"])
 

@@ -14,7 +14,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from ..contracts import Items, Mismatch, Numbers, Text, check, json_schema
 from ..errors import UserFacingError
 
-SCHEMA = 2  # 1: weights in floating point; 2: also in 8 bits
+SCHEMA = 3  # 1: weights in floating point; 2: also in 8 bits; 3: also several sets of them
+MOST_SETS = 10  # of weights in a package
 DESCRIPTION = "model.json"
 EXPORT = "Correct it, or export or download the package again."
 MOST_VOXELS = 1 << 26  # of a patch
@@ -197,7 +198,10 @@ class Weights:
     file: Annotated[str, Text(100, r"^[A-Za-z0-9_][A-Za-z0-9._-]*\.safetensors$", "the name of a .safetensors file")]
     sha256: Digest
     dtype: Literal["int8", "float16", "bfloat16", "float32"] | None = None
-    parameters: Annotated[int, Numbers(0, 1e12)] | None = None
+    parameters: Annotated[int, Numbers(0, 1e12), "In all sets together."] | None = None
+    sets: Annotated[
+        int, Numbers(1, MOST_SETS), "Networks whose answers are averaged; the tensors of the n-th are called n.NAME."
+    ] = 1
 
 
 @dataclass(frozen=True)
@@ -322,7 +326,7 @@ class Prompt:
 class Model:
     """A model package's model.json. Entries that are not named here are let through."""
 
-    schema: Literal[1, 2]
+    schema: Literal[1, 2, 3]
     id: Id
     name: Line
     version: Line
@@ -409,6 +413,14 @@ def check_description(content: object, name: str = DESCRIPTION) -> Model:
     return model
 
 
+def least_schema(content: dict[str, Any]) -> int:
+    """The lowest schema that can say this, so that older versions of ProSMA read what they can."""
+    weights = content.get("weights", {})
+    if weights.get("sets", 1) > 1:
+        return 3
+    return 2 if weights.get("dtype") == "int8" else 1
+
+
 def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
     """What no JSON schema can tell, for it concerns several values: path, what it should be, what it is."""
     for number, label in enumerate(model.labels):
@@ -428,6 +440,8 @@ def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
                 yield f"{kind}[{number}].name", "another name than those before it", name
     if math.prod(model.patch_size) > MOST_VOXELS:
         yield "patch_size", f"at most {MOST_VOXELS} voxels", model.patch_size
+    if model.weights.sets > 1 and model.schema < 3:
+        yield "schema", "3 where there are several sets of weights", model.schema
     if model.resize and model.spacing:
         yield "spacing", "null where there is a 'resize'", model.spacing
     yield from _network_rules(model)

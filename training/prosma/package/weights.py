@@ -1,6 +1,8 @@
-"""From a model package to its network: weights and architecture must fit. Weights in 8 bits are made and read here."""
+"""From a model package to its networks: weights and architecture must fit. Weights in 8 bits are made and read here."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from safetensors.torch import load_file
@@ -9,6 +11,7 @@ from torch import Tensor
 from ..network.unet import ProSMAUNet
 from .model_package import ModelPackage
 from .schema import PackageError
+from .weights_file import set_prefix
 
 SCALE = ".scale"  # ends the name of what weights in 8 bits are multiplied with
 LARGEST = 127
@@ -44,18 +47,39 @@ def unpacked(stored: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def load_network(package: ModelPackage) -> ProSMAUNet:
-    """The network of a `ModelPackage` with its weights, float32, in evaluation mode.
+def joined(sets: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of a package's file from those of each of its sets of weights."""
+    return {
+        set_prefix(number, len(sets)) + name: tensor
+        for number, tensors in enumerate(sets, start=1)
+        for name, tensor in tensors.items()
+    }
 
-    Raises `PackageError` when the weights do not fit the network that the package describes.
+
+def load_network(package: ModelPackage) -> ProSMAUNet:
+    """The network of a `ModelPackage` with its weights, of several sets the first; see `load_networks`."""
+    return load_networks(package, [1])[0]
+
+
+def load_networks(package: ModelPackage, numbers: Iterable[int] | None = None) -> list[ProSMAUNet]:
+    """The networks of a `ModelPackage`, one for each set of weights, float32, in evaluation mode.
+
+    ``numbers``: of the sets that are wanted, counted from 1. Raises `PackageError` when the weights do not fit the network
+    that the package describes.
     """
+    networks = []
     try:
-        network = ProSMAUNet(**package.model["network"])
-        network.load_state_dict(unpacked(load_file(package.weights_path)))
+        stored = load_file(package.weights_path)
+        for number in numbers or range(1, package.sets + 1):
+            prefix = set_prefix(number, package.sets)
+            of_set = {name.removeprefix(prefix): each for name, each in stored.items() if name.startswith(prefix)}
+            network = ProSMAUNet(**package.model["network"])
+            network.load_state_dict(unpacked(of_set))
+            networks.append(network.eval())
     except (OSError, RuntimeError, TypeError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise PackageError(
             f"The weights of model '{package.id}' do not fit its network ({reason}). "
             "The package is damaged or was put together wrongly: export or install it again."
         ) from error
-    return network.eval()
+    return networks

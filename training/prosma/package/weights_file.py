@@ -54,7 +54,7 @@ def check_weights(folder: Path, model: Any) -> None:
             f"The weights '{not_finite}' hold infinite numbers, or none: no network can work with them.",
             "Train or download the model again.",
         )
-    check_shapes({tensor.name: tensor.shape for tensor in tensors}, model)
+    check_sets({tensor.name: tensor.shape for tensor in tensors}, model)
 
 
 def read_tensors(file: BinaryIO, path: Path) -> tuple[list[Tensor], str, str]:
@@ -115,10 +115,37 @@ def has_no_numbers(block: bytes, kind: str) -> bool:
     return len(highest.translate(None, wrong)) < len(highest)
 
 
-def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any) -> None:
+def set_prefix(number: int, sets: int) -> str:
+    """What the names of the tensors of a package's set of weights begin with, of `sets` counted from 1."""
+    return f"{number}." if sets > 1 else ""
+
+
+def check_sets(shapes: dict[str, tuple[int, ...]], model: Any) -> None:
+    """Each set of weights is one of the description's network, and there is no other. Raises PackageError."""
+    prefixes = [set_prefix(number, model.weights.sets) for number in range(1, model.weights.sets + 1)]
+    for prefix in prefixes:
+        of_set = {name.removeprefix(prefix): shape for name, shape in shapes.items() if name.startswith(prefix)}
+        if not of_set and prefix:
+            raise PackageError(
+                f"The package should have {len(prefixes)} sets of weights, and number {prefix[:-1]} is missing: it was put "
+                "together wrongly.",
+                "Export it again.",
+            )
+        check_shapes(of_set, model, prefix)
+    odd = next((name for name in shapes if not name.startswith(tuple(prefixes))), None)
+    if odd is not None:
+        raise PackageError(
+            f"The weights hold '{odd}', which belongs to none of the {len(prefixes)} sets that the package names: it was put "
+            "together wrongly.",
+            "Export it again.",
+        )
+
+
+def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any, prefix: str = "") -> None:
     """The encoder and the head are those of the description's network. Raises PackageError.
 
-    That suffices to know that the description asks for no larger network than the file has weights for.
+    That suffices to know that the description asks for no larger network than the file has weights for. `prefix`: what the
+    names have before them in the file.
     """
     network = model.network
     head = shapes.get("head.weight", (1,))
@@ -135,8 +162,8 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any) -> None:
         wanted = (features, before, *along_axes(kernel, model.dimension))
         if shapes.get(name) != wanted:
             raise PackageError(
-                f"The weights do not fit the network: '{name}' is {shapes.get(name, 'missing')}, and the description asks "
-                f"for {wanted}. The package is damaged or was put together wrongly.",
+                f"The weights do not fit the network: '{prefix}{name}' is {shapes.get(name, 'missing')}, and the description "
+                f"asks for {wanted}. The package is damaged or was put together wrongly.",
                 "Export or install it again.",
             )
         before = features

@@ -28,7 +28,7 @@ from ...cancel import Cancelled, stop_if
 from ...errors import UserFacingError
 from ...fast.allocator import keep_freed_memory
 from ...package import ModelPackage, find_packages, model_folders, write_package
-from ...package.weights import load_network
+from ...package.weights import joined, load_networks
 from ..data.dataset import Case, DatasetError, LabelledFolder, check_label_names, read_case, read_files
 from ..data.patches import Patches, PatchNumbers, cached, training_transforms
 from ..packing.card import tuned_card
@@ -115,7 +115,11 @@ def fine_tune(
         for part in (cases, old_cases)
         if part
     ]
-    learnt, device = fitted_weights(package, recipe, Alternating(sources), accelerator, Reporter(progress, cancelled))
+    sets, device = [], ""
+    for number in range(1, package.sets + 1):
+        reporter = Reporter(progress, cancelled, number, package.sets)
+        learnt, device = fitted_weights(package, recipe, Alternating(sources), accelerator, reporter)
+        sets.append(interpolated_weights(load_networks(package, [number])[0].state_dict(), learnt, tuning.keep))
     progress("Writing", 1.0, 0.0)
     record = {
         "parent": {"id": package.id, "version": package.version, "sha256": package.sha256},
@@ -126,11 +130,10 @@ def fine_tune(
         "hardware": device,
     }
     model = tuned_description(package, id, name or f"{package.name}, fine-tuned", record)
-    weights = interpolated_weights(load_network(package).state_dict(), learnt, tuning.keep)
     preview = package.preview_path.read_bytes() if package.preview_path else None
     check_output(output)
     finder = package.open_finder() if package.has_finder else None
-    return write_package(output, model, save(weights), tuned_card(model), preview, finder)
+    return write_package(output, model, save(joined(sets)), tuned_card(model), preview, finder)
 
 
 def check_output(output: Path) -> None:
@@ -228,20 +231,23 @@ class Alternating(Dataset):
 
 
 class Reporter(Callback):
-    """Tells how far the steps are, and ends them when the caller wants it."""
+    """Tells how far the steps are, and ends them when the caller wants it.
 
-    def __init__(self, progress: Progress, cancelled: Callable[[], bool]) -> None:
-        self.progress, self.cancelled = progress, cancelled
+    ``number``: of the set of weights that learns, counted from 1, of so many ``sets``.
+    """
+
+    def __init__(self, progress: Progress, cancelled: Callable[[], bool], number: int = 1, sets: int = 1) -> None:
+        self.progress, self.cancelled, self.number, self.sets = progress, cancelled, number, sets
 
     def on_train_start(self, *_: object) -> None:
         self.start = time.monotonic()
-        self.progress("Fine-tuning", 0.0, None)
+        self.progress("Fine-tuning", (self.number - 1) / self.sets, None)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
         stop_if(self.cancelled)
         done, steps = trainer.global_step, trainer.max_steps
-        left = (time.monotonic() - self.start) * (steps - done) / done
-        self.progress("Fine-tuning", done / steps, round(left, 1))
+        left = (time.monotonic() - self.start) * (steps * (1 + self.sets - self.number) - done) / done
+        self.progress("Fine-tuning", (self.number - 1 + done / steps) / self.sets, round(left, 1))
 
 
 def fitted_weights(
@@ -249,12 +255,12 @@ def fitted_weights(
 ) -> tuple[dict[str, Tensor], str]:
     """What the package's weights become after the recipe's steps on ``patches``, and on what that was computed.
 
-    The weights are on the CPU, in float32. Raises Cancelled.
+    Of several sets that of the ``reporter``'s number. The weights are on the CPU, in float32. Raises Cancelled.
     """
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     task = SegmentationTask(recipe.to_dict())
-    task.network.load_state_dict(load_network(package).state_dict())
+    task.network.load_state_dict(load_networks(package, [reporter.number])[0].state_dict())
     fitting = recipe.fitting
     trainer = pl.Trainer(
         **{"devices": 1, **trainer_device(accelerator)},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...network.unet import SMALL
 from ..recipe import Recipe
 
@@ -38,19 +40,33 @@ def results(report: dict) -> dict:
     return {**found, "gate": report["gate"]}
 
 
-def model_card(model: dict, recipe: Recipe) -> str:
-    """README.md of a package that a run made."""
-    training = model["training"]
+def model_card(model: dict, recipes: Sequence[Recipe]) -> str:
+    """README.md of a package that runs of these recipes made."""
     lines = [
         *description_lines(model),
-        f"- Trained for {recipe.fitting.epochs} epochs of {recipe.fitting.iterations} steps, "
-        f"{training['seconds'] / 60:.0f} minutes on {training['hardware']}",
+        *training_lines(model["training"], recipes),
         "",
         *licence_lines(model),
         *(results_text(model) if "results" in model else []),
         *LIMITS,
     ]
     return "\n".join(lines) + "\n"
+
+
+def training_lines(training: dict, recipes: Sequence[Recipe]) -> list[str]:
+    """How long each set of weights was trained, and what tells it from the others."""
+    lengths = [f"{recipe.fitting.epochs} epochs of {recipe.fitting.iterations} steps" for recipe in recipes]
+    time = f"{training['seconds'] / 60:.0f} minutes on {training['hardware']}"
+    if len(recipes) == 1:
+        return [f"- Trained for {lengths[0]}, {time}"]
+    return [
+        f"- Trained for {time} in all",
+        *(
+            f"- Set {number}: fold {recipe.fitting.fold}, seed {recipe.fitting.seed}, {length}"
+            for number, (recipe, length) in enumerate(zip(recipes, lengths, strict=True), start=1)
+        ),
+        "- Whether an image fits is told by features of the first set, and the expected quality by the averaged answer",
+    ]
 
 
 def tuned_card(model: dict) -> str:
@@ -87,7 +103,7 @@ def tuning_line(record: dict) -> str:
 
 def description_lines(model: dict) -> list[str]:
     """What a model is, what it takes and what it finds."""
-    network, parameters = model["network"], model["weights"].get("parameters")
+    network, weights = model["network"], model["weights"]
     return [
         f"# {model['name']}, version {model['version']}",
         "",
@@ -98,9 +114,16 @@ def description_lines(model: dict) -> list[str]:
         f"{', '.join(channel['name'] for channel in model['channels'])}",
         f"- Network: ProSMA-UNet, stages of {', '.join(map(str, network.get('features', SMALL)))} channels, skip "
         f"'{network.get('skip', 'prosma')}', gate '{network.get('gate', 'box')}', field on the "
-        f"{network.get('field_grid', 'skip')}'s grid"
-        + (f"; {parameters:,} weights in half precision" if parameters else ""),
+        f"{network.get('field_grid', 'skip')}'s grid" + weights_text(weights),
     ]
+
+
+def weights_text(weights: dict) -> str:
+    """How many weights a package has, and in how many sets."""
+    kind = "in 8 bits" if weights.get("dtype") == "int8" else "in half precision"
+    count = f"; {weights['parameters']:,} weights {kind}" if weights.get("parameters") else ""
+    sets = weights.get("sets", 1)
+    return count + (f"; {sets} sets of weights, whose class probabilities are averaged" if sets > 1 else "")
 
 
 def licence_lines(model: dict) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...image.geometry import Image
 from ...inference.pipeline import prepare
-from ...inference.presence import FARTHEST, PresenceStatistics, stage_features
+from ...inference.presence import FARTHEST, PresenceStatistics
 from ...inference.segmenter import Segmenter
 from ..data.dataset import IGNORED, LabelledFolder, read_case
 from .fit_statistics import spread_out
@@ -61,9 +61,7 @@ def has_structure(labels: np.ndarray) -> bool:
 
 def features_of(segmenter: Segmenter, image: Image) -> np.ndarray:
     """(versions, D), as a run has them."""
-    prepared = prepare(image, segmenter.package, force=True)
-    mirrored = segmenter.package.mirror_axes
-    return stage_features(segmenter.network, segmenter.device, prepared.array[..., 0], mirrored)
+    return segmenter.presence_features(prepare(image, segmenter.package, force=True))
 
 
 def copy_of(image: Image, random: np.random.Generator) -> Image:
