@@ -6,7 +6,7 @@
 | preprocessing | `pipeline` | `Prepared`, made once: region of interest, channels, reorienting, resampling, normalisation |
 | fit | `fit` | whether the image looks like those of the training: `encoder_features`, and their `distance` from those |
 | sliding window | `sliding_window` | tiles, Gaussian blending, scores accumulated band by band |
-| forward passes | `prediction` | softmax, test-time augmentation by flips, gate map and gate statistics |
+| forward passes | `prediction` | softmax, averaged over flips, gate map, gate statistics; several networks: `ensemble` |
 | way back | `back_to_image` | scores resampled to the image's grid, argmax, probabilities, entropy |
 | presence | `presence` | whether a picture shows a structure at all |
 | quality | `quality` | the Dice that each segment is likely to have, by what `quality_meter` saw of the scores |

@@ -1,8 +1,9 @@
-"""From a run to a model package.
+"""From runs to a model package.
 
 | file | what it holds |
 | --- | --- |
-| `export` | the package from the run's averaged weights |
+| `export` | the package from the averaged weights of a run, or of several |
+| `runs` | runs read, and whether several belong in one package |
 | `card` | the model card, from records alone |
 | `icon` | a drawn picture where images may not be shown |
 | `fit_statistics` | what the package keeps of the training images, to tell which image fits |
