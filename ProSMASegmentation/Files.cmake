@@ -360,6 +360,7 @@ set(ENGINE_PYTHON_SCRIPTS
   learning/strokes/sessions.py
   learning/strokes/sets.py
   network/__init__.py
+  network/bottleneck.py
   network/gate.py
   network/gate_monitor.py
   network/unet.py
@@ -381,6 +382,7 @@ set(ENGINE_PYTHON_SCRIPTS
   package/library.py
   package/model_package.py
   package/regions.py
+  package/rules.py
   package/schema.py
   package/weights.py
   package/weights_file.py

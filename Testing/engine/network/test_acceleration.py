@@ -58,6 +58,8 @@ def cases(draw):
         "field_grid": draw(st.sampled_from(("skip", "decoder"))),
         "dilations": draw(st.sampled_from(((1, 2, 3), (1,), (2,), (3, 1)))),
     }
+    if draw(st.booleans()):
+        arguments |= {"bottleneck": "attention", "bottleneck_heads": draw(st.sampled_from((1, 2, 4)))}
     later = len(arguments["features"]) - 1
     arguments["strides"] = [1, *(draw(axis) for _ in range(later))]
     arguments["kernel_sizes"] = [3, *(draw(odd) for _ in range(later))]

@@ -42,6 +42,8 @@ NETWORKS = {
         (2, 1, 8, 24, 16),
         {"field_grid": "decoder", "strides": [1, (1, 2, 2), 2], "kernel_sizes": [(1, 3, 3), (1, 3, 3), 3]},
     ),
+    "attention at the bottleneck": ((2, 1, 12, 16, 12), {"field_grid": "decoder", "bottleneck": "attention"}),
+    "attention at the bottleneck, 2D": ((2, 1, 25, 36), {"bottleneck": "attention", "bottleneck_heads": 2}),
     "wide kernels": ((1, 1, 24, 20), {"field_grid": "decoder", "kernel_sizes": [5, 3, 3], "dilations": (1, 2)}),
 }
 

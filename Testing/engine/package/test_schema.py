@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from prosma.contracts import Mismatch, check
 from prosma.learning.recipe import Recipe, RecipeError
+from prosma.network.bottleneck import BOTTLENECKS
 from prosma.network.gate import FIELD_GRIDS, GATES
 from prosma.network.unet import SKIPS, SMALL, ProSMAUNet
 from prosma.package import PackageError, bundled_models_folder
@@ -134,6 +135,7 @@ def test_the_schema_knows_the_networks_choices_and_defaults():
     assert tuple(properties["skip"]["enum"]) == SKIPS
     assert tuple(properties["gate"]["enum"]) == GATES
     assert set(properties["field_grid"]["enum"]) == set(FIELD_GRIDS)
+    assert tuple(properties["bottleneck"]["enum"]) == BOTTLENECKS
     plain = Network3D(spatial_dims=3, in_channels=1, out_channels=2)
     defaults = {name: each.default for name, each in inspect.signature(ProSMAUNet).parameters.items()}
     assert tuple(plain.features) == SMALL == defaults["features"]
@@ -147,6 +149,9 @@ def test_the_schema_knows_the_networks_choices_and_defaults():
         "gain_init",
         "strides",
         "kernel_sizes",
+        "bottleneck",
+        "bottleneck_blocks",
+        "bottleneck_heads",
     ):
         assert getattr(plain, name) == defaults[name], name
     assert tuple(plain.dilations) == defaults["dilations"]

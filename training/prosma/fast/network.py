@@ -231,7 +231,7 @@ class FastNetwork(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         shape = x.shape[2:]
         features, rooms = self._encoded(pad_to_multiple(x, self.plain.divisor))
-        x = features.pop()
+        x = self._between(features.pop())
         for level, block in enumerate(self.decoder):
             rooms.pop()
             inputs = [x, features.pop()]
@@ -241,6 +241,10 @@ class FastNetwork(nn.Module):
             x = block(inputs)
         inside = (..., *(slice(size) for size in shape))
         return self.head(x)[inside]
+
+    def _between(self, x: Tensor) -> Tensor:
+        """The bottleneck, in float32: with its voxels as rows, channels last, PyTorch's own products are fast."""
+        return self.plain.bottleneck(x.float()).to(x.dtype) if len(self.plain.bottleneck) else x
 
     def encode(self, x: Tensor, watch: Watch | None = None) -> Encoded:
         """(B, in_channels, S), of sizes that the strides divide. ``watch``: see `FastBlock`."""

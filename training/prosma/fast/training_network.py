@@ -138,6 +138,7 @@ class TrainedUNet(ProSMAUNet):
             if stride is not None:
                 x, skip, small = self.forked(x, stage, stride)
                 skips.append((skip, small))
+        x = self.bottleneck(x)
         auxiliary = []
         for level in range(len(self.decoder)):
             x = self.decoded(level, x, *skips.pop())

@@ -3,6 +3,7 @@
 | file | what it holds |
 | --- | --- |
 | `gate` | the gate, and the proximal operators that make it sparse |
+| `bottleneck` | self-attention at the coarsest stage |
 | `unet` | the U-Net whose skips are gated |
 | `gate_monitor` | what the gates do while a network runs |
 """

@@ -1,7 +1,8 @@
 """ProSMA-UNet: a plain convolutional U-Net whose skips are gated, in 2D and 3D.
 
 The backbone is deliberately neutral (convolution 3, instance norm, LeakyReLU, twice a stage; strided convolutions down,
-transposed convolutions up), so that networks that differ in ``skip`` differ in nothing else. The gates are in `gate.py`.
+transposed convolutions up), so that networks that differ in ``skip`` differ in nothing else. The gates are in
+`gate.py`, attention at the coarsest stage, which no network has by default, in `bottleneck.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .bottleneck import make_bottleneck
 from .gate import CONVOLUTION, ProximalSkipGate, instance_norm, per_axis
 
 SKIPS = ("prosma", "attention", "plain")
@@ -79,6 +81,8 @@ class ProSMAUNet(nn.Module):
         kernel_sizes: convolution kernel of each stage, one odd number or one per axis each. Default 3.
         skip: ``prosma``, ``attention`` or ``plain``.
         gate, dilations, channel_gate, field_grid, threshold_init, gain_init: of `ProximalSkipGate`, for ``skip="prosma"``.
+        bottleneck: ``none``, or ``attention`` for so many ``bottleneck_blocks`` after the coarsest stage of the encoder, with
+            ``bottleneck_heads``, which divide its channels: see `bottleneck.AttentionBlock`.
         deep_supervision: adds a head at every decoder stage; in training mode the network then returns a list. Set to
             False later, it leaves the heads unused.
 
@@ -107,15 +111,14 @@ class ProSMAUNet(nn.Module):
         field_grid: str = "skip",
         threshold_init: float = 0.25,
         gain_init: float = 0.5,
+        bottleneck: str = "none",
+        bottleneck_blocks: int = 2,
+        bottleneck_heads: int = 4,
         deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         stages = len(features)
-        strides = [1] + [2] * (stages - 1) if strides is None else strides
-        kernel_sizes = [3] * stages if kernel_sizes is None else kernel_sizes
-        check_arguments(spatial_dims, features, strides, kernel_sizes, skip)
-        steps = [per_axis(stride, spatial_dims) for stride in strides]
-        kernels = [per_axis(kernel, spatial_dims) for kernel in kernel_sizes]
+        steps, kernels = stage_sizes(spatial_dims, features, strides, kernel_sizes, skip)
 
         self.spatial_dims = spatial_dims
         self.in_channels = in_channels
@@ -150,6 +153,7 @@ class ProSMAUNet(nn.Module):
         for stage in reversed(range(stages - 1)):
             if skip != "plain":
                 self.gates.append(self._make_gate(features, stage, kernels[stage], skip, gate_arguments))
+        self.bottleneck = make_bottleneck(bottleneck, spatial_dims, features[-1], bottleneck_blocks, bottleneck_heads)
 
     def _make_gate(
         self, features: Sequence[int], stage: int, kernel: tuple[int, ...], skip: str, arguments: dict[str, Any]
@@ -178,6 +182,7 @@ class ProSMAUNet(nn.Module):
             x = block(x)
             features.append(x)
         features.pop()
+        x = self.bottleneck(x)
         auxiliary = []
         for level, (upsampling, block) in enumerate(zip(self.upsamplings, self.decoder, strict=True)):
             coarse, skip = x, features.pop()
@@ -190,6 +195,21 @@ class ProSMAUNet(nn.Module):
         inside = (..., *(slice(size) for size in shape))
         logits = self.head(x)[inside]
         return [logits, *reversed(auxiliary)] if auxiliary else logits
+
+
+def stage_sizes(
+    spatial_dims: int,
+    features: Sequence[int],
+    strides: Sequence[int | Sequence[int]] | None,
+    kernel_sizes: Sequence[int | Sequence[int]] | None,
+    skip: str,
+) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
+    """Stride and kernel of each stage along each axis. ValueError for arguments that cannot describe a network."""
+    strides = [1] + [2] * (len(features) - 1) if strides is None else strides
+    kernel_sizes = [3] * len(features) if kernel_sizes is None else kernel_sizes
+    check_arguments(spatial_dims, features, strides, kernel_sizes, skip)
+    steps, kernels = ([per_axis(size, spatial_dims) for size in sizes] for sizes in (strides, kernel_sizes))
+    return steps, kernels
 
 
 def check_arguments(

@@ -4,6 +4,7 @@
 | --- | --- |
 | `model_package` | a package: folder or zip with model.json, weights, model card, picture |
 | `schema` | what model.json says, as dataclasses from which checks, errors and the JSON schema come |
+| `rules` | what it may not say where several values are looked at |
 | `regions` | what labels are called in each region that a finder names |
 | `weights_file` | the weights checked without torch |
 | `weights` | from a package to its network |

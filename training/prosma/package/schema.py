@@ -6,21 +6,18 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 from ..contracts import Items, Mismatch, Numbers, Text, check, json_schema
 from ..errors import UserFacingError
+from .rules import rules_broken
 
-SCHEMA = 3  # 1: weights in floating point; 2: also in 8 bits; 3: also several sets of them
+SCHEMA = 3  # 1: weights in floating point; 2: also in 8 bits; 3: also several sets of them, and attention
 MOST_SETS = 10  # of weights in a package
 DESCRIPTION = "model.json"
 EXPORT = "Correct it, or export or download the package again."
-MOST_VOXELS = 1 << 26  # of a patch
 LEFT_OUT: Any = None  # of an entry that may be left out and is never null
-KEPT_NAMES = ("mean", "interval")  # in the results, beside the names of labels
 
 WRITTEN = r"[^\x00-\x1f\x7f-\x9f]"  # no control characters: texts are shown in terminals
 Line = Annotated[str, Text(200, rf"^{WRITTEN}*[^\s\x00-\x1f\x7f-\x9f]{WRITTEN}*$", "a line of text")]
@@ -146,6 +143,9 @@ class Network:
     field_grid: Literal["skip", "decoder"] = "skip"
     threshold_init: Annotated[float, Numbers(0, 100, above=True)] = 0.25
     gain_init: Annotated[float, Numbers(-100, 100)] = 0.5
+    bottleneck: Literal["none", "attention"] = "none"
+    bottleneck_blocks: Annotated[int, Numbers(1, 12)] = 2
+    bottleneck_heads: Annotated[int, Numbers(1, 64)] = 4
 
 
 Stages = Items(2, 8)
@@ -416,68 +416,9 @@ def check_description(content: object, name: str = DESCRIPTION) -> Model:
 def least_schema(content: dict[str, Any]) -> int:
     """The lowest schema that can say this, so that older versions of ProSMA read what they can."""
     weights = content.get("weights", {})
-    if weights.get("sets", 1) > 1:
+    if weights.get("sets", 1) > 1 or any(name.startswith("bottleneck") for name in content.get("network", {})):
         return 3
     return 2 if weights.get("dtype") == "int8" else 1
-
-
-def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
-    """What no JSON schema can tell, for it concerns several values: path, what it should be, what it is."""
-    for number, label in enumerate(model.labels):
-        if label.value != number + 1:
-            yield (
-                f"labels[{number}].value",
-                f"{number + 1}, for labels are numbered 1, 2, 3, ... without gaps",
-                label.value,
-            )
-        if label.name in KEPT_NAMES:
-            yield f"labels[{number}].name", f"another name than {' and '.join(KEPT_NAMES)}", label.name
-    regions = model.finder.regions if getattr(model, "finder", None) else []
-    for kind, entries in (("channels", model.channels), ("labels", model.labels), ("finder.regions", regions)):
-        names = [entry.name for entry in entries]
-        for number, name in enumerate(names):
-            if name in names[:number]:
-                yield f"{kind}[{number}].name", "another name than those before it", name
-    if math.prod(model.patch_size) > MOST_VOXELS:
-        yield "patch_size", f"at most {MOST_VOXELS} voxels", model.patch_size
-    if model.weights.sets > 1 and model.schema < 3:
-        yield "schema", "3 where there are several sets of weights", model.schema
-    if model.resize and model.spacing:
-        yield "spacing", "null where there is a 'resize'", model.spacing
-    yield from _network_rules(model)
-    yield from _rising_rules(model)
-
-
-def _network_rules(model: Any) -> Iterator[tuple[str, str, object]]:
-    network, stages = model.network, len(model.network.features)
-    channels = len(model.channels) + (len(model.prompt.channels) if model.prompt else 0)
-    if model.prompt and len(model.labels) != 1:
-        yield "labels", "one label, for strokes mean one object at a time", model.labels
-    for name, wanted in (("in_channels", channels), ("out_channels", len(model.labels) + 1)):
-        if getattr(network, name) != wanted:
-            why = "for that many channels" if name == "in_channels" else "for the labels and the background"
-            yield f"network.{name}", f"{wanted}, {why}", getattr(network, name)
-    for name in ("strides", "kernel_sizes"):
-        found = getattr(network, name)
-        if found is not None and len(found) != stages:
-            yield f"network.{name}", f"a list of {stages}, as many as there are features", found
-    first = network.strides[0] if network.strides else 1
-    if first not in (1, [1] * model.dimension):
-        yield "network.strides[0]", "1, for the first stage has full resolution", first
-
-
-def _rising_rules(model: Any) -> Iterator[tuple[str, str, object]]:
-    rule, field_of_view = model.intensity, model.field_of_view
-    pairs = [(f"intensity.{name}", getattr(rule, name, None)) for name in ("percentiles", "clip")]
-    if rule.rule == "range":
-        pairs.append(("intensity.high", [rule.low, rule.high]))
-    for path, pair in pairs:
-        if pair is not None and not pair[0] < pair[1]:
-            yield path, "the low value before a higher one", pair
-    if field_of_view is not None and field_of_view.min_mm and field_of_view.max_mm:
-        axes = zip(field_of_view.min_mm, field_of_view.max_mm, strict=True)
-        if any(low > high for low, high in axes):
-            yield "field_of_view.max_mm", "at least min_mm along each axis", field_of_view.max_mm
 
 
 def published_schema() -> str:

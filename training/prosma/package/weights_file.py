@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from ..files import opened_regular
+from .rules import along_axes
 from .schema import PackageError
 
 LARGEST_HEADER = 1 << 20
@@ -142,7 +143,7 @@ def check_sets(shapes: dict[str, tuple[int, ...]], model: Any) -> None:
 
 
 def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any, prefix: str = "") -> None:
-    """The encoder and the head are those of the description's network. Raises PackageError.
+    """The encoder, the bottleneck and the head are those of the description's network. Raises PackageError.
 
     That suffices to know that the description asks for no larger network than the file has weights for. `prefix`: what the
     names have before them in the file.
@@ -155,20 +156,21 @@ def check_shapes(shapes: dict[str, tuple[int, ...]], model: Any, prefix: str = "
             "it was put together wrongly.",
             "Export it again.",
         )
-    before = network.in_channels
-    kernels = network.kernel_sizes or [3] * len(network.features)
-    for stage, (features, kernel) in enumerate(zip(network.features, kernels, strict=True)):
-        name = f"encoder.{stage}.0.weight"
-        wanted = (features, before, *along_axes(kernel, model.dimension))
+    for name, wanted in expected_shapes(network, model.dimension):
         if shapes.get(name) != wanted:
             raise PackageError(
                 f"The weights do not fit the network: '{prefix}{name}' is {shapes.get(name, 'missing')}, and the description "
                 f"asks for {wanted}. The package is damaged or was put together wrongly.",
                 "Export or install it again.",
             )
+
+
+def expected_shapes(network: Any, dimension: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Names and shapes of those weights that make up most of a network's size."""
+    before = network.in_channels
+    kernels = network.kernel_sizes or [3] * len(network.features)
+    for stage, (features, kernel) in enumerate(zip(network.features, kernels, strict=True)):
+        yield f"encoder.{stage}.0.weight", (features, before, *along_axes(kernel, dimension))
         before = features
-
-
-def along_axes(kernel: int | Sequence[int], dimension: int) -> tuple[int, ...]:
-    """A kernel's size along each axis."""
-    return (kernel,) * dimension if isinstance(kernel, int) else tuple(kernel)
+    for block in range(network.bottleneck_blocks if network.bottleneck == "attention" else 0):
+        yield f"bottleneck.{block}.query_key_value.weight", (3 * before, before)

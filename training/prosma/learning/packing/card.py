@@ -114,8 +114,15 @@ def description_lines(model: dict) -> list[str]:
         f"{', '.join(channel['name'] for channel in model['channels'])}",
         f"- Network: ProSMA-UNet, stages of {', '.join(map(str, network.get('features', SMALL)))} channels, skip "
         f"'{network.get('skip', 'prosma')}', gate '{network.get('gate', 'box')}', field on the "
-        f"{network.get('field_grid', 'skip')}'s grid" + weights_text(weights),
+        f"{network.get('field_grid', 'skip')}'s grid" + bottleneck_text(network) + weights_text(weights),
     ]
+
+
+def bottleneck_text(network: dict) -> str:
+    """What stands between encoder and decoder, if anything does."""
+    if network.get("bottleneck", "none") == "none":
+        return ""
+    return f", {network.get('bottleneck_blocks', 2)} attention blocks at the coarsest stage"
 
 
 def weights_text(weights: dict) -> str:
