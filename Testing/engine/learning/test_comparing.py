@@ -25,6 +25,7 @@ from prosma.learning.compare.degrading import KINDS, degrade
 from prosma.learning.compare.grid import Grid, GridError
 from prosma.learning.compare.paired import estimate, paired
 from prosma.learning.data.dataset import IGNORED
+from prosma.learning.report.tables import differing
 from prosma.network.unet import ProSMAUNet
 from small_volumes import smooth_volume
 
@@ -257,13 +258,28 @@ def test_every_committed_comparison_is_valid(path):
     assert grid.name == path.stem and len(grid.seeds) >= 3
 
 
+def test_attention_at_the_coarsest_stage_is_a_variant_too(tmp_path):
+    variants = {"plain": {"skip": "plain"}, "attention": {"skip": "plain", "bottleneck": "attention"}}
+    changes = {**GRID["changes"], "network": {"features": [2, 4], "bottleneck_heads": 2}}
+    grid = Grid.read(written(tmp_path, variants=variants, changes=changes))
+    arguments = [grid.recipe(name, 1).network_arguments for name in variants]
+    plain, attention = (ProSMAUNet(**each).state_dict() for each in arguments)
+    assert {name.split(".")[0] for name in attention.keys() - plain.keys()} == {"bottleneck"}
+    networks = {"variants": {name: {"network": entries} for name, entries in variants.items()}}
+    assert differing(networks).startswith("Variants differ in the skip and bottleneck alone; one seed")
+    assert "in the skip alone" in differing({"variants": {"plain": networks["variants"]["plain"]}})
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"seed": [1]}, "'seed' is no entry"),
         ({"reference": "attention"}, "'reference' should name variants.*attention"),
         ({"variants": {"plain": {}}}, "at least two"),
-        ({"variants": {"plain": {}, "wide": {"features": [4, 8]}}}, "'variants: wide' may change the skip alone"),
+        (
+            {"variants": {"plain": {}, "wide": {"features": [4, 8]}}},
+            "'variants: wide' may change the skip and the bottleneck alone",
+        ),
         ({"variants": {"plain": {}, "odd": {"gate": "odd"}}}, "'variants: odd'.*'odd'"),
         ({"seeds": [1, 1]}, "'seeds'"),
         ({"seeds": 3}, "'seeds'"),

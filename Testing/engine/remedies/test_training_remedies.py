@@ -173,7 +173,7 @@ GRIDS = [
     (
         "variants",
         {"plain": {}, "b": {"features": [2]}},
-        "learning/compare/grid.py: may change the skip alone",
+        "learning/compare/grid.py: may change the skip and the bottleneck alone",
         "(skip, gate,",
         GRID["variants"],
     ),

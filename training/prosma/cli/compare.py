@@ -1,4 +1,4 @@
-"""`prosma compare`: variants of the skip, trained and measured side by side."""
+"""`prosma compare`: variants of the skip, or of the bottleneck, trained and measured side by side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def add_parser(commands) -> None:
         "prosma compare training/comparisons/hippocampus.yaml --data DATA -o RUNS",
         "prosma compare training/comparisons/hippocampus.yaml -o RUNS --report",
     ]
-    summary = "train variants of the skip with several seeds and compare them"
+    summary = "train variants of the skip or the bottleneck with several seeds and compare them"
     compare = add_command(commands, "compare", run, summary, examples)
     compare.add_argument("grid", metavar="GRID", help="YAML file: recipe, variants, seeds, degradations of test images")
     compare.add_argument("--data", action="append", help=SEVERAL_HELP)

@@ -16,6 +16,7 @@ from ..recipe import Recipe, RecipeError
 from .degrading import KINDS
 
 SKIP_ENTRIES = ("skip", "gate", "dilations", "channel_gate", "field_grid", "threshold_init", "gain_init")
+BOTTLENECK_ENTRIES = ("bottleneck", "bottleneck_blocks", "bottleneck_heads")
 SECTIONS = ("model", "network", "augmentation", "fitting")
 
 
@@ -25,16 +26,16 @@ class GridError(UserFacingError):
 
 @dataclass(frozen=True)
 class Grid:
-    """Variants of one recipe that differ in the skip alone, each trained with every seed.
+    """Variants of one recipe that differ in the skip and the bottleneck alone, each trained with every seed.
 
-    A seed fixes the patches, their random changes, and the initial weights of everything but the skips' gates, which
-    is the same for all variants; gates start from random weights of their own.
+    A seed fixes the patches, their random changes, and the initial weights of everything but the skips' gates and the
+    bottleneck, which is the same for all variants; these start from random weights of their own.
     """
 
     name: str
     title: str
     base: dict  # content of a recipe: the base recipe with the changes that all variants share
-    variants: dict[str, dict]  # name -> network entries about the skip
+    variants: dict[str, dict]  # name -> network entries about the skip or the bottleneck
     seeds: list[int]
     reference: str
     pairs: list[list[str]] = field(default_factory=list)  # further [variant, variant it is compared with]
@@ -100,10 +101,11 @@ class Grid:
         entries = self.variants[variant]
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", str(variant)):
             raise GridError(f"The variant '{variant}' should be of lower-case letters, digits, '-' and '_'.")
-        wrong = [name for name in entries or {} if name not in SKIP_ENTRIES]
+        known = (*SKIP_ENTRIES, *BOTTLENECK_ENTRIES)
+        wrong = [name for name in entries or {} if name not in known]
         if wrong or not isinstance(entries, dict):
             raise GridError(
-                f"'variants: {variant}' may change the skip alone ({', '.join(SKIP_ENTRIES)}), "
+                f"'variants: {variant}' may change the skip and the bottleneck alone ({', '.join(known)}), "
                 f"not {wrong[0] if wrong else entries!r}."
             )
         try:

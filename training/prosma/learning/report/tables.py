@@ -31,14 +31,21 @@ def setting_text(content: dict) -> str:
         + f". Every variant: stages of {', '.join(map(str, settings['features']))} channels, {grid}patches of "
         f"{times(settings['patch_size'])}, {settings['steps']} steps of {settings['batch_size']} patches, "
         f"{settings['optimizer']} at {settings['learning_rate']:g}; trained on {', '.join(content['hardware'])}. "
-        "Variants differ in the skip alone; one seed means the same patches and the same initial weights outside the "
-        "gates. Intervals are 95 %, from resampling seeds and cases."
+        f"{differing(content)}. Intervals are 95 %, from resampling seeds and cases."
     )
     if content["missing"]:
         text += f" Not finished: {', '.join(content['missing'])}."
     if content["labelled"] < cases:
         text += " On images without a label, finding nothing counts as 1 and finding anything as 0."
     return text
+
+
+def differing(content: dict) -> str:
+    """What tells the variants' networks apart, and what is alike."""
+    named = {entry for found in content["variants"].values() for entry in found["network"]}
+    parts, own = ("skip and bottleneck", "gates and bottleneck") if "bottleneck" in named else ("skip", "gates")
+    same = f"one seed means the same patches and the same initial weights outside the {own}"
+    return f"Variants differ in the {parts} alone; {same}"
 
 
 def variants_table(content: dict) -> str:
