@@ -224,3 +224,22 @@ def test_the_commands_of_the_page_about_folds_run(data, tmp_path, monkeypatch):
             recipe["fitting"].update(epochs=1, iterations=1, validate_every=1)
             Path("recipe.yaml").write_text(yaml.safe_dump(recipe))
     assert ModelPackage.open("PACKAGE").sets == 2 and Path("scan.seg.nrrd").is_file()
+
+
+def test_seeds_of_one_fold_tell_the_expected_quality_of_their_average(folds, data, tmp_path, monkeypatch, capsys):
+    """Their validation cases are new to both. Few cases suffice here."""
+    monkeypatch.setattr("prosma.learning.packing.quality_statistics.LEAST_ROWS", 2)
+    monkeypatch.setattr("prosma.learning.packing.quality_statistics.PARTS", 2)
+    content = yaml.safe_load((folds[0].parent / "recipe.yaml").read_text())
+    content["fitting"]["seed"] = 4
+    (tmp_path / "seed.yaml").write_text(yaml.safe_dump(content))
+    other = trained(tmp_path / "seed.yaml", data, tmp_path / "run", 0)
+    arguments = ["export", str(folds[0]), str(other), "--data", str(data), "--device", "cpu", "--split", "val"]
+    capsys.readouterr()
+    assert main([*arguments, "-o", str(tmp_path / "p")]) == 0
+    assert "no expected quality" not in capsys.readouterr().out
+    made = ModelPackage.open(tmp_path / "p")
+    assert made.model["training"]["cases"] == {"train": 3, "val": 2, "test": 1}
+    assert "seed 4" in (made.folder / "README.md").read_text()
+    result = Segmenter(made, "cpu").segment(read_image([data / "imagesTr" / "case_5_0000.nii.gz"]), refuse_unfit=False)
+    assert result.expected_dice
