@@ -81,7 +81,8 @@ class ProSMASegmentationWidget(ScriptedLoadableModuleWidget):
 
     def onReload(self):
         """Read the library's files again too, not only this one."""
-        for name in [name for name in sys.modules if name.split(".")[0] == "ProSMASegmentationLib"]:
+        kept = "ProSMASegmentationLib.Base.ProSMAError"  # open Segment Editors go on catching this class
+        for name in [name for name in sys.modules if name.split(".")[0] == "ProSMASegmentationLib" and name != kept]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
 

@@ -121,10 +121,17 @@ def test_reloading_the_module_cancels_the_job_and_ends_the_engine(panel, running
     assert job.state == job.CANCELLED
     assert not alive(process)
     assert scenes.serialised() == before
+    assert isinstance(job.error, classOfErrors()), "open Segment Editors would no longer catch the errors of jobs"
     renewed = slicer.modules.ProSMASegmentationWidget.panel
     assert renewed is not panel
     scenes.choose(renewed, "tiny")
     scenes.segmented(renewed, scenes.add_volume(scenes.texture((24, 24, 24)), "next"))
+
+
+def classOfErrors():
+    from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
+
+    return ProSMAError
 
 
 def alive(process):
