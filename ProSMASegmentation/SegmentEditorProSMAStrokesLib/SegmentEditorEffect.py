@@ -237,7 +237,10 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         :param belongs: what a stroke or a point says.
         :param viewWidget: slice view that was drawn in, for the disc brush, boxes and lassos; None: the brush is a ball.
         :param tool: BRUSH, POINT, BOX or LASSO.
+        :raises ValueError: a box or a lasso without a view.
         """
+        if tool in (BOX, LASSO) and viewWidget is None:
+            raise ValueError("A box or a lasso lies in a slice: give the slice view that it is drawn in.")
         if (self._session.hasChanges or self._network.isBusy) and not self._session.isCurrent():
             self._forget()
         self._say("")

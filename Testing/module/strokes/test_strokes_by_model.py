@@ -121,6 +121,13 @@ def test_each_answered_stroke_is_an_undo_step_and_the_last_can_be_taken_back(bal
     assert ball.preview() == []
 
 
+def test_a_script_is_told_that_a_box_lies_in_a_slice(ball):
+    effect = start(ball)
+    with pytest.raises(ValueError, match="give the slice view that it is drawn in"):
+        effect.stroke([(8.0, 9.0, 15.0), (20.0, 25.0, 15.0)], tool="Box")
+    assert ball.preview() == []
+
+
 def test_applied_at_once_an_answer_is_an_undo_step(ball, install):
     package, effect = install(), start(ball)
     click(effect.atOnceCheckBox)
