@@ -82,12 +82,15 @@ class InputSection(VTKObservationMixin):
         self._watch([*self.volumes, self.roiNode])
 
     def _chooseDefaults(self):
-        if self._parameters.inputVolume is None:
-            self._parameters.inputVolume = self._logic.firstVolume()
+        self._chooseFirstVolume()
         packages = self._logic.library.packages
         if not self._parameters.model and packages:
             withSample = [package for package in packages if SampleVolumes.forModel(package.id)]
             self._parameters.model = (withSample or packages)[0].id
+
+    def _chooseFirstVolume(self):
+        if self._parameters.inputVolume is None:
+            self._parameters.inputVolume = self._logic.firstVolume()
 
     # ---- the choices
 
@@ -166,8 +169,8 @@ class InputSection(VTKObservationMixin):
 
     def _onSettled(self):
         """A moment after nodes were added or changed: a first volume becomes the input, and the fit is checked again."""
-        if self._parameters is not None and self._parameters.inputVolume is None:
-            self._chooseDefaults()
+        if self._parameters is not None:
+            self._chooseFirstVolume()
         self._onFit()
 
     # ---- what a person does
