@@ -216,10 +216,30 @@ def test_workers_without_this_prosma_are_told(planted_code, told, cluster, tiny,
         environment.setenv("PROSMA_TEST_PROCESSES", "all")
         others = Processes(tmp_path / "cluster", 1)
     command = ["segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler"]
-    name, remedy = "batch/cluster.py: Install the same version", "Install the same version of it for the Python"
+    name, remedy = "batch/cluster_worker.py: Install the same version", "Install the same version of it for the Python"
     assert told in complained(name, remedy, [*command, others.file], capsys)
     others.close()
     assert run(*command, cluster.file) == exit_codes.DONE
+
+
+@pytest.mark.slow
+def test_a_worker_of_another_version_that_comes_in_the_middle_ends_the_batch(tiny, tmp_path, monkeypatch):
+    images = make_images(tmp_path / "images", *(f"case{number:03d}" for number in range(150)))
+    for name, content in (("planted", "import prosma; prosma.__version__ = '0.0.1'"), ("cluster", "")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sitecustomize.py").write_text(content)
+    cluster = Processes(tmp_path / "cluster", 1)
+    command = (images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler", cluster.file, "--json")
+    batch = started(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert json.loads(batch.stdout.readline())["event"] == "case"
+    with monkeypatch.context() as environment:
+        environment.setenv("PYTHONPATH", str(tmp_path / "planted"))
+        environment.setenv("PROSMA_TEST_PROCESSES", "all")
+        cluster.start_workers()
+    errors = batch.communicate(timeout=TIMEOUT)[1]
+    assert batch.returncode == exit_codes.FAILED
+    assert f"has version 0.0.1, and this is {__version__}. Install the same version of it" in errors
+    cluster.close()
 
 
 @pytest.mark.slow

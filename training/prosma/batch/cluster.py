@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
 import uuid
 from collections import deque
@@ -28,6 +29,7 @@ PER_THREAD = 2  # tasks that are in flight for each thread of the cluster: one a
 CONNECTING_S = 30.0
 WORKERS_S = 120.0  # until the first worker must be there
 COUNTED_EVERY_S = 5.0
+ENDING_S = 10.0  # until workers must have closed the model
 ALONE_S = 30.0  # without a worker, after which that is told
 ALONE = (
     "The cluster has no worker any more. The work goes on when one comes; Ctrl+C stops it, and nothing done is lost."
@@ -96,18 +98,13 @@ class Connection:
 
     def _check_workers(self) -> None:
         """EngineError where one has no ProSMA, or another version of it."""
-        from .cluster_worker import version
+        from .cluster_worker import another_prosma, version
 
         for found in self._client.run(version, on_error="return").values():
             if isinstance(found, OSError) or found == version():  # one that is just going is no matter
                 continue
-            why = f"has version {found}, and this is {version()}" if isinstance(found, str) else f"has none ({found})"
             self._client.close()
-            raise EngineError(
-                "internal",
-                f"A worker of the cluster needs ProSMA, and {why}.",
-                "Install the same version of it for the Python that runs the workers, and start them again.",
-            )
+            raise another_prosma(found, version())
 
     def each(self, function: Callable, jobs: Mapping[str, tuple]) -> Iterator[tuple[str, Any]]:
         """Names of jobs with what `function` returned for their arguments, or the error, each as soon as it has ended.
@@ -191,8 +188,15 @@ class Cluster(Connection):
     def __exit__(self, *exception) -> None:
         with contextlib.suppress(OSError, self._library.TimeoutError):
             self._client.cancel(list(self._futures))
-            self._client.unregister_worker_plugin(self._name)
+        # A worker that came without ProSMA could not start, but the scheduler waits for its answer for ever.
+        ending = threading.Thread(target=self._unregister, daemon=True)
+        ending.start()
+        ending.join(ENDING_S)
         super().__exit__(*exception)
+
+    def _unregister(self) -> None:
+        with contextlib.suppress(OSError, CancelledError, self._library.TimeoutError):
+            self._client.unregister_worker_plugin(self._name)
 
     def run(self, cases: Sequence[Case], show: Show) -> Iterator[dict]:
         """The outcomes of all cases, each as soon as the case has ended. Raises EngineError where none can be done."""

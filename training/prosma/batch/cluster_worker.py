@@ -8,7 +8,7 @@ from typing import Any
 from distributed import WorkerPlugin, get_worker
 
 from .. import __version__
-from ..errors import explained
+from ..errors import EngineError, explained
 from ..package import ModelPackage
 from .cases import Case
 from .loop import CaseWorker, Settings
@@ -24,6 +24,7 @@ class CasePlugin(WorkerPlugin):
     def __init__(self, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
+        self.version = __version__
 
     def setup(self, worker) -> None:
         """Called where the worker runs; the model is loaded with the first case."""
@@ -56,6 +57,8 @@ class CasePlugin(WorkerPlugin):
         with self._lock:
             self._stop_timer()
             try:
+                if self.version != __version__:  # a worker that came in the middle of the work
+                    raise another_prosma(__version__, self.version)
                 if self._case_worker is None:
                     self._case_worker = CaseWorker(self.settings, ModelPackage.open(self.settings.model))
                 worker = self._case_worker
@@ -73,6 +76,16 @@ class CasePlugin(WorkerPlugin):
 def version() -> str:
     """That of ProSMA, where it is called."""
     return __version__
+
+
+def another_prosma(found: str | Exception, wanted: str) -> EngineError:
+    """What to say of a worker with another version of ProSMA, or without any: then ``found`` is the error of importing it."""
+    why = f"has version {found}, and this is {wanted}" if isinstance(found, str) else f"has none ({found})"
+    return EngineError(
+        "internal",
+        f"A worker of the cluster needs ProSMA, and {why}.",
+        "Install the same version of it for the Python that runs the workers, and start them again.",
+    )
 
 
 def do_case(plugin: str, case: dict) -> dict:
