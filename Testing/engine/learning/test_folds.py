@@ -142,7 +142,7 @@ def test_it_is_measured_on_cases_that_no_run_has_learnt_from(folds, data, tmp_pa
     before = {path.name for run in folds for path in run.iterdir()}
     arguments = ["export", *folds, "--data", data, "--device", "cpu", "-o"]
     complained(
-        "learning/packing/runs.py: has learnt from",
+        "learning/packing/runs.py: how good their average is",
         "Give --split test",
         [*arguments, tmp_path / "p", "--split", "val"],
         capsys,
@@ -163,18 +163,28 @@ def test_it_is_measured_on_cases_that_no_run_has_learnt_from(folds, data, tmp_pa
     assert json.loads(report.read_text())["mean"]["dice"] == made.model["results"]["dice"]["mean"]
 
 
+def test_test_cases_that_another_fold_was_chosen_by_are_refused(folds, data, tmp_path, capsys):
+    moved = shutil.copytree(data, tmp_path / "data")
+    splits = [SPLITS[0], {**SPLITS[1], "val": ["case_0", "case_5"], "test": ["case_1"]}]
+    (moved / "splits_final.json").write_text(json.dumps(splits))
+    arguments = ["export", *folds, "--data", moved, "--device", "cpu", "-o", tmp_path / "p"]
+    name, remedy = "learning/packing/runs.py: how good their average is", "every fold has the same test cases"
+    assert "'case_5' of the split 'test' is among the val cases" in complained(name, remedy, arguments, capsys)
+    (moved / "splits_final.json").write_text(json.dumps(SPLITS))
+    assert main(list(map(str, arguments))) == 0
+
+
 def test_runs_that_do_not_belong_together_are_refused(folds, data, tmp_path, capsys):
     first, second = folds
     other = trained(write_recipe(tmp_path / "other.yaml", spacing=[2.0, 2.0, 2.0]), data, tmp_path / "run", 1)
     told = complained(
         "learning/packing/runs.py: cannot be averaged",
-        f"prosma train {first / 'recipe.json'} --data DATA --fold K -o {other}",
+        f"prosma train {first / 'recipe.json'} --data DATA --fold K -o RUN",
         ["export", first, other, "-o", tmp_path / "p"],
         capsys,
     )
     assert "'spacing' is [1.0, 1.0, 1.0] and [2.0, 2.0, 2.0]" in told
-    shutil.rmtree(other)
-    trained(first / "recipe.json", data, other, 1)
+    other = trained(first / "recipe.json", data, tmp_path / "again", 1)
     assert main(["export", str(first), str(other), "-o", str(tmp_path / "p")]) == 0
     complained(
         "learning/packing/runs.py: hold the same weights",

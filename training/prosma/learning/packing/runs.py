@@ -19,7 +19,7 @@ from ..data.dataset import DatasetError, LabelledFolder
 from ..recipe import Recipe, RecipeError
 
 PREFIX = "average.module."
-UNSEEN = ("val", "test")  # splits whose cases count as not learnt from
+SEEN_BEFORE = {"val": ("train",), "test": ("train", "val")}  # splits that hold none of a split's cases
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def read_runs(folders: Sequence[str | os.PathLike]) -> list[Run]:
             raise RecipeError(
                 f"The runs '{runs[0].folder}' and '{run.folder}' cannot be averaged: {difference}.",
                 f"Train each with the recipe of the first: prosma train {runs[0].folder / 'recipe.json'} --data DATA "
-                f"--fold K -o {run.folder}.",
+                "--fold K -o RUN.",
             )
     for first, second in itertools.combinations(runs, 2):
         if same_weights(first.weights, second.weights):
@@ -111,16 +111,17 @@ def trained_on(folders: Sequence[LabelledFolder]) -> list[str]:
 
 
 def refuse_seen_cases(runs: Sequence[Run], folders: Sequence[LabelledFolder], split: str) -> None:
-    """Raise DatasetError where a case of the first run's split is one that another has learnt from."""
-    for run, folder in zip(runs, folders, strict=True):
-        seen = set(folder.splits.get("train", [])) if split in UNSEEN else set()
-        known = next((case.id for case in folders[0].split(split) if case.id in seen), None)
-        if known is not None:
-            raise DatasetError(
-                f"The case '{known}' of the split '{split}' is one that the run '{run.folder}' has learnt from: it cannot "
-                "tell how good their average is.",
-                "Give --split test where every fold has the same test cases, or export without --data.",
-            )
+    """Raise DatasetError where a case of the first run's split is one that another was trained on, or chosen by."""
+    for run, folder in zip(runs[1:], folders[1:], strict=True):
+        for name in SEEN_BEFORE.get(split, ()):
+            seen = set(folder.splits.get(name, []))
+            known = next((case.id for case in folders[0].split(split) if case.id in seen), None)
+            if known is not None:
+                raise DatasetError(
+                    f"The case '{known}' of the split '{split}' is among the {name} cases of the run '{run.folder}': it "
+                    "cannot tell how good their average is.",
+                    "Give --split test where every fold has the same test cases, or export without --data.",
+                )
 
 
 def never_seen(folders: Sequence[LabelledFolder]) -> LabelledFolder:
