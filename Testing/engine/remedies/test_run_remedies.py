@@ -177,7 +177,7 @@ def test_a_model_that_does_not_load_has_room_once_others_are_closed(tiny, monkey
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr("prosma.package.weights.load_network", full)
+        patched.setattr("prosma.package.weights.load_networks", full)
         refused(
             "inference/segmenter.py: did not suffice to load the model",
             "Close other programs",
