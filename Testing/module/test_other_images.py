@@ -206,3 +206,23 @@ def save_case(panel, folder, files):
     assert "Saved as" in panel.ui.saveCaseLabel.text
     assert len(list((folder / "labelsTr").iterdir())) == 1
     assert len(list((folder / "imagesTr").iterdir())) >= files
+
+
+def test_slices_that_slicer_joined_by_their_names_are_told(panel, grey, tmp_path):
+    import SimpleITK as sitk
+    import slicer
+
+    for number in (1, 2):
+        picture = sitk.GetImageFromArray(scenes.texture((1, ROWS, COLUMNS), number).astype(np.int16))
+        sitk.WriteImage(picture, str(tmp_path / f"patient{number}.nrrd"))
+    scenes.choose(panel, "grey")
+    joined = slicer.util.loadVolume(str(tmp_path / "patient1.nrrd"))
+    scenes.select(panel, joined)
+    processEvents(until=lambda: "put together from 2 files" in panel.ui.fitLabel.text, timeout=60)
+    assert "load them again with the option Single File" in panel.ui.fitLabel.text
+    slicer.mrmlScene.RemoveNode(joined)
+    alone = slicer.util.loadVolume(str(tmp_path / "patient1.nrrd"), {"singleFile": True})
+    scenes.select(panel, alone)
+    processEvents(until=lambda: panel.ui.segmentButton.enabled, timeout=60)
+    assert "put together" not in panel.ui.fitLabel.text
+    assert alone.GetImageData().GetDimensions() == (COLUMNS, ROWS, 1)

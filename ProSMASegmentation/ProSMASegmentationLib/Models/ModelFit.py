@@ -1,8 +1,19 @@
+import os
+
 from slicer.i18n import tr as _
 
 from prosma.image.box import shape_of
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Models.GridSentences import GridSentences
+
+WHOLE_IMAGES = (
+    ".nrrd",
+    ".nhdr",
+    ".nii",
+    ".nii.gz",
+    ".mha",
+    ".mhd",
+)  # a file of these is seldom a slice of another's image
 
 
 class ModelFit:
@@ -24,6 +35,7 @@ class ModelFit:
         self._checkChannels()
         if readers:
             self._sizes = shape_of(box) if box else list(readers[0].dimensions)
+            self._checkJoined()
             self._checkDimension()
             self._checkSameParents()
         if not self.errors and readers:
@@ -75,6 +87,20 @@ class ModelFit:
             why = _("The model needs {wanted} channels ({names}), but {given} are chosen.")
             out = _("Choose a volume for each channel, or another model.")
             self._refuse(why.format(wanted=wanted, names=names, given=given), out)
+
+    def _checkJoined(self):
+        """Slicer stacks files of one slice whose names go on, such as case1.nrrd and case2.nrrd of two patients."""
+        for reader in self._readers:
+            storage = reader.node.GetStorageNode()
+            number = storage.GetNumberOfFileNames() if storage is not None else 0
+            name = os.path.basename(storage.GetFileName() or "") if number > 1 else ""
+            if name.lower().endswith(WHOLE_IMAGES):
+                text = _("'{volume}' was put together from {number} files, since their names go on from {name}.")
+                self.warnings.append(
+                    text.format(volume=reader.node.GetName(), number=number, name=name)
+                    + " "
+                    + _("If they are images of their own, load them again with the option Single File.")
+                )
 
     def _checkDimension(self):
         flat = min(self._sizes) == 1
