@@ -144,6 +144,7 @@ def test_a_comparison_can_be_cancelled_while_it_reads(result, tmp_path):
     assert not comparison.nodes
 
 
+@pytest.mark.slow
 def test_a_removed_model_is_said_before_and_after_the_click(result, doomed):
     panel, _volume, node = result
     scenes.choose(panel, "doomed")

@@ -17,7 +17,7 @@ import torch
 import yaml
 from PIL import Image as Picture
 
-from prosma.cli import main
+from prosma.cli import exit_codes, main
 from prosma.image.geometry import Image
 from prosma.image.intensity import normalise
 from prosma.learning.compare.comparing import overlaps
@@ -324,3 +324,9 @@ def test_a_wrong_file_among_the_results_is_named(tmp_path, capsys):
     assert main(["results", str(tmp_path), "-o", str(tmp_path / "PAGE.md")]) == 1
     assert "other.json' is neither" in capsys.readouterr().err
     assert not (tmp_path / "PAGE.md").exists()
+
+
+def test_processes_for_patches_are_refused_on_a_cluster(finished, data, tmp_path, capsys):
+    command = ["compare", str(finished / "grid.yaml"), "--data", str(data), "-o", str(tmp_path / "runs")]
+    assert main([*command, "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"]) == exit_codes.FAILED
+    assert "Leave out --workers." in capsys.readouterr().err

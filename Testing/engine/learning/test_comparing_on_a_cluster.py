@@ -104,9 +104,3 @@ def test_a_grid_on_slurm_by_dask_jobqueue_gives_the_scores_of_one_process(
             assert main([*map(str, command), "--scheduler", cluster.scheduler_address]) == 0, capsys.readouterr().err
     for name in NAMES:
         assert scores(runs, name) == scores(finished / "runs", name), name
-
-
-def test_processes_for_patches_are_refused_on_a_cluster(finished, data, tmp_path, capsys):
-    command = ["compare", str(finished / "grid.yaml"), "--data", str(data), "-o", str(tmp_path / "runs")]
-    assert main([*command, "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"]) == exit_codes.FAILED
-    assert "Leave out --workers." in capsys.readouterr().err

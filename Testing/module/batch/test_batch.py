@@ -4,6 +4,7 @@ import os
 import signal
 
 import numpy as np
+import pytest
 import scenes
 from batches import (
     FOLDER,
@@ -149,6 +150,7 @@ def test_volumes_to_files_and_another_model_replaces_only_its_own_untouched_file
     assert (out / "scan 0.seg.nrrd").read_bytes() == b"corrected"
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_with_the_engine_killed_amid(panel, batch, tmp_path):
     """Results are files; nothing is loaded into the scene. The killed item is tried again with a new engine."""
     images, out = add_files(tmp_path / "images", 4, broken=[1]), tmp_path / "out"
