@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .prediction import class_planes
+from .prediction import class_probabilities
 
 
 class Ensemble(nn.Module):
@@ -24,11 +24,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, S) -> (B, classes, S), float32: logarithms of probabilities, whose softmax they are again."""
-        total = self._probabilities(self.networks[0], x)
+        total = class_probabilities(self.networks[0], x)
         for network in list(self.networks)[1:]:
-            total = total.add_(self._probabilities(network, x))
+            total = total.add_(class_probabilities(network, x))
         return total.div_(len(self.networks)).clamp_min_(torch.finfo(torch.float32).tiny).log_()
-
-    @staticmethod
-    def _probabilities(network: nn.Module, x: Tensor) -> Tensor:
-        return class_planes(network(x).float()).softmax(dim=1)

@@ -95,7 +95,7 @@ class TilePredictor:
 
     def _probabilities(self, batch: Tensor) -> Tensor:
         layout = torch.channels_last_3d if batch.ndim == 5 else torch.channels_last
-        return class_planes(self.network(batch.contiguous(memory_format=layout)).float()).softmax(dim=1)
+        return class_probabilities(self.network, batch.contiguous(memory_format=layout))
 
     def statistics(self, tile: Sequence[int]) -> dict:
         """What the gates did, see `GateMonitor.statistics`; in how many `tiles`, `of_tiles`, each of shape `tile`.
@@ -104,7 +104,7 @@ class TilePredictor:
         """
         seen = len(range(0, self.tiles, self.monitored_every))
         found = self.monitor.statistics()
-        count = len(found["levels"]) // len(getattr(self.network, "networks", [self.network]))
+        count = len(found["levels"]) // len(networks_of(self.network))
         found["levels"] = [averaged(found["levels"][level::count]) for level in range(count)]
         return {**found, "tiles": seen, "of_tiles": self.tiles, "tile": list(tile)}
 
@@ -112,6 +112,16 @@ class TilePredictor:
 def monitored_every(tiles: int, gate_map: bool) -> int:
     """Gate statistics come from every n-th tile: from all for a gate map, else from a few."""
     return 1 if gate_map else max(LEAST_MONITORED_STEP, -(-tiles // MOST_MONITORED_TILES))
+
+
+def networks_of(network: nn.Module) -> list:
+    """Those that answer together in an `ensemble.Ensemble`, or the network itself."""
+    return list(getattr(network, "networks", [network]))
+
+
+def class_probabilities(network: nn.Module, x: Tensor) -> Tensor:
+    """Softmax of the network's logits: (B, channels, S) -> (B, classes, S), float32."""
+    return class_planes(network(x).float()).softmax(dim=1)
 
 
 def class_planes(logits: Tensor) -> Tensor:

@@ -119,7 +119,9 @@ class Segmenter:
     @property
     def networks(self) -> list:
         """One for each set of weights of the package. Features of images are always those of the first."""
-        return list(getattr(self.network, "networks", [self.network]))
+        from .prediction import networks_of
+
+        return networks_of(self.network)
 
     @property
     def _fast_networks(self) -> list:

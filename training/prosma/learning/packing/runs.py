@@ -101,7 +101,7 @@ def differences(first: Recipe, second: Recipe) -> Iterator[str]:
 
 def open_folders(runs: Sequence[Run], data: str | os.PathLike | Sequence[str | os.PathLike]) -> list[LabelledFolder]:
     """The data with the splits of each run's fold. Raises DatasetError."""
-    by_fold = {run.fold: LabelledFolder.open(data, run.fold) for run in runs}
+    by_fold = {fold: LabelledFolder.open(data, fold) for fold in {run.fold for run in runs}}
     return [by_fold[run.fold] for run in runs]
 
 
