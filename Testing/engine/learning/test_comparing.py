@@ -319,6 +319,22 @@ def test_a_results_page_holds_comparisons_with_figures_findings_and_models(finis
     assert f"| hippocampus-mr | 47 (test) | {bundled['results']['dice']['mean']:.4f} " in text
 
 
+def test_an_evaluation_among_the_results_is_a_row_for_each_label(tmp_path):
+    results, page = tmp_path / "results", tmp_path / "PAGE.md"
+    results.mkdir()
+    found = [{"dice": d, "dice_interval": [d - 0.1, d + 0.1], "dice_cases": 5} for d in (0.7, 0.6, 0.8)]
+    labels = dict(zip(("nerve", "vessel"), found[1:], strict=True))
+    report = {"model": "mine", "version": "2.0.0", "split": "test", "cases": 5, "mean": found[0], "labels": labels}
+    report["gate"] = {"levels": [{"zeros": 0.25}, {"zeros": 0.125}]}
+    (results / "mine.json").write_text(json.dumps(report))
+    assert main(["results", str(results), "-o", str(page)]) == 0
+    text = page.read_text()
+    assert "| mine 2.0.0 | mean over labels | 5 (test) | 0.7000 (0.6000 to 0.8000) | 25.0 %, 12.5 % |" in text
+    assert (
+        "|  | nerve | 5 (test) | 0.6000 (0.5000 to 0.7000) |  |" in text and "|  | vessel | 5 (test) | 0.8000 (" in text
+    )
+
+
 def test_a_wrong_file_among_the_results_is_named(tmp_path, capsys):
     (tmp_path / "other.json").write_text('{"kind": "something"}')
     assert main(["results", str(tmp_path), "-o", str(tmp_path / "PAGE.md")]) == 1

@@ -1,4 +1,4 @@
-"""The results page: bundled models, comparisons and published figures, from their JSON files; findings in people's words."""
+"""The results page: models, bundled or only recipes, comparisons and published figures, from JSON; findings in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class PageError(UserFacingError):
 
 
 def write_page(results: str | os.PathLike, models: str | os.PathLike, output: str | os.PathLike) -> None:
-    """Write the page from ``results`` (comparisons as JSON with figures, published.json, findings.md) and ``models``.
+    """Write the page from ``results`` and ``models``.
+
+    ``results`` holds comparisons (JSON with figures), evaluations of models that are not bundled, as `prosma evaluate -o`
+    writes them, published.json and findings.md.
 
     Raises PageError with the file that cannot be used.
     """
@@ -39,6 +42,9 @@ def write_page(results: str | os.PathLike, models: str | os.PathLike, output: st
         "## Bundled models",
         models_text(packages),
     ]
+    evaluations = [content for content in contents.values() if content["kind"] == "evaluation"]
+    if evaluations:
+        parts += ["## Recipes whose models are not bundled", evaluations_text(evaluations)]
     for path, content in contents.items():
         if content["kind"] == "comparison":
             parts += [f"## Comparison: {content['title']}", comparison_text(content), figure(path, output)]
@@ -49,13 +55,18 @@ def write_page(results: str | os.PathLike, models: str | os.PathLike, output: st
 
 
 def read(path: Path) -> dict:
-    """Content of a comparison.json or of published.json. Raises PageError."""
+    """Content of a comparison.json, an evaluation or published.json, with its `kind`. Raises PageError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PageError(f"'{path}' is not valid JSON ({error}).") from error
+    if isinstance(content, dict) and {"model", "split", "cases", "mean", "labels", "gate"} <= set(content):
+        return {"kind": "evaluation", **content}
     if not isinstance(content, dict) or content.get("kind") not in ("comparison", "published"):
-        raise PageError(f"'{path}' is neither a comparison.json of `prosma compare` nor a list of published figures.")
+        raise PageError(
+            f"'{path}' is neither a comparison.json of `prosma compare`, nor a report of `prosma evaluate`, nor a list of "
+            "published figures."
+        )
     return content
 
 
@@ -103,6 +114,23 @@ def models_text(packages: Sequence[ModelPackage]) -> str:
     return (
         "On test cases that neither training nor any choice has seen; mean over cases, interval from resampling cases. "
         "Each model's card tells more.\n\n" + table(heads, rows)
+    )
+
+
+def evaluations_text(evaluations: Sequence[dict]) -> str:
+    """One row for each label of each evaluation, after that of all labels together."""
+    rows = []
+    for content in evaluations:
+        zeros = ", ".join(percent(level["zeros"]) for level in content["gate"]["levels"])
+        name = f"{content['model']} {content['version']}"
+        for number, (label, found) in enumerate([("mean over labels", content["mean"]), *content["labels"].items()]):
+            values = {"mean": found["dice"], "interval": found["dice_interval"]}
+            cases = f"{found['dice_cases']} ({content['split']})"
+            rows.append([name if not number else "", label, cases, with_interval(values), "" if number else zeros])
+    heads = ["recipe", "label", "cases", "Dice (95 %)", "exact zeros, coarse to fine"]
+    return (
+        "`prosma train recipes/NAME.yaml --data DATA -o RUN` and `prosma export RUN -o PACKAGE` make them. Cases and "
+        "intervals as above.\n\n" + table(heads, rows)
     )
 
 
