@@ -14,7 +14,8 @@ from ...image.box import Box, slices
 from .person import next_remark
 from .scenes import Scene
 
-GROWS = 0.85  # share of the cubes that grow where the object goes on
+GROWS = 0.5  # share of the cubes that grow where the object goes on
+SCALES = (0.6, 2.0)  # of the edge of the first cube, so that the network meets objects that are cut off, and small ones
 
 
 class Session:
@@ -45,7 +46,9 @@ class Session:
         In use the network's own answer says where the object goes on; here the truth does, so that no answer is waited for.
         """
         scene, shape = self.scene, self.scene.truth.shape
-        box = first_cube(self.said.newest, scene.spacing, shape, zoom_of(self.said))
+        low, high = SCALES
+        zoom = zoom_of(self.said) * low * (high / low) ** self.rng.random()
+        box = first_cube(self.said.newest, scene.spacing, shape, zoom)
         for step in range(MOST_GROWTHS + 1):
             patch = patch_of(scene.image, self.said, box, self.size)
             truth = cut(scene.truth, box, self.size) > 0.5
