@@ -23,6 +23,7 @@ COARSE = 1.3405  # size of the patch's voxels, in the image's finest, from which
 BAND = 4  # voxels of the finer patch around the border that may change
 MOST_LOOKS = 4  # at the border: what a person waits for
 DOUBT = 2.0  # log odds below which a voxel is doubtful
+MAYBE = -3.0  # log odds from which on a first stroke's object may go on: where it does is seen in a larger cube
 REGION_ZOOM = 1.6  # as ZOOM, for boxes and lassos, which go around an object
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -42,7 +43,9 @@ def prompted(
         odds = network(patch)
         change = near_newest(odds > 0, patch, said, box)
         around = box_on_array(change, box)
-        if step == MOST_GROWTHS or around is None or not touches(change, box, shape):
+        # inside a large object nothing says how far it goes, and the network takes it for a small one rather
+        farther = change if patch[MASK].any() else near_newest(odds > MAYBE, patch, said, box)
+        if step == MOST_GROWTHS or around is None or not touches(farther, box, shape):
             break
         box = grown_cube(box, around, spacing, shape)
     found = answered(odds, change, said, box)
