@@ -10,7 +10,7 @@ from prosma import Image, Prompts, Segmenter
 from prosma.cancel import Cancelled
 from prosma.cli import main
 from prosma.correct.crop import inside
-from prosma.correct.prompt_input import Said
+from prosma.correct.prompt_input import BELONGS, Said
 from prosma.correct.prompting import prompted
 from prosma.errors import EngineError
 from prosma.image.box import slices
@@ -143,6 +143,30 @@ def test_a_network_that_knows_the_object_fills_it_from_one_stroke():
     mask = result.on(said.mask)
     assert len(cubes) > 1 and 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
     assert inside(result.box, truth.shape) == result.box
+
+
+def test_a_first_stroke_is_looked_at_in_larger_cubes_while_the_object_may_go_on():
+    """A network that sees no end of the object marks little but rules nothing out; correcting a mask, that is enough."""
+    truth = np.zeros((80, 80, 80), bool)
+    truth[15:65, 15:65, 15:65] = True
+    image = np.where(truth, 100.0, 0.0).astype(np.float32)[None]
+    cubes = []
+
+    def careful(patch):
+        cubes.append(patch)
+        if np.ptp(patch[0]) < 1e-3:
+            return np.where(patch[BELONGS] > 0, 4.0, -2.0)
+        return np.where(patch[0] > 0, 4.0, -6.0)
+
+    said = Said.nothing(truth.shape)
+    said.belongs[38:42, 40, 40] = True
+    said.newest = ((38, 42), (40, 41), (40, 41))
+    mask = prompted(image, said, (1, 1, 1), careful, (32, 32, 32)).on(said.mask)
+    assert len(cubes) > 1 and 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
+    cubes.clear()
+    said.mask[36:39, 39:42, 39:42] = True
+    prompted(image, said, (1, 1, 1), careful, (32, 32, 32))
+    assert len(cubes) == 1
 
 
 def test_a_second_look_mends_the_border_of_large_objects_and_nothing_else():
