@@ -43,9 +43,11 @@ def prompted(
         odds = network(patch)
         change = near_newest(odds > 0, patch, said, box)
         around = box_on_array(change, box)
+        if step == MOST_GROWTHS or around is None:
+            break
         # inside a large object nothing says how far it goes, and the network takes it for a small one rather
         farther = change if patch[MASK].any() else near_newest(odds > MAYBE, patch, said, box)
-        if step == MOST_GROWTHS or around is None or not touches(farther, box, shape):
+        if not touches(farther, box, shape):
             break
         box = grown_cube(box, around, spacing, shape)
     found = answered(odds, change, said, box)
