@@ -12,7 +12,11 @@ from .common import add_command
 def add_parser(commands) -> None:
     summary = "write a page of models, comparisons and published figures"
     results = add_command(commands, "results", run, summary, ["prosma results training/results -o training/RESULTS.md"])
-    results.add_argument("folder", metavar="RESULTS", help="folder of comparison.json files with their figures")
+    results.add_argument(
+        "folder",
+        metavar="RESULTS",
+        help="folder of comparison.json files with their figures, and reports of evaluate -o",
+    )
     results.add_argument("--models", metavar="DIR", help="folder of model packages (default: the bundled ones)")
     results.add_argument("-o", "--output", required=True, metavar="FILE", help="Markdown file")
 

@@ -60,7 +60,7 @@ def read(path: Path) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise PageError(f"'{path}' is not valid JSON ({error}).") from error
-    if isinstance(content, dict) and {"model", "split", "cases", "mean", "labels", "gate"} <= set(content):
+    if isinstance(content, dict) and {"model", "version", "split", "mean", "labels", "gate"} <= set(content):
         return {"kind": "evaluation", **content}
     if not isinstance(content, dict) or content.get("kind") not in ("comparison", "published"):
         raise PageError(
