@@ -48,6 +48,7 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         self._network = NetworkStrokes(self._onAnswer, self._onFailure)
         self._preview = StrokesPreview()
         self._outlines = {}  # by tool and the name of the slice view
+        self._observed = None  # (parameter node, tag) while the effect is active
         self._stroke = None  # (view widget, points x, y, points in mm, belongs, tool) while the button is held down
 
     def clone(self):
@@ -78,12 +79,12 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
 
     def cleanup(self):
         self.disconnectOptions()
-        self._forget()
-        self._network.close()
+        self.deactivate()
 
     def activate(self):
         why = self._session.whyNot()
         self._say(why, ERROR)
+        self._observe(self.scriptedEffect.parameterSetNode())
         model = self._model()
         if model.isReady and not why:
             model.warmUp()
@@ -92,8 +93,19 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         self._showPending()
 
     def deactivate(self):
+        self._observe(None)
         self._forget()
         self._network.close()
+
+    def _observe(self, node):
+        """Follow which segment is selected, for that decides who answers."""
+        if self._observed is not None:
+            self._observed[0].RemoveObserver(self._observed[1])
+        changed = vtk.vtkCommand.ModifiedEvent
+        self._observed = (node, node.AddObserver(changed, self._onSelected)) if node is not None else None
+
+    def _onSelected(self, _node, _event):
+        self._showModel()
 
     def sourceVolumeNodeChanged(self):
         self._forget()
@@ -117,13 +129,24 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
 
     def _model(self):
         """The StrokesModel of this moment; shows which one it is, and which tools there are."""
+        model = self._showModel()
+        StrokesOptions.updateGUIFromMRML(self)
+        return model
+
+    def _showModel(self):
         reference = self.scriptedEffect.referenceGeometryImage() if self.scriptedEffect.parameterSetNode() else None
-        model = StrokesModel(reference.GetDimensions()[::-1] if reference is not None else None)
+        shape = reference.GetDimensions()[::-1] if reference is not None else None
+        model = StrokesModel(shape, self.answerer, self._session.corrects())
         self.answerLabel.text = model.sentence
         for tool in (BOX, LASSO):
-            self.toolButtons[tool].enabled = model.package is not None
-        self.updateGUIFromMRML()
+            self.toolButtons[tool].enabled = model.knowsRegions
+        for button in self.answererButtons.values():
+            button.enabled = model.package is not None
         return model
+
+    def updateGUIFromMRML(self):
+        self._showModel()
+        StrokesOptions.updateGUIFromMRML(self)
 
     # ---- mouse and keys
 
@@ -275,7 +298,7 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         model = self._model()
         if not self._session.isWaiting:
             self._showAnswer()
-        elif model.package is None or not model.mayRun():
+        elif not (model.answersStrokes or (model.knowsRegions and self._session.hasRegion)) or not model.mayRun():
             qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
             try:
                 self._session.refine(self.radius)
@@ -292,7 +315,7 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         if self.isBusy or session.isWaiting or (session.hasChanges and not session.isCurrent()):
             return
         model = self._model()
-        if not model.isReady:
+        if not (model.answersStrokes and model.isReady):
             return
         try:
             session.begin(self._stroke[3])

@@ -3,8 +3,10 @@ import qt
 from slicer.i18n import tr as _
 
 from ProSMASegmentationLib.Panel.PanelText import ERROR, NORMAL
+from SegmentEditorProSMAStrokesLib.StrokesModel import AUTOMATIC, BY_BORDER, BY_MODEL
 
 RADIUS, SPHERE, EXCLUDE, AT_ONCE, TOOL = "BrushRadiusMm", "Sphere", "Exclude", "ApplyAtOnce", "Tool"
+ANSWERER = "Answerer"
 BRUSH, POINT, BOX, LASSO = "Brush", "Point", "Box", "Lasso"
 SMALLEST_MM, LARGEST_MM, DEFAULT_MM = 0.5, 50.0, 3.0
 ADD_KEY, REMOVE_KEY = "a", "x"
@@ -23,11 +25,13 @@ class StrokesOptions:
         self._addKinds()
         self._addTools()
         self._addBrush()
+        self._addAnswerers()
         self._addEnds()
         self.messageLabel = self._label("strokesMessageLabel")
         self._signals = [
             (self.belongsButton, "toggled(bool)", self._onOptionChanged),
             *((button, "toggled(bool)", self._onToolToggled) for button in self.toolButtons.values()),
+            *((button, "toggled(bool)", self._onToolToggled) for button in self.answererButtons.values()),
             (self.radiusSlider, "valueChanged(double)", self._onOptionChanged),
             (self.sphereCheckBox, "toggled(bool)", self._onOptionChanged),
             (self.atOnceCheckBox, "toggled(bool)", self._onOptionChanged),
@@ -83,6 +87,22 @@ class StrokesOptions:
         self.atOnceCheckBox.toolTip = _("Change the segment after each stroke, without a preview. Undo takes it back.")
         self.scriptedEffect.addOptionsWidget(_row(self.sphereCheckBox, self.atOnceCheckBox))
 
+    def _addAnswerers(self):
+        texts = {
+            AUTOMATIC: (
+                _("Automatic"),
+                _("A model answers in segments that strokes began; the border of other masks is moved."),
+            ),
+            BY_MODEL: (_("Model"), _("A model for strokes answers, in masks of any kind too.")),
+            BY_BORDER: (_("Border"), _("The border moves, as the image and a model's probabilities say.")),
+        }
+        self.answererButtons = {}
+        for name, (text, toolTip) in texts.items():
+            button = self.answererButtons[name] = qt.QRadioButton(text)
+            button.objectName = f"answered{name}Button"
+            button.toolTip = toolTip
+        self.scriptedEffect.addLabeledOptionsWidget(_("Answer:"), _row(*self.answererButtons.values()))
+
     def _addEnds(self):
         self.cancelButton = qt.QPushButton(_("Cancel"))
         self.cancelButton.objectName = "strokesCancelButton"
@@ -114,6 +134,11 @@ class StrokesOptions:
         return chosen if chosen in self.toolButtons and self.toolButtons[chosen].enabled else BRUSH
 
     @property
+    def answerer(self):
+        """Who answers: AUTOMATIC, BY_MODEL or BY_BORDER."""
+        return self.scriptedEffect.parameter(ANSWERER) or AUTOMATIC
+
+    @property
     def excludes(self):
         return bool(self.scriptedEffect.integerParameter(EXCLUDE))
 
@@ -124,6 +149,7 @@ class StrokesOptions:
     def setMRMLDefaults(self):
         self.scriptedEffect.setParameterDefault(RADIUS, DEFAULT_MM)
         self.scriptedEffect.setParameterDefault(TOOL, BRUSH)
+        self.scriptedEffect.setParameterDefault(ANSWERER, AUTOMATIC)
         for name in (SPHERE, EXCLUDE, AT_ONCE):
             self.scriptedEffect.setParameterDefault(name, 0)
 
@@ -135,6 +161,7 @@ class StrokesOptions:
             (self.sphereCheckBox, bool(effect.integerParameter(SPHERE))),
             (self.atOnceCheckBox, bool(effect.integerParameter(AT_ONCE))),
             *((button, name == tool) for name, button in self.toolButtons.items()),
+            *((button, name == self.answerer) for name, button in self.answererButtons.items()),
         ]
         widgets = [self.radiusSlider, *(widget for widget, _checked in states)]
         blocked = [(widget, widget.blockSignals(True)) for widget in widgets]
@@ -146,12 +173,14 @@ class StrokesOptions:
 
     def updateMRMLFromGUI(self):
         tool = next((name for name, button in self.toolButtons.items() if button.checked), BRUSH)
+        answerer = next((name for name, button in self.answererButtons.items() if button.checked), AUTOMATIC)
         values = {  # read first: each parameter that is set shows all of them anew
             EXCLUDE: int(self.excludeButton.checked),
             RADIUS: self.radiusSlider.value,
             SPHERE: int(self.sphereCheckBox.checked),
             AT_ONCE: int(self.atOnceCheckBox.checked),
             TOOL: tool,
+            ANSWERER: answerer,
         }
         for name, value in values.items():
             self.scriptedEffect.setParameter(name, value)

@@ -1,10 +1,11 @@
 import slicer
 from slicer.i18n import tr as _
 
+from prosma.image import tags
 from prosma.image.box import shape_of, slices, start_of, union
 from ProSMASegmentationLib.Base.ProSMAError import ProSMAError
 from ProSMASegmentationLib.Results.SegmentLabelmap import SegmentLabelmap
-from ProSMASegmentationLib.Results.SegmentStatus import whyProtected
+from ProSMASegmentationLib.Results.SegmentStatus import tag, whyProtected
 from SegmentEditorProSMAStrokesLib.EditedGrid import EditedGrid
 from SegmentEditorProSMAStrokesLib.EditMask import EditMask
 from SegmentEditorProSMAStrokesLib.ModelOdds import ModelOdds
@@ -24,6 +25,7 @@ class StrokesSession:
 
     def __init__(self, effect):
         self._effect = effect
+        self._looked = None  # (target, whether it has voxels) that was looked at last
         self.clear()
 
     def clear(self):
@@ -57,6 +59,18 @@ class StrokesSession:
         """The selected segment, or None."""
         parameters = self._effect.parameterSetNode()
         return parameters.GetSegmentationNode().GetSegmentation().GetSegment(parameters.GetSelectedSegmentID() or "")
+
+    def corrects(self):
+        """Whether the selected segment has voxels that were not begun by strokes: a mask of a model or of a person."""
+        parameters = self._effect.parameterSetNode()
+        node = parameters.GetSegmentationNode() if parameters is not None else None
+        segment = self._segment() if node is not None else None
+        if segment is None or tag(segment, tags.STROKES):
+            return False
+        target = self._currentTarget()
+        if self._looked is None or self._looked[0] != target:
+            self._looked = (target, SegmentLabelmap.hasVoxels(segment))
+        return self._looked[1]
 
     def isCurrent(self):
         """Whether the segment is still the selected one, and as the session knows it."""
@@ -112,6 +126,11 @@ class StrokesSession:
     def isWaiting(self):
         """Whether something was said that is not answered."""
         return bool(self._unanswered)
+
+    @property
+    def hasRegion(self):
+        """Whether a box or a lasso was said that is not answered."""
+        return any(what == REGION for _box, _voxels, what in self._unanswered)
 
     def unsay(self):
         """Forget what was not answered. Returns whether there was something."""
@@ -223,10 +242,13 @@ class StrokesSession:
         :return: whether anything was written.
         """
         steps, self._steps = self._steps, []
+        corrects = self.corrects()
         written = [self._write(box, after) for box, _before, after, _marks, _region in steps]
         box = union(step[0] for step in steps)
         if box is not None:
             self._mask[slices(box)] = self.grid.voxelsOf(self._segment(), box)
+        if any(written) and not corrects:
+            self._segment().SetTag(tags.STROKES, "1")
         self._target = self._currentTarget()
         return any(written)
 

@@ -61,6 +61,11 @@ class SegmentLabelmap:
         return tuple(span(axis) for axis in reversed(found)) if found[0].any() else None
 
     @staticmethod
+    def hasVoxels(segment):
+        """Whether a segment has any voxel."""
+        return bool((SegmentLabelmap.array(SegmentLabelmap.of(segment)) == segment.GetLabelValue()).any())
+
+    @staticmethod
     def millilitres(segment):
         """Steps (for EventLoopTask) that return the volume of a segment's voxels in ml."""
         import numpy

@@ -19,10 +19,22 @@ def answered(effect):
     processEvents()
 
 
-def start(ball):
+def start(ball, answerer="Model"):
     effect = ball.start()
     effect.radiusSlider.value = 2.0
+    if effect.answererButtons[answerer].enabled:
+        click(effect.answererButtons[answerer])
     return effect
+
+
+def new_segment(ball):
+    """Select a new segment, which takes nothing from the others."""
+    node = ball.editor.mrmlSegmentEditorNode()
+    node.SetOverwriteMode(node.OverwriteNone)
+    segment_id = ball.node.GetSegmentation().AddEmptySegment("new", "new")
+    ball.editor.setCurrentSegmentID(segment_id)
+    processEvents()
+    return segment_id
 
 
 def image_of(volume):
@@ -81,6 +93,67 @@ def test_the_panel_python_and_the_command_line_make_the_same_of_strokes(ball, in
     for name, mask in (("one", expected), ("two", later)):
         again = read_labels(path[name]).array[0].T
         assert np.array_equal(again, mask)
+
+
+def test_by_itself_the_model_answers_what_strokes_began_and_leaves_other_masks_to_refine(ball, install):
+    package, effect = install(), start(ball, "Automatic")
+    assert "border of this mask" in effect.answerLabel.text and effect.toolButtons["Box"].enabled
+    ball.draw(*MISSING)
+    assert effect.applyButton.enabled and not effect.isBusy, "Refine has answered"
+    click(effect.cancelButton)
+    strokes.key("o")
+    ball.draw((8, 9, 15), (20, 25, 15))
+    assert effect.isBusy, "a box is the model's"
+    answered(effect)
+    click(effect.cancelButton)
+    strokes.key("s")
+
+    new = new_segment(ball)
+    assert "'Strokes' answers" in effect.answerLabel.text
+    masks = [np.zeros(ball.SHAPE, bool)]
+    for voxels in (MISSING, [(15, 14, 8), (17, 14, 8)]):
+        ball.draw(*voxels)
+        answered(effect)
+        click(effect.applyButton)
+        masks.append(ball.voxels(new))
+    first, both = masks[0].copy(), marks(effect)
+    first[18] = both[18]
+    image = image_of(ball.volume)
+    assert np.array_equal(masks[1], by_python(package, image, masks[0], add=first))
+    assert np.array_equal(masks[2], by_python(package, image, masks[1], add=both & ~first, earlier_add=first))
+
+    ball.editor.setCurrentSegmentID(ball.a)
+    processEvents()
+    assert "border of this mask" in effect.answerLabel.text
+
+
+def test_a_segment_that_strokes_began_is_the_models_again_after_it_was_saved(ball, install, tmp_path):
+    import slicer
+
+    install()
+    effect = start(ball, "Automatic")
+    new = new_segment(ball)
+    ball.draw(*MISSING)
+    answered(effect)
+    click(effect.applyButton)
+    slicer.util.saveNode(ball.node, str(tmp_path / "mine.seg.nrrd"))
+    ball.node = slicer.util.loadSegmentation(str(tmp_path / "mine.seg.nrrd"))
+    ball.panel.ui.outputSelector.setCurrentNode(ball.node)
+    processEvents()
+    effect = start(ball, "Automatic")
+    for segment_id, text in ((new, "'Strokes' answers"), (ball.a, "border of this mask")):
+        ball.editor.setCurrentSegmentID(segment_id)
+        processEvents()
+        assert text in effect.answerLabel.text
+
+
+def test_who_wants_the_border_moved_is_not_answered_by_the_model(ball, install):
+    install()
+    effect = start(ball, "Border")
+    assert "move the border" in effect.answerLabel.text and not effect.toolButtons["Lasso"].enabled
+    new_segment(ball)
+    ball.draw(*MISSING)
+    assert effect.applyButton.enabled and not effect.isBusy
 
 
 def test_a_new_stroke_takes_the_place_of_the_running_one_and_loses_nothing(ball, install):
@@ -289,6 +362,7 @@ def test_a_models_log_odds_go_to_the_network_that_corrects_its_result(panel, ins
     processEvents()
     click(panel.ui.strokesButton)
     effect = panel.ui.segmentEditor.activeEffect().self()
+    click(effect.answererButtons["Model"])
     before = scenes.voxels(node, segment_id, volume) > 0
     kept = KeptProbabilities.shared().of(node, node.GetSegmentation().GetSegment(segment_id))
     (i, j, k), label = kept.offset, int(scenes.tag(node, segment_id, "ProSMA.label"))

@@ -28,6 +28,7 @@ GOOD, FAIR = 0.85, 0.7  # expected Dice from which on a segment is called so
 STATE = "ProSMA.state"  # which of the masks that ProSMA wrote since then; absent for the run's own
 SENSITIVITY = "ProSMA.sensitivity"  # shift of the log odds; absent for the model's own border
 LOCKED = "ProSMA.locked"  # by a person
+STROKES = "ProSMA.strokes"  # its first voxels were made by strokes
 
 # Attributes of nodes in Slicer's scene, and a reference
 NODE_MODEL = "ProSMA.model"  # of a sequence of segmentations
