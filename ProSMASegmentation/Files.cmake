@@ -140,6 +140,10 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/prostate-t2/preview.png
   Resources/Models/prostate-t2/quality.json
   Resources/Models/prostate-t2/weights.safetensors
+  Resources/Models/strokes-3d/README.md
+  Resources/Models/strokes-3d/model.json
+  Resources/Models/strokes-3d/preview.png
+  Resources/Models/strokes-3d/weights.safetensors
   Resources/Terminologies/ProSMA.json
   Resources/UI/ProSMASegmentation.ui
   )
