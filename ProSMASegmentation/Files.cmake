@@ -95,6 +95,12 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   Resources/Icons/Model.png
   Resources/Icons/ProSMASegmentation.png
+  Resources/Models/abdomen-mr/README.md
+  Resources/Models/abdomen-mr/fit.npz
+  Resources/Models/abdomen-mr/model.json
+  Resources/Models/abdomen-mr/preview.png
+  Resources/Models/abdomen-mr/quality.json
+  Resources/Models/abdomen-mr/weights.safetensors
   Resources/Models/breast-lesion-us/README.md
   Resources/Models/breast-lesion-us/fit.npz
   Resources/Models/breast-lesion-us/model.json
