@@ -1,14 +1,20 @@
 """What the pictures of the panel were made of, so that a test can tell when they are out of date. Needs no Qt."""
 
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = Path("Resources/Panel/pictures.json")
 PANEL = Path("ProSMASegmentation/Resources/UI/ProSMASegmentation.ui")
+SEEN = 8  # of 255: a smaller difference of a colour is not seen
+ALIKE = 0.002  # share of pixels in which pictures that show the same may differ: with other weights an outline moves a little
 UNSEEN = ("toolTip", "SlicerParameterName")  # properties that no picture shows
 
 
@@ -24,6 +30,27 @@ def made_of(root: Path = ROOT) -> dict:
         "models": {model["id"]: model["version"] for model in models},
         "panel": _digest_of_panel(root / PANEL),
     }
+
+
+def settle(file: Path, before: bytes | None) -> None:
+    """Make a new picture small without a change of it; where it shows what the one before it did, that one stays.
+
+    Git keeps each picture for ever.
+    """
+    new = Image.open(file).convert("RGB")
+    if before is not None and _are_alike(new, Image.open(io.BytesIO(before)).convert("RGB")):
+        file.write_bytes(before)
+        return
+    few = new.quantize(256, dither=Image.Dither.NONE)
+    same = np.array_equal(np.asarray(few.convert("RGB")), np.asarray(new))
+    (few if same else new).save(file, optimize=True)
+
+
+def _are_alike(one: Image.Image, other: Image.Image) -> bool:
+    if one.size != other.size:
+        return False
+    differ = np.abs(np.asarray(one, np.int16) - np.asarray(other, np.int16)).max(-1) > SEEN
+    return bool(differ.mean() < ALIKE)
 
 
 def write_record(pictures: list[Path], output: Path = ROOT) -> Path:

@@ -149,9 +149,11 @@ class _Pictures:
         self.wait(lambda: self.ui.volumesTable.rowCount == 2)
         self.fit()
         file = self.output / OVERVIEW
+        before = _content(file)
         drawn = views.screenshot(file, panel=self.widget.parent, size=OVERVIEW_SIZE)
         if not drawn:
             raise OSError(drawn.reason)
+        pictures.settle(file, before)
         self.files.append(file)
 
     def fit(self) -> None:
@@ -164,9 +166,15 @@ class _Pictures:
 
     def take(self, name: str, picture) -> None:
         file = self.output / FOLDER / f"{name}.png"
+        before = _content(file)
         if not picture.save(str(file), "PNG", 0):  # 0: as small as it gets
             raise OSError(f"{file} could not be written")
+        pictures.settle(file, before)
         self.files.append(file)
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
 
 
 if __name__ == "__main__":

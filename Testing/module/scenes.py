@@ -26,6 +26,13 @@ def keep_models_for_strokes(panel, *ids):
     headless_slicer.processEvents()
 
 
+def read_models_again(panel):
+    """What lies in the model folders is what the panel has, also after `keep_models_for_strokes`."""
+    panel.logic.library.refresh()
+    panel._input.picker.fill()
+    headless_slicer.processEvents()
+
+
 def add_model(panel):
     """Click Add, whose menu and dialog have an answer (`headless_slicer.answer`), and wait until that has ended."""
     headless_slicer.click(panel.ui.addModelButton)

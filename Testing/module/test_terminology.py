@@ -19,6 +19,10 @@ IN_SLICERS_LIST = {
     ("123037004", "45289007", "7771000"),  # left
     ("123037004", "91609006", ""),  # Mandible
     ("123037004", "41216001", ""),  # Prostate
+    ("123037004", "10200004", ""),  # Liver
+    ("123037004", "64033007", "24028007"),  # Kidney, right
+    ("123037004", "64033007", "7771000"),  # left
+    ("123037004", "78961009", ""),  # Spleen
     ("123037004", "5366008", "24028007"),  # Hippocampus, right
     ("123037004", "5366008", "7771000"),  # left
 }
@@ -28,7 +32,7 @@ def bundled_labels():
     folder = Path(__file__).parents[2] / "ProSMASegmentation" / "Resources" / "Models"
     packages = [ModelPackage.open(path) for path in sorted(folder.iterdir()) if (path / "model.json").is_file()]
     assert len(packages) >= 7
-    return [(package.id, label) for package in packages for label in package.labels]
+    return [(package.id, label) for package in packages if not package.is_promptable for label in package.labels]
 
 
 def parsed(entry):

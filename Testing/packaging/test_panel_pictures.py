@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import pictures
 import system_libraries
@@ -35,6 +37,27 @@ def test_every_picture_is_shown_in_a_page():
         for target in re.findall(r"!\[[^]]+\]\(([^)]+\.png)\)", page.read_text(encoding="utf-8"))
     }
     assert shown == {*RECORD["pictures"]}
+
+
+def test_a_picture_that_shows_the_same_stays_and_a_new_one_is_made_small_without_a_change(tmp_path):
+    shown = np.zeros((100, 200, 3), np.uint8)
+    shown[20:60, 30:90] = (200, 30, 10)
+    moved, other = shown.copy(), shown.copy()
+    moved[60, 30:60] = (200, 30, 10)  # 30 of 20,000 pixels
+    other[70:90, 100:180] = (0, 0, 250)
+    before = (tmp_path / "before.png", tmp_path / "new.png")
+    Image.fromarray(shown).save(before[0])
+    content = before[0].read_bytes()
+    for array, stays in ((moved, True), (other, False)):
+        Image.fromarray(array).save(before[1], compress_level=0)
+        pictures.settle(before[1], content)
+        assert (before[1].read_bytes() == content) == stays
+    assert np.array_equal(np.asarray(Image.open(before[1]).convert("RGB")), other)
+    assert before[1].stat().st_size < 1000
+    many = np.random.default_rng(0).integers(0, 256, (50, 60, 3), np.uint8)
+    Image.fromarray(many).save(before[1])
+    pictures.settle(before[1], None)
+    assert np.array_equal(np.asarray(Image.open(before[1])), many), "of many colours all are kept"
 
 
 @pytest.mark.slow

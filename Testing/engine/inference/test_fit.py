@@ -328,6 +328,8 @@ def report_of(capsys) -> dict:
 def test_every_bundled_model_can_judge_in_at_most_50_kb():
     for folder in bundled_models_folder().iterdir():
         package = ModelPackage.open(folder)
+        if package.is_promptable:  # takes any image
+            continue
         assert package.fit_path.stat().st_size <= 50_000
         assert isinstance(FitStatistics.of_package(package.fit_path, package.sha256), FitStatistics)
 

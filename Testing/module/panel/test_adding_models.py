@@ -93,6 +93,7 @@ def start_adding(panel, path):
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_while_the_disk_is_slow_the_panel_goes_on_and_shows_how_far_it_is(panel, own_models, disk, tmp_path, kind):
+    scenes.read_models_again(panel)
     package = make_tiny_package(tmp_path / "source", id="slowly", name="Slowly")
     path = zipped(package, tmp_path / "slowly.zip") if kind == "zip" else package.folder
     before = listed(panel)

@@ -173,6 +173,7 @@ def test_the_picture_of_a_row_is_the_middle_of_the_packages_preview(panel):
 
 @pytest.mark.parametrize("model", BUNDLED)
 def test_each_bundled_model_can_be_reached_by_scrolling_and_clicked(panel, model):
+    scenes.read_models_again(panel)
     model_list = panel.ui.modelList
     (row,) = [item for item in rows(panel) if item.data(ROW_ROLE) == model]
     model_list.scrollToItem(row)
@@ -182,7 +183,8 @@ def test_each_bundled_model_can_be_reached_by_scrolling_and_clicked(panel, model
     qt.QTest.mouseClick(model_list.viewport(), qt.Qt.LeftButton, qt.Qt.NoModifier, place)
     processEvents()
     assert panel._parameters.model == model
-    assert panel.ui.modelTitle.text == row.text().splitlines()[0]
+    name = "Strokes in volumes" if model == "strokes-3d" else row.text().splitlines()[0]  # its row says what it is for
+    assert panel.ui.modelTitle.text == name
 
 
 def test_the_list_has_one_height_whatever_it_holds(panel, no_filter):

@@ -30,4 +30,4 @@ def install(panel, models):
     yield installed
     for folder in folders:
         shutil.rmtree(folder)
-    scenes.keep_models_for_strokes(panel)
+    scenes.read_models_again(panel)

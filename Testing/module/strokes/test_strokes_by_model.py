@@ -87,9 +87,10 @@ def test_the_panel_python_and_the_command_line_make_the_same_of_strokes(ball, in
         slicer.util.saveNode(node, str(tmp_path / f"{name}.nrrd"))
     slicer.util.saveNode(ball.volume, str(tmp_path / "scan.nrrd"))
     path = {name: str(tmp_path / f"{name}.nrrd") for name in (*files, "scan", "one", "two")}
-    assert main(["prompt", path["scan"], "--add", path["add"], "--mask", path["mask"], "-o", path["one"]]) == 0
+    prompt = ["prompt", path["scan"], "-m", str(package.folder)]
+    assert main([*prompt, "--add", path["add"], "--mask", path["mask"], "-o", path["one"]]) == 0
     earlier = ["--earlier-add", path["add"], "--mask", path["later"]]
-    assert main(["prompt", path["scan"], "--remove", path["remove"], *earlier, "-o", path["two"]]) == 0
+    assert main([*prompt, "--remove", path["remove"], *earlier, "-o", path["two"]]) == 0
     for name, mask in (("one", expected), ("two", later)):
         again = read_labels(path[name]).array[0].T
         assert np.array_equal(again, mask)
@@ -428,7 +429,7 @@ def test_a_package_that_is_gone_is_said_and_the_next_stroke_is_answered_by_refin
     answered(effect)
     assert "weights" in effect.messageLabel.text
     assert not effect.applyButton.enabled and not effect._session.isWaiting
-    ball.panel.logic.library.refresh()
+    scenes.keep_models_for_strokes(ball.panel, package.id)
     ball.draw(*MISSING)
     assert "No model for strokes in volumes" in effect.answerLabel.text
     assert effect.applyButton.enabled
