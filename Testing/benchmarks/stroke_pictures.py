@@ -7,7 +7,7 @@ is shown, in the slice of the first stroke: the reference as a white line, the m
 red (does not). The picture of the README:
 
     python Testing/benchmarks/stroke_pictures.py ../shared/data --package ProSMASegmentation/Resources/Models/strokes-3d \\
-        --label promise12_lowres:prostate "acdc_ed:left ventricle" chaos_mr_t2:spleen -o Resources/strokes.png
+        --label promise12_lowres:prostate sts_petct:tumour -o Resources/strokes.png
 """
 
 from __future__ import annotations
