@@ -298,7 +298,7 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         model = self._model()
         if not self._session.isWaiting:
             self._showAnswer()
-        elif not (model.answersStrokes or (model.knowsRegions and self._session.hasRegion)) or not model.mayRun():
+        elif not (model.answers(self._session.hasRegion) and model.mayRun()):
             qt.QApplication.setOverrideCursor(qt.Qt.WaitCursor)
             try:
                 self._session.refine(self.radius)
@@ -315,7 +315,7 @@ class SegmentEditorEffect(StrokesOptions, AbstractScriptedSegmentEditorEffect):
         if self.isBusy or session.isWaiting or (session.hasChanges and not session.isCurrent()):
             return
         model = self._model()
-        if not (model.answersStrokes and model.isReady):
+        if not (model.answers() and model.isReady):
             return
         try:
             session.begin(self._stroke[3])

@@ -51,10 +51,9 @@ class StrokesModel:
         """Whether boxes and lassos are answered."""
         return self.package is not None and self._choice != BY_BORDER
 
-    @property
-    def answersStrokes(self):
-        """Whether the model answers strokes and points too."""
-        return self.knowsRegions and (self._choice == BY_MODEL or not self._corrects)
+    def answers(self, hasRegion=False):
+        """Whether the model answers what was said: strokes and points, and with ``hasRegion`` boxes or lassos too."""
+        return self.knowsRegions and (hasRegion or self._choice == BY_MODEL or not self._corrects)
 
     @property
     def isReady(self):

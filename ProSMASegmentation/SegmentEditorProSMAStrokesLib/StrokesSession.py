@@ -143,8 +143,8 @@ class StrokesSession:
         :param radius: of the brush in mm. :raises ProSMAError: ``bad_input``, with the engine's reason.
         """
         refiner = RefineStroke(self._odds, self.grid)
-        said, self._unanswered = self._unanswered, []
-        if any(what == REGION for _box, _voxels, what in said):
+        hasRegion, said, self._unanswered = self.hasRegion, self._unanswered, []
+        if hasRegion:
             raise ProSMAError(
                 "bad_model", _("Boxes and lassos need a model for strokes."), _("Paint a stroke instead.")
             )

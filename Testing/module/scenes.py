@@ -17,20 +17,18 @@ def choose(panel, model_id):
     headless_slicer.processEvents()
 
 
-def keep_models_for_strokes(panel, *ids):
-    """Read the model folders again; of the models for strokes only these are there."""
+def read_models_again(panel, keeps=lambda package: True):
+    """Read the model folders again; of what lies there the panel has the packages that are kept."""
     library = panel.logic.library
     library.refresh()
-    library.packages = [each for each in library.packages if not each.is_promptable or each.id in ids]
+    library.packages = [each for each in library.packages if keeps(each)]
     panel._input.picker.fill()
     headless_slicer.processEvents()
 
 
-def read_models_again(panel):
-    """What lies in the model folders is what the panel has, also after `keep_models_for_strokes`."""
-    panel.logic.library.refresh()
-    panel._input.picker.fill()
-    headless_slicer.processEvents()
+def keep_models_for_strokes(panel, *ids):
+    """Read the model folders again; of the models for strokes only these are there."""
+    read_models_again(panel, lambda package: not package.is_promptable or package.id in ids)
 
 
 def add_model(panel):
