@@ -292,6 +292,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/geometry.py
   image/grid_fit.py
   image/intensity.py
+  image/label_runs.py
   image/labels.py
   image/modality.py
   image/reading.py

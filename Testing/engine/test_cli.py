@@ -389,9 +389,9 @@ def test_same_labels_same_file(labelled):
     assert nrrd_bytes(labels, image, {"a": "b"}) == nrrd_bytes(labels.copy(order="F"), image, {"a": "b"})
 
 
-@pytest.mark.parametrize("at_once", [1, 100, 1 << 18])
+@pytest.mark.parametrize("at_once", [1, 100, 1 << 22])
 def test_label_extents_equal_a_look_at_every_voxel(labelled, monkeypatch, at_once):
-    monkeypatch.setattr("prosma.image.labels.COUNTED_AT_ONCE", at_once)
+    monkeypatch.setattr("prosma.image.label_runs.BYTES_PER_SLAB", at_once)
     labels, _ = labelled
     for value, extent in enumerate(label_extents(labels, 4), start=1):
         where = np.argwhere(labels == value)

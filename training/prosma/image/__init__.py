@@ -9,6 +9,7 @@
 | `grid_fit` | whether an image's grid suits a model |
 | `modality` | what a DICOM header declares, against what a model takes |
 | `intensity` | the intensity rules of model.json |
+| `label_runs` | runs of voxels of one label |
 | `labels` | extents and volumes of labels, terminology |
 | `edited_segments` | how an edited segment is recognised |
 | `tags` | the names under which facts are kept with segments and nodes |

@@ -12,8 +12,8 @@ import hashlib
 import numpy as np
 
 from .axes import as_kji
+from .label_runs import runs_by_value, slabs_of
 
-BYTES_PER_SLAB = 1 << 22
 TOLERANCE_MM = 0.02  # between two places that count as the same: file formats round the geometry
 
 
@@ -32,7 +32,7 @@ class Fingerprints:
 
     def add(self, slab: np.ndarray) -> None:
         """The next slices of a label map, (K, J, I)."""
-        for value, runs in _runs_by_value(slab, self._slices):
+        for value, runs in runs_by_value(slab, self._slices):
             first = self._first.setdefault(value, runs[0, :3].copy())
             runs[:, :3] -= first
             self._digests.setdefault(value, hashlib.blake2b(digest_size=16)).update(runs.tobytes())
@@ -50,10 +50,9 @@ class Fingerprints:
 
 def fingerprints(labels: np.ndarray, ijk_to_ras: np.ndarray) -> dict[int, str]:
     """The fingerprints of all labels in a label map (I, J, K) at once."""
-    found, array = Fingerprints(), as_kji(labels)
-    step = max(1, BYTES_PER_SLAB // max(1, array[:1].nbytes))
-    for start in range(0, len(array), step):
-        found.add(array[start : start + step])
+    found = Fingerprints()
+    for slab in slabs_of(as_kji(labels)):
+        found.add(slab)
     return found.texts(ijk_to_ras)
 
 
@@ -64,20 +63,3 @@ def same_fingerprint(one: str, other: str) -> bool:
         return False
     pairs = zip(place.split(","), other_place.split(","), strict=True) if place else ()
     return all(abs(float(a) - float(b)) <= TOLERANCE_MM for a, b in pairs)
-
-
-def _runs_by_value(slab: np.ndarray, start: int):
-    """Pairs (label, its runs: k, j, i, length) in a slab (K, J, I) whose first slice is number `start`."""
-    begins = np.ones(slab.shape, bool)
-    np.not_equal(slab[..., 1:], slab[..., :-1], out=begins[..., 1:])
-    flat = np.flatnonzero(begins)
-    lengths = np.diff(flat, append=slab.size)
-    values = slab.reshape(-1)[flat]
-    inside = values > 0
-    flat, lengths, values = flat[inside], lengths[inside], values[inside]
-    k, j, i = np.unravel_index(flat, slab.shape)
-    runs = np.stack([k + start, j, i, lengths], axis=1).astype("<i4")
-    order = np.argsort(values, kind="stable")
-    found, begin = np.unique(values[order], return_index=True)
-    for value, part in zip(found, np.split(runs[order], begin[1:]), strict=False):
-        yield int(value), part

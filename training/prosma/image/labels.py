@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .box import Box, slices, smallest, span, start_of
+from .axes import as_kji
+from .box import Box, union
+from .label_runs import runs_by_value, slabs_of
 
 # Lists of terms in Slicer, in which its selector looks terms up: of the two that Slicer brings the longer one, and ours
 # (ProSMASegmentation/Resources/Terminologies) for (type, modifier) that the other lacks.
@@ -15,7 +17,6 @@ TERMINOLOGY_CONTEXT = "Segmentation category and type - DICOM master list"
 OWN_CONTEXT = "Segmentation category and type - ProSMA"
 OWN_TERMS = {("5366008", "255549009"), ("5366008", "255551008"), ("134358001", ""), ("41329004", "")}
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
-COUNTED_AT_ONCE = 1 << 18  # voxels: the fewer calls the better, but eight bytes each lie between
 
 
 @dataclass(frozen=True)
@@ -27,36 +28,19 @@ class Extent:
 
 
 def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
-    """The extents of labels 1 ... count in a label map (I, J, K), in one pass for each axis."""
-    box = smallest(labels > 0)
-    if box is None:
-        return [Extent(0, None)] * count
-    part, corner = labels[slices(box)], start_of(box)
-    columns = max(count, int(part.max())) + 1
-    present = [_along(np.moveaxis(part, axis, 0), columns) for axis in range(3)]
-    totals = present[0].sum(axis=0)
-    return [
-        Extent(int(totals[value]), _box_of(present, corner, value) if totals[value] else None)
-        for value in range(1, count + 1)
-    ]
-
-
-def _along(planes: np.ndarray, columns: int) -> np.ndarray:
-    """How often each value 0 ... columns - 1 occurs in each plane, (planes, columns); some planes at once."""
-    at_once = max(1, COUNTED_AT_ONCE // planes[0].size)
-    tables = []
-    for first in range(0, len(planes), at_once):
-        some = planes[first : first + at_once]
-        cells = some + columns * np.arange(len(some)).reshape(-1, 1, 1)
-        table = np.bincount(cells.ravel(order="K"), minlength=columns * len(some))
-        tables.append(table.reshape(len(some), columns))
-    return np.concatenate(tables)
-
-
-def _box_of(present: list[np.ndarray], corner: Sequence[int], value: int) -> Box:
-    """The smallest box of a label that is there; what is `present` was counted from a `corner`."""
-    along = [found for table in present if (found := span(table[:, value] > 0))]
-    return tuple((low + start, high + start) for (low, high), start in zip(along, corner, strict=True))
+    """The extents of labels 1 ... count in a label map (I, J, K)."""
+    voxels, first = [0] * count, 0
+    boxes: list[Box | None] = [None] * count
+    for slab in slabs_of(as_kji(labels)):
+        for value, runs in runs_by_value(slab, first):
+            if value <= count:
+                *begins, lengths = runs.T[[2, 1, 0, 3]]
+                ends = [begins[0] + lengths, begins[1] + 1, begins[2] + 1]
+                box = tuple((int(begin.min()), int(end.max())) for begin, end in zip(begins, ends, strict=True))
+                voxels[value - 1] += int(lengths.sum())
+                boxes[value - 1] = union(filter(None, (boxes[value - 1], box)))
+        first += len(slab)
+    return list(map(Extent, voxels, boxes))
 
 
 def extents_of(extents: Sequence[Extent], described: Sequence[dict]) -> list[Extent]:

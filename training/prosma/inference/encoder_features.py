@@ -98,12 +98,12 @@ def encoder_features(
 
 def image_features(array: np.ndarray) -> np.ndarray:
     """Quantiles of each channel of (C, *S), differences between channels, gradients along each axis at SCALES: (F,)."""
-    coarse = array.astype(np.float64)
-    flat = coarse.reshape(len(array), -1)
-    found = [quantiles(array.reshape(len(array), -1)).ravel()]
-    for one, other in itertools.combinations(flat, 2):
+    flat = array.reshape(len(array), -1)
+    found = [quantiles(flat).ravel()]
+    for one, other in itertools.combinations(flat.astype(np.float64), 2):
         difference = one - other
         found.append(np.array([difference.mean(), np.log(difference.std() + SMALL)]))
+    coarse = array
     for _ in range(SCALES):
         found.append(np.array([mean_step(coarse, axis) for axis in range(1, array.ndim)]))
         coarse = halved(coarse)
@@ -130,7 +130,7 @@ def mean_step(array: np.ndarray, axis: int) -> float:
     if array.shape[axis] == 1:
         return 0.0
     steps = np.diff(array, axis=axis)
-    return float(np.log(np.abs(steps, out=steps).mean() + SMALL))
+    return float(np.log(np.abs(steps, out=steps).mean(dtype=np.float64) + SMALL))
 
 
 def halved(array: np.ndarray) -> np.ndarray:

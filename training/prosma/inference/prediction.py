@@ -104,8 +104,10 @@ class TilePredictor:
         """
         seen = len(range(0, self.tiles, self.monitored_every))
         found = self.monitor.statistics()
-        count = len(found["levels"]) // len(networks_of(self.network))
-        found["levels"] = [averaged(found["levels"][level::count]) for level in range(count)]
+        networks = len(networks_of(self.network))
+        if networks > 1:
+            count = len(found["levels"]) // networks
+            found["levels"] = [averaged(found["levels"][level::count]) for level in range(count)]
         return {**found, "tiles": seen, "of_tiles": self.tiles, "tile": list(tile)}
 
 

@@ -430,7 +430,7 @@ class Segmenter:
         if self.package.dimension == 2:
             count = size[2]
             together = -(-count // -(-count // effort.batch))
-            return TilePlan.make(size, [*patch, together], overlap, flat=(2,))
+            return TilePlan.make(size, (*patch, together), overlap, flat=(2,))
         tile = effort.tile(patch, self.multiple)
         if not effort.halvings and all(n <= self.one_tile * p for n, p in zip(size, patch, strict=True)):
             tile = tuple(max(p, n + -n % step) for n, p, step in zip(size, patch, self.multiple, strict=True))

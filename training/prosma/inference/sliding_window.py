@@ -11,6 +11,7 @@ size would be 16 times coarser between 0.5 and 1, where the argmax is decided. N
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from ..image.resampling import UNIT
 LARGEST_OVERLAP = 0.9
 LEAST_OVERLAP, USUAL_OVERLAP = 0.25, 0.5  # where none is asked for
 SHARED_VOXELS = 24  # near its edge a tile sees too little, and how far that reaches is a matter of voxels
+COPIED = 1 << 22  # bytes: rows up to that many are copied whole, as they are looked at many times
 
 
 def default_overlap(patch: int) -> float:
@@ -67,7 +69,10 @@ class TilePlan:
     axis: int
 
     @staticmethod
-    def make(size: Sequence[int], patch: Sequence[int], overlap: float | None, flat: Sequence[int] = ()) -> TilePlan:
+    @functools.lru_cache(maxsize=16)
+    def make(
+        size: tuple[int, ...], patch: tuple[int, ...], overlap: float | None, flat: tuple[int, ...] = ()
+    ) -> TilePlan:
         """Tiles of shape `patch` over a volume of spatial shape `size`; axes in `flat` are not blended.
 
         `overlap` None means `default_overlap`. ValueError for one outside 0 ... LARGEST_OVERLAP.
@@ -143,7 +148,8 @@ def sliding_window_inference(
 
 def _accumulate(band: np.ndarray, scores: np.ndarray, shares: Sequence[np.ndarray]) -> None:
     """Accumulates weighted scores in their part of the band, plane by plane, so that what lies between stays small."""
-    weight = outer_product(shares) * np.float32(UNIT)
+    alone = all((share == 1).all() for share in shares)
+    weight = np.float32(UNIT) if alone else outer_product(shares) * np.float32(UNIT)
     for part, plane in zip(band, scores, strict=True):
         share = plane * weight
         np.add(part, np.rint(share, out=share).astype(np.int16), out=part)
@@ -175,7 +181,10 @@ def _finish_rows(band: np.ndarray, plan: TilePlan, top: int, count: int, inside:
         return
     block = band[_rows(plan.axis, first - top, last - top)]
     others = [slice(None) if n == plan.axis else part for n, part in enumerate(inside)]
-    deliver(first - keep.start, block[all_planes(others)])
+    block = block[all_planes(others)]
+    if block.nbytes <= COPIED:
+        block = np.ascontiguousarray(block)
+    deliver(first - keep.start, block)
 
 
 def _move_band(band: np.ndarray, axis: int, count: int) -> None:

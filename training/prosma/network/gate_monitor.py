@@ -78,15 +78,14 @@ class GateMonitor:
             if sums is None:
                 continue
             count = float(sums["count"])
-            closed = sums["zeros"].double() / count
-            mean = sums["sum"].double() / count
+            closed, mean = (sums[key].double().numpy() / count for key in ("zeros", "sum"))
             levels.append(
                 {
-                    "zeros": closed.mean().item(),
-                    "ones": (sums["ones"].double() / count).mean().item(),
-                    "mean": mean.mean().item(),
+                    "zeros": float(closed.mean()),
+                    "ones": float(sums["ones"].numpy().mean() / count),
+                    "mean": float(mean.mean()),
                     "dead_channels": int((closed > 0.999).sum()),
-                    "effective_channels": (mean.sum() ** 2 / (mean**2).sum().clamp_min(1e-12)).item(),
+                    "effective_channels": float(mean.sum() ** 2 / max(1e-12, (mean**2).sum())),
                     "gain": _range(gate.gain),
                     "threshold": None if gate.kind == "sigmoid" else _range(gate.threshold),
                 }
@@ -97,5 +96,5 @@ class GateMonitor:
 
 
 def _range(values: Tensor) -> list[float]:
-    values = values.detach().float()
-    return [values.min().item(), values.median().item(), values.max().item()]
+    in_order = sorted(values.detach().flatten().tolist())
+    return [in_order[place] for place in (0, (len(in_order) - 1) // 2, -1)]
