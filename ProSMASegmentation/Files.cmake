@@ -308,6 +308,7 @@ set(ENGINE_PYTHON_SCRIPTS
   inference/finder.py
   inference/fit.py
   inference/memory_ladder.py
+  inference/one_piece.py
   inference/options.py
   inference/pipeline.py
   inference/prediction.py

@@ -13,7 +13,6 @@ from prosma.inference.finder import (
     Region,
     averaged_down,
     counterparts,
-    largest_part,
     merged_statistics,
     region_box,
     scores_of,
@@ -222,14 +221,6 @@ def test_the_box_of_a_region_lies_around_its_centre_and_in_the_image():
     assert region_box(image, Region(1, (30.0, 50.0, 10.0), 1), (11, 20, 5), "RAS") == ((25, 36), (21, 31), (16, 26))
     assert region_box(image, Region(1, (2.0, 50.0, 10.0), 1), (11, 20, 5), "RAS")[0] == (0, 8)
     assert region_box(image, Region(1, (-90.0, 50.0, 10.0), 1), (11, 20, 5), "RAS") is None
-
-
-def test_the_largest_part_is_connected_by_corners_too():
-    mask = np.zeros((6, 6, 6), bool)
-    mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = True
-    mask[5, 5, 4:] = True
-    assert np.argwhere(largest_part(mask)).tolist() == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
-    assert not largest_part(np.zeros((2, 2, 2), bool)).any()
 
 
 def test_statistics_of_regions_are_added_or_averaged():

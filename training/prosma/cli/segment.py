@@ -66,6 +66,11 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
     )
+    segment.add_argument(
+        "--all-parts",
+        action="store_true",
+        help="keep parts that lie apart, also of structures that the model takes for one piece",
+    )
     segment.add_argument("--force", action="store_true", help="run even where the image does not suit the model")
 
 
@@ -91,7 +96,8 @@ def add_output_options(segment: argparse.ArgumentParser) -> None:
 def run_of(options: argparse.Namespace) -> dict:
     """What a result depends on, as the records keep it."""
     roi = [options.roi[n : n + 2] for n in (0, 2, 4)] if options.roi else None
-    return {"overlap": options.overlap, "mirror": options.mirror, "roi": roi}
+    all_parts = {"all_parts": True} if options.all_parts else {}
+    return {"overlap": options.overlap, "mirror": options.mirror, "roi": roi, **all_parts}
 
 
 def add_batch_options(segment: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@
 | way back | `back_to_image` | scores resampled to the image's grid, argmax, probabilities, entropy |
 | presence | `presence` | whether a picture shows a structure at all |
 | quality | `quality` | the Dice that each segment is likely to have, by what `quality_meter` saw of the scores |
+| one piece | `one_piece` | parts that lie apart are left out, where the model says so |
 | result | `segmentation` | labels on the whole grid, and what goes with them |
 
 `segmenter` is the door: a model loaded once, and the steps in order. Where memory does not suffice it goes down the

@@ -20,6 +20,7 @@ from ..image.geometry import Image, closest_orientation
 from ..package.model_package import ModelPackage
 from ..package.regions import region_labels
 from .fit import worst
+from .one_piece import largest_part, part_around
 from .options import VOLUMES
 from .segmentation import Segmentation
 
@@ -112,22 +113,6 @@ def counterparts(labels: Sequence[dict]) -> list[int] | None:
     found = [(str(term.get("type")), (term.get("modifier") or ["", ""])[1]) for term in terms]
     wanted = [(kind, OTHER_SIDE.get(side)) for kind, side in found]
     return [found.index(other) for other in wanted] if all(other in found for other in wanted) else None
-
-
-def largest_part(mask: np.ndarray) -> np.ndarray:
-    """The largest connected component of a mask (I, J, K), neighbours by faces, edges and corners."""
-    return part_around(mask, mask)
-
-
-def part_around(core: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The connected component of a mask (I, J, K) that holds most of a smaller one; corners touch too."""
-    if not (mask & core).any():
-        return mask & core
-    import SimpleITK as sitk
-
-    components = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)), True)
-    numbered = sitk.GetArrayFromImage(components)
-    return numbered == np.bincount(numbered[mask & core]).argmax()
 
 
 def region_box(image: Image, region: Region, size_mm: Sequence[float], orientation: str) -> Box | None:

@@ -22,6 +22,7 @@ class Options:
         mirror: whether to average over the flips that the model was trained with (test-time augmentation).
         shortcuts: whether to look only at the box of what is not empty.
         force: whether to run on an image whose grid or content does not suit the model.
+        all_parts: whether parts of a structure that lie apart stay, where the model says that it is one piece.
         refuse_unfit: whether an image whose content does not suit is refused at all; else a notice says it.
     """
 
@@ -31,6 +32,7 @@ class Options:
     shortcuts: bool = True
     force: bool = False
     refuse_unfit: bool = True
+    all_parts: bool = False
 
     @property
     def refuses_unfit(self) -> bool:

@@ -34,6 +34,7 @@ from .encoder_features import encoder_features
 from .finder import find_regions, meant, merged, nothing_found, region_box, shows_more
 from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
+from .one_piece import keep_one_piece
 from .options import Options
 from .pipeline import Prepared, prepare, roi_box
 from .presence import PresenceStatistics, stage_features
@@ -161,6 +162,7 @@ class Segmenter:
         cancelled: Callable[[], bool] | None = None,
         allocate: Callable[..., np.ndarray] = allocate_array,
         refuse_unfit: bool = True,
+        all_parts: bool = False,
     ) -> Segmentation:
         """Segment one image; the same input gives the same bytes.
 
@@ -179,6 +181,7 @@ class Segmenter:
             allocate: makes the result arrays, see `back_to_image.allocate_array`.
             refuse_unfit: with False an image that shows something else is not refused; a notice and `fit` of the result
                 say so.
+            all_parts: keep parts of a structure that lie apart, also where the model says that it is one piece.
 
         Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory_ladder.Effort`).
 
@@ -194,7 +197,7 @@ class Segmenter:
         run.progress, run.cancelled = progress or run.progress, cancelled or run.cancelled
         try:
             with run.timed("total"):
-                options = Options(tuple(outputs), overlap, mirror, shortcuts, force, refuse_unfit)
+                options = Options(tuple(outputs), overlap, mirror, shortcuts, force, refuse_unfit, all_parts)
                 result = self._run_regions(image, roi, options, run, allocate)
         finally:
             self._tidy()
@@ -281,6 +284,10 @@ class Segmenter:
             run.notices += fit.warnings
             result = self._predict_with_fallbacks(prepared, options, run, allocate)
         result.labels = on_whole_grid(result.labels, prepared.shape, prepared.box)
+        if self.package.one_piece and not options.all_parts:
+            with told_when_out_of_memory():
+                groups, described = self.package.one_piece, self.package.labels
+                run.notices += keep_one_piece(result.labels, groups, described, image.voxel_ml)
         result.fit = fit
         if self._quality is not None:
             result.expected_dice = self._quality.of_segments(result.measures)

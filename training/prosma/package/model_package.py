@@ -94,6 +94,11 @@ class ModelPackage:
         return self.model.get("mirror_axes") or []
 
     @property
+    def one_piece(self) -> list[list[int]]:
+        """Values of labels that together are one piece: of each group only the largest connected part is kept."""
+        return self.model.get("one_piece") or []
+
+    @property
     def channels(self) -> list[dict[str, Any]]:
         return list(self.model["channels"])
 

@@ -32,6 +32,9 @@ def rules_broken(model: Any) -> Iterator[tuple[str, str, object]]:
         yield "patch_size", f"at most {MOST_VOXELS} voxels", model.patch_size
     if model.weights.sets > 1 and model.schema < 3:
         yield "schema", "3 where there are several sets of weights", model.schema
+    for number, group in enumerate(model.one_piece or []):
+        if max(group) > len(model.labels):
+            yield f"one_piece[{number}]", f"values of labels, 1 to {len(model.labels)}", group
     if model.resize and model.spacing:
         yield "spacing", "null where there is a 'resize'", model.spacing
     yield from _network_rules(model)

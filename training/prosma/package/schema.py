@@ -322,6 +322,13 @@ class Prompt:
     channels: Annotated[list[PromptChannel], Items(1, 6, True)]
 
 
+OnePiece = Annotated[
+    list[Annotated[list[Annotated[int, Numbers(1, 1000)]], Items(1, 1000, True)]],
+    Items(1, 1000),
+    "Values of labels that together are one piece; of each group, in this order, only the largest connected part is kept.",
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A model package's model.json. Entries that are not named here are let through."""
@@ -341,6 +348,7 @@ class Model:
     results: Results = LEFT_OUT
     seconds: Duration = LEFT_OUT
     prompt: Prompt = LEFT_OUT
+    one_piece: OnePiece = LEFT_OUT
     fine_tuning: Annotated[list[FineTuning], Items(1, 1000), "One record for each time, the last one last."] = LEFT_OUT
 
 

@@ -115,7 +115,15 @@ def description_lines(model: dict) -> list[str]:
         f"- Network: ProSMA-UNet, stages of {', '.join(map(str, network.get('features', SMALL)))} channels, skip "
         f"'{network.get('skip', 'prosma')}', gate '{network.get('gate', 'box')}', field on the "
         f"{network.get('field_grid', 'skip')}'s grid" + bottleneck_text(network) + weights_text(weights),
+        *one_piece_lines(model),
     ]
+
+
+def one_piece_lines(model: dict) -> list[str]:
+    """Of which structures parts that lie apart are left out."""
+    names = {label["value"]: label["name"] for label in model["labels"]}
+    groups = [" with ".join(names[value] for value in group) for group in model.get("one_piece") or []]
+    return [f"- Only the largest connected part is kept of: {', '.join(groups)}"] if groups else []
 
 
 def bottleneck_text(network: dict) -> str:
