@@ -123,6 +123,18 @@ def test_the_report_is_what_the_segmentation_gives(volumes, package):
         assert {name: values[name] for name in surfaces} == surfaces
 
 
+def test_all_parts_are_measured_on_request(volumes, tmp_path, capsys):
+    """Two evaluations tell whether it helps to keep one piece of each structure."""
+    whole = make_tiny_package(tmp_path / "m", spacing=None, patch_size=[40, 56, 40])
+    pieces = make_tiny_package(tmp_path / "p", spacing=None, patch_size=[40, 56, 40], one_piece=[[1], [2]])
+    reports = {}
+    for name, package, more in (("all", whole, []), ("one", pieces, []), ("asked", pieces, ["--all-parts"])):
+        command = ["evaluate", str(package.folder), "--data", str(volumes), "--json", str(tmp_path / f"{name}.json")]
+        assert main([*command, "--device", "cpu", *more]) == 0
+        reports[name] = json.loads((tmp_path / f"{name}.json").read_text())["labels"]
+    assert reports["asked"] == reports["all"] != reports["one"]
+
+
 def test_photographs_are_pooled_and_measured_in_pixels(shared, tmp_path):
     source, folder = shared / "busi", tmp_path / "lesions"
     for name in ("images", "masks"):

@@ -15,6 +15,7 @@ DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and ma
 SEVERAL_HELP = f"{DATA_HELP}; may be given several times"
 FOLD_HELP = "number from 0 of the split in splits_final.json, or of every fifth case where no file has splits"
 MODEL_HELP = "id of a bundled or imported model, or a package's path"
+ALL_PARTS_HELP = "keep parts that lie apart, also of structures that the model takes for one piece"
 
 
 def complain(text: str, code: int = FAILED) -> int:

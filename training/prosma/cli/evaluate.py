@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .common import (
+    ALL_PARTS_HELP,
     FOLD_HELP,
     MODEL_HELP,
     SEVERAL_HELP,
@@ -27,6 +28,7 @@ def add_parser(commands) -> None:
     add_device(evaluate)
     add_licence(evaluate)
     evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice, in mm")
+    evaluate.add_argument("--all-parts", action="store_true", help=ALL_PARTS_HELP)
     evaluate.add_argument(
         "-o", "--output", "--json", dest="json", metavar="FILE", help="write the full report here (JSON)"
     )
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         fold=options.fold,
         device=options.device,
         nsd_tolerance=options.nsd_mm,
+        all_parts=options.all_parts,
         progress=print_case,
     )
     print(describe(report))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
 from ..outputs.choices import ALSO, BINARY, SEG, SEG_TYPES
-from .common import MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device
+from .common import ALL_PARTS_HELP, MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device
 
 
 def add_parser(commands) -> None:
@@ -66,11 +66,7 @@ def add_run_options(segment: argparse.ArgumentParser) -> None:
     segment.add_argument(
         "--roi", nargs=6, type=int, metavar=("I0", "I1", "J0", "J1", "K0", "K1"), help="voxels to look at, half open"
     )
-    segment.add_argument(
-        "--all-parts",
-        action="store_true",
-        help="keep parts that lie apart, also of structures that the model takes for one piece",
-    )
+    segment.add_argument("--all-parts", action="store_true", help=ALL_PARTS_HELP)
     segment.add_argument("--force", action="store_true", help="run even where the image does not suit the model")
 
 

@@ -72,15 +72,17 @@ def distance_unit(cases: Sequence[Case]) -> str:
     return "nominal mm" if any(case.nominal_spacing for case in cases) else "mm"
 
 
-def evaluate_case(segmenter: Segmenter, case: Case, unit: str = "mm", nsd_tolerance: float = NSD_TOLERANCE) -> dict:
+def evaluate_case(
+    segmenter: Segmenter, case: Case, unit: str = "mm", nsd_tolerance: float = NSD_TOLERANCE, all_parts: bool = False
+) -> dict:
     """One case through the whole inference path, compared on the image's own grid. Raises DatasetError, EngineError.
 
-    Voxels that the reference leaves out (IGNORED) count in no metric.
+    Voxels that the reference leaves out (IGNORED) count in no metric. `all_parts`: see `Segmenter.segment`.
     Distances are by the image's own spacing, or in pixels if ``unit`` is ``px``.
     """
     model = segmenter.package.model
     image, reference = read_case(case, model)
-    result = segmenter.segment(image, refuse_unfit=False)
+    result = segmenter.segment(image, refuse_unfit=False, all_parts=all_parts)
     predicted = np.where(reference == IGNORED, 0, result.labels)
     spacing, voxel_ml = ((1.0, 1.0, 1.0), None) if unit == "px" else (image.spacing, image.voxel_ml)
     labels, voxels = {}, {}
@@ -115,6 +117,7 @@ def evaluate(
     fold: int = 0,
     device: str = "auto",
     nsd_tolerance: float = NSD_TOLERANCE,
+    all_parts: bool = False,
     progress: Callable[[int, int, dict], None] = lambda done, total, case: None,
 ) -> dict:
     """Evaluate on one split of a labelled folder, or of several; returns what `prosma evaluate --json` writes.
@@ -131,7 +134,7 @@ def evaluate(
     started = time.monotonic()
     rows = []
     for case in cases:
-        rows.append(evaluate_case(segmenter, case, unit, nsd_tolerance))
+        rows.append(evaluate_case(segmenter, case, unit, nsd_tolerance, all_parts))
         progress(len(rows), len(cases), rows[-1])
     names = [label["name"] for label in package.labels]
     return {
