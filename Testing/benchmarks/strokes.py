@@ -150,11 +150,13 @@ def grown(subject: Subject, state: State) -> np.ndarray:
     box, values = seeds(subject, state)
     if not ((values == 1).any() and (values == 2).any()):
         return brush(subject, state)
+    copies = 3 if values.shape[2] == 1 else 1  # it takes no fewer slices
+    image, labels = (np.repeat(array, copies, axis=2) for array in (subject.image.array[0][box], values))
     growing = vtkImageGrowCutSegment()
-    growing.SetIntensityVolume(vtk_image(subject.image.array[0][box].astype(np.float32), subject.spacing))
-    growing.SetSeedLabelVolume(vtk_image(values, subject.spacing))
+    growing.SetIntensityVolume(vtk_image(image.astype(np.float32), subject.spacing))
+    growing.SetSeedLabelVolume(vtk_image(labels, subject.spacing))
     growing.Update()
-    return with_strokes(state, box, vtk_values(growing.GetOutput()) == 1)
+    return with_strokes(state, box, vtk_values(growing.GetOutput())[..., copies // 2 :][..., : values.shape[2]] == 1)
 
 
 def vtk_image(array: np.ndarray, spacing):
