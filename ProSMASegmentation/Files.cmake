@@ -146,6 +146,10 @@ set(MODULE_PYTHON_RESOURCES
   Resources/Models/prostate-t2/preview.png
   Resources/Models/prostate-t2/quality.json
   Resources/Models/prostate-t2/weights.safetensors
+  Resources/Models/strokes-2d/README.md
+  Resources/Models/strokes-2d/model.json
+  Resources/Models/strokes-2d/preview.png
+  Resources/Models/strokes-2d/weights.safetensors
   Resources/Models/strokes-3d/README.md
   Resources/Models/strokes-3d/model.json
   Resources/Models/strokes-3d/preview.png

@@ -1,12 +1,13 @@
 """A simulated person strokes objects, from nothing or from a model's mask, with several tools and the same first stroke.
 
     python Testing/benchmarks/strokes.py DATA --package PACKAGE [--split val] [--most 4] [--person scribbler|dabber] \\
-        [--start nothing|MODEL] [--markdown FILE] [--json FILE]
+        [--start nothing|MODEL] [--dimension 2] [--parts 2] [--markdown FILE] [--json FILE]
 
-DATA is a data set or a folder of them. Each label of each case is an object of its own. The person says what is inside first,
-then where the tool's mask is most wrong, so that after the first stroke each tool gets strokes for its own mask. The
-scribbler has the habits that the network was trained with; the dabber paints the largest round dab that fits where the
-largest wrong region is deepest, as in simulated_user.py. Boxes and lassos are left out: the other tools know none.
+DATA is a data set or a folder of them. Each label of each case is an object, or with --parts each of its largest parts.
+The person says what is inside first, then where the tool's mask is most wrong, so that after the first stroke each tool gets
+strokes for its own mask. The scribbler has the habits that the network was trained with; the dabber paints the largest round
+dab that fits where the largest wrong region is deepest, as in simulated_user.py. Boxes and lassos are left out: the other
+tools know none.
 
 - brush: the strokes alone.
 - grow from seeds: Slicer's vtkImageGrowCutSegment. Strokes are the seeds; as it needs seeds of the background, the faces of a
@@ -271,8 +272,8 @@ def curve_of(subject: Subject, tool: Tool, person, strokes: int, seed: int) -> t
 # --- subjects
 
 
-def from_nothing(data: str, split: str, most: int, dimension: int) -> Iterator[Subject]:
-    """Every label of evenly spread cases of every set of volumes (3) or pictures (2)."""
+def from_nothing(data: str, split: str, most: int, dimension: int, parts: int = 0) -> Iterator[Subject]:
+    """Every label of evenly spread cases of every set of volumes (3) or pictures (2); or its largest parts, each alone."""
     for path in folders_of(data, ()):
         folder = LabelledFolder.open(path)
         if next(iter(folder.cases.values())).is_photograph != (dimension == 2):
@@ -284,7 +285,17 @@ def from_nothing(data: str, split: str, most: int, dimension: int) -> Iterator[S
             for value in np.unique(labels[labels > 0]).tolist():
                 name, truth = names.get(int(value), str(value)), labels == value
                 out = path.name in LEFT_OUT_SETS or bool(words(name) & LEFT_OUT_LABELS)
-                yield Subject(path.name, f"{case.id} {name}", image, truth, np.zeros(truth.shape, bool), left_out=out)
+                for object in largest_parts(truth, parts) if parts else [truth]:
+                    yield Subject(
+                        path.name, f"{case.id} {name}", image, object, np.zeros(truth.shape, bool), left_out=out
+                    )
+
+
+def largest_parts(truth: np.ndarray, count: int) -> list[np.ndarray]:
+    """The largest connected parts of a mask, at most so many."""
+    numbered, found = ndimage.label(truth, np.ones((3, 3, 3)))
+    order = np.argsort(-np.bincount(numbered.ravel(), minlength=found + 1)[1:], kind="stable")
+    return [numbered == 1 + number for number in order[:count]]
 
 
 def from_model(model: str, data: str, split: str, most: int) -> Iterator[Subject]:
@@ -371,6 +382,9 @@ def main() -> None:
     parser.add_argument("--person", choices=PEOPLE, default="scribbler")
     parser.add_argument("--start", default="nothing", help="nothing, or a bundled model whose data DATA is")
     parser.add_argument("--dimension", type=int, choices=(2, 3), default=3)
+    parser.add_argument(
+        "--parts", type=int, default=0, help="the largest connected parts of each label, each an object; 0: labels"
+    )
     known = {"brush": brush, "grow from seeds": grown, "random walker": walked, "refine": refining}
     parser.add_argument("--tools", nargs="*", choices=known, default=list(known), help="to compare the packages with")
     parser.add_argument("--json", type=Path)
@@ -383,7 +397,7 @@ def main() -> None:
         if options.start != "nothing":
             tools[f"ours ({Path(path).name}) with log odds"] = prompting(segmenter, True)
     if options.start == "nothing":
-        subjects = from_nothing(options.data, options.split, options.most, options.dimension)
+        subjects = from_nothing(options.data, options.split, options.most, options.dimension, options.parts)
     else:
         subjects = from_model(options.start, options.data, options.split, options.most)
     records = measured(subjects, tools, options.person, options.strokes)

@@ -183,8 +183,11 @@ def test_each_bundled_model_can_be_reached_by_scrolling_and_clicked(panel, model
     qt.QTest.mouseClick(model_list.viewport(), qt.Qt.LeftButton, qt.Qt.NoModifier, place)
     processEvents()
     assert panel._parameters.model == model
-    name = "Strokes in volumes" if model == "strokes-3d" else row.text().splitlines()[0]  # its row says what it is for
-    assert panel.ui.modelTitle.text == name
+    names = {
+        "strokes-3d": "Strokes in volumes",
+        "strokes-2d": "Strokes in pictures",
+    }  # their rows say what they are for
+    assert panel.ui.modelTitle.text == names.get(model, row.text().splitlines()[0])
 
 
 def test_the_list_has_one_height_whatever_it_holds(panel, no_filter):
