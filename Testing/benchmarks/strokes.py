@@ -285,10 +285,9 @@ def from_nothing(data: str, split: str, most: int, dimension: int, parts: int = 
             for value in np.unique(labels[labels > 0]).tolist():
                 name, truth = names.get(int(value), str(value)), labels == value
                 out = path.name in LEFT_OUT_SETS or bool(words(name) & LEFT_OUT_LABELS)
-                for object in largest_parts(truth, parts) if parts else [truth]:
-                    yield Subject(
-                        path.name, f"{case.id} {name}", image, object, np.zeros(truth.shape, bool), left_out=out
-                    )
+                nothing = np.zeros(truth.shape, bool)
+                for meant in largest_parts(truth, parts) if parts else [truth]:
+                    yield Subject(path.name, f"{case.id} {name}", image, meant, nothing, left_out=out)
 
 
 def largest_parts(truth: np.ndarray, count: int) -> list[np.ndarray]:

@@ -181,9 +181,8 @@ def pad_to_patch(array: np.ndarray, patch_size) -> tuple[np.ndarray, tuple[slice
     before = [max(0, p - n) // 2 for n, p in zip(array.shape[1:], patch_size, strict=True)]
     inside = tuple(slice(b, b + n) for b, n in zip(before, array.shape[1:], strict=True))
     if any(n < p for n, p in zip(array.shape[1:], patch_size, strict=True)):
-        padded = np.zeros(
-            (len(array), *map(max, array.shape[1:], patch_size)), array.dtype
-        )  # np.pad: five times as long
+        # np.pad takes five times as long.
+        padded = np.zeros((len(array), *map(max, array.shape[1:], patch_size)), array.dtype)
         padded[(slice(None), *inside)] = array
         return padded, inside
     return array, inside
