@@ -116,6 +116,7 @@ def panel(widget, models):
     if any(package.is_promptable for package in current.panel.logic.library.packages):
         scenes.keep_models_for_strokes(current.panel)
     scenes.choose(current.panel, "tiny")
+    scenes.settle_soon(current.panel)
     if not current.panel.ui.setupCollapsibleButton.collapsed:
         headless_slicer.click(current.panel.ui.setupCollapsibleButton)
     yield current.panel

@@ -204,6 +204,11 @@ def open_correct(panel, tool="review"):
     headless_slicer.processEvents()
 
 
+def settle_soon(panel):
+    """Let Review wait only for a moment after an edit: a person takes longer, and each test would wait for it."""
+    panel._review._followed._timer.setInterval(30)
+
+
 def is_settled(section):
     """Whether a section that follows a segmentation has taken in the last of its changes."""
     return not section._followed._timer.isActive()
