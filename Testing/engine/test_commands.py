@@ -193,3 +193,14 @@ def test_other_shells_get_a_script_with_every_option(shell, capsys):
                 assert (name if shell == "zsh" else name.lstrip("-")) in line.replace("'", " ").replace(
                     '"', " "
                 ).split()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe as POSIX has it")
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_word():
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "prosma.cli", "models"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "training")}
+    ended = subprocess.run(command, check=False, stdout=write, stderr=subprocess.PIPE, text=True, env=environment)
+    os.close(write)
+    assert (ended.stderr, ended.returncode) == ("", exit_codes.FAILED)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import select
 import sys
 import traceback
 
@@ -64,10 +66,24 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return complain("Stopped.", exit_codes.STOPPED)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            return exit_codes.FAILED
         if debug:
             traceback.print_exc()
         unsuitable = isinstance(error, UserFacingError) and error.code == "does_not_fit"
         return complain(sentence(error), exit_codes.UNSUITABLE if unsuitable else exit_codes.FAILED)
+
+
+def nobody_reads() -> bool:
+    """Whether the program that read the output has ended, as `head` does; then the output goes nowhere from now on."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    gone = any(event & select.POLLERR for _file, event in asked.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+    return gone
 
 
 def sentence(error: Exception) -> str:
