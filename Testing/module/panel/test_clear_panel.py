@@ -183,10 +183,8 @@ def test_each_bundled_model_can_be_reached_by_scrolling_and_clicked(panel, model
     qt.QTest.mouseClick(model_list.viewport(), qt.Qt.LeftButton, qt.Qt.NoModifier, place)
     processEvents()
     assert panel._parameters.model == model
-    names = {
-        "strokes-3d": "Strokes in volumes",
-        "strokes-2d": "Strokes in pictures",
-    }  # their rows say what they are for
+    # The rows of models for strokes say what they are for.
+    names = {"strokes-3d": "Strokes in volumes", "strokes-2d": "Strokes in pictures"}
     assert panel.ui.modelTitle.text == names.get(model, row.text().splitlines()[0])
 
 

@@ -105,7 +105,7 @@ class TilePredictor:
         seen = len(range(0, self.tiles, self.monitored_every))
         found = self.monitor.statistics()
         networks = len(networks_of(self.network))
-        if networks > 1:
+        if networks > 1:  # the figures of one would come out the same, but 0.1 ms of a small case's 40 later
             count = len(found["levels"]) // networks
             found["levels"] = [averaged(found["levels"][level::count]) for level in range(count)]
         return {**found, "tiles": seen, "of_tiles": self.tiles, "tile": list(tile)}
