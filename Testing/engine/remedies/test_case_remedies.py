@@ -436,7 +436,8 @@ def test_a_result_that_another_process_has_taken_over_is_made_by_that(scan, tiny
     image, labels = read_image(scan), np.ones((16, 16, 16), np.uint8)
     file = ResultFile.from_files(tmp_path / "a.nrrd", tiny, {}, [scan])
     name = "batch/output_file.py: has taken over"
-    refused(name, "the other one makes the result", file.write, labels, image, still_mine=lambda: False)
+    content = Content(labels, image, tiny.labels)
+    refused(name, "the other one makes the result", file.write, content, still_mine=lambda: False)
     assert not (tmp_path / "a.nrrd").exists()
-    ResultFile.from_files(tmp_path / "a.nrrd", tiny, {}, [scan]).write(labels, image)
+    ResultFile.from_files(tmp_path / "a.nrrd", tiny, {}, [scan]).write(content)
     np.testing.assert_array_equal(read_labels(tmp_path / "a.nrrd").array[0], labels)

@@ -6,17 +6,19 @@ import numpy as np
 
 from ..image.box import slices, start_of
 from ..image.geometry import Image
-from ..image.labels import Extent, extents_of, label_extents, segment_volumes
+from ..image.labels import Extent, extents_of, segment_volumes
 
 
-def describe_segments(labels: np.ndarray, image: Image, descriptions: list[dict], in_full: bool = False) -> list[dict]:
+def describe_segments(
+    labels: np.ndarray, image: Image, descriptions: list[dict], extents: list[Extent], in_full: bool = False
+) -> list[dict]:
     """One entry for each of a model's labels: value, name, voxels, ml (None for pictures), and `in_full` see `measure`.
 
     Args:
         labels: (I, J, K), on the grid of the image.
         descriptions: of the labels that it may hold.
+        extents: of labels 1, 2, 3, ... in it.
     """
-    extents = label_extents(labels, max(label["value"] for label in descriptions))
     entries = segment_volumes(extents, image.voxel_ml, descriptions)
     return [
         {**entry, "name": label["name"], **(measure(labels, image, label["value"], extent) if in_full else {})}

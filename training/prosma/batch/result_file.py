@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import EngineError
 from ..image.constants import LABEL_SUFFIXES
-from ..image.geometry import Image
 from ..outputs.choices import BINARY, SEG, VOLUMES
-from ..outputs.results import Box, Content, Origin, check_result, paths_beside, suffix_of, write_result
+from ..outputs.results import Content, Origin, check_result, paths_beside, suffix_of, write_result
 from ..steps import finish
 from .output_file import OutputFile
 from .records import EDITED, input_of, origin, records_of
@@ -121,24 +121,18 @@ class ResultFile(OutputFile):
 
     def write(
         self,
-        labels: np.ndarray,
-        image: Image,
+        content: Content,
         report: dict | None = None,
         still_mine: Callable[[], bool] = lambda: True,
-        described: Sequence[dict] | None = None,
-        volumes: Mapping[str, np.ndarray] | None = None,
-        box: Box | None = None,
     ) -> None:
-        """Write what is not there yet: the label map (I, J, K) with its record and `report`, then the files beside it.
+        """Write what is not there yet: the label map with its record and `report`, then the files beside it.
 
-        Each file and its line, or none. `described` are the labels that it may hold, the model's own if it is None.
-        `volumes` on `box`: see `outputs.results.Content`. `still_mine` is asked at the last moment; False leaves everything
-        as it is. EngineError bad_output.
+        Each file and its line, or none. `still_mine` is asked at the last moment; False leaves everything as it is.
+        EngineError bad_output.
         """
         made_from = Origin(self.inputs.get("images", ()), self.inputs.get("series"), self.package, self.options)
         if self.is_there and self.missing:
-            labels = self._labels_there(labels)
-        content = Content(labels, image, described or self.package.labels, volumes or {}, box)
+            content = replace(content, labels=self._labels_there(content.labels), facts=None)
 
         def write(path: Path, before_it_moves: Callable[[Path], None]) -> None:
             write_result(path, content, made_from, self.seg_type, before_it_moves)

@@ -12,9 +12,10 @@ from ..errors import EngineError, explained
 from ..image.box import slices
 from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
+from ..image.labels import LabelFacts, label_extents
 from ..inference.fit import Fit
 from ..inference.quality import with_expected, with_tags
-from ..outputs.results import suffix_of
+from ..outputs.results import Content, suffix_of
 from ..package.regions import labels_in
 from ..steps import finish
 from .claims import Claims
@@ -98,7 +99,8 @@ def complete(
     )
     if progress is not None:
         progress("Writing", 1.0, None)
-    segments = describe_segments(result.labels, image, result.described, in_full)
+    seen = LabelFacts.of(result.labels, image.ijk_to_ras, result.described)
+    segments = describe_segments(result.labels, image, result.described, seen.extents, in_full)
     if result.uncertainty is not None:
         add_uncertainty(segments, result.labels[slices(result.box)], result.uncertainty)
     report = {
@@ -116,7 +118,7 @@ def complete(
     }
     volumes = {name: volume for name in outputs if (volume := getattr(result, name)) is not None}
     described = with_tags(result.described, result.expected_dice)
-    file.write(result.labels, image, report, still_mine, described, volumes, result.box)
+    file.write(Content(result.labels, image, described, volumes, result.box, seen), report, still_mine)
     return report
 
 
@@ -146,7 +148,9 @@ def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], 
             raise ImageError(
                 f"{name} does not lie on the grid of its image.", "Export it as one label map on that grid."
             )
-        segments = describe_segments(found.array[0], given, labels_in(file.package.model, found.array), in_full=True)
+        described = labels_in(file.package.model, found.array)
+        extents = label_extents(found.array[0], max(label["value"] for label in described))
+        segments = describe_segments(found.array[0], given, described, extents, in_full=True)
         file.records.append({"output": name, "measured": digest, "segments": segments, "written": now()})
     return {**skipped(file), "segments": segments}
 

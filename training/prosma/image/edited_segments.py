@@ -33,10 +33,14 @@ class Fingerprints:
     def add(self, slab: np.ndarray) -> None:
         """The next slices of a label map, (K, J, I)."""
         for value, runs in runs_by_value(slab, self._slices):
-            first = self._first.setdefault(value, runs[0, :3].copy())
-            runs[:, :3] -= first
-            self._digests.setdefault(value, hashlib.blake2b(digest_size=16)).update(runs.tobytes())
+            self.add_runs(value, runs)
         self._slices += len(slab)
+
+    def add_runs(self, value: int, runs: np.ndarray) -> None:
+        """The next runs of one label, see `runs_by_value`; they are changed."""
+        first = self._first.setdefault(value, runs[0, :3].copy())
+        runs[:, :3] -= first
+        self._digests.setdefault(value, hashlib.blake2b(digest_size=16)).update(runs.tobytes())
 
     def texts(self, ijk_to_ras: np.ndarray, start=(0, 0, 0)) -> dict[int, str]:
         """{label: its text}, for the labels above 0 that occurred. `start`: i, j, k of the label map's first voxel."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .axes import as_kji
 from .box import Box, union
+from .edited_segments import Fingerprints
 from .label_runs import runs_by_value, slabs_of
 
 # Lists of terms in Slicer, in which its selector looks terms up: of the two that Slicer brings the longer one, and ours
@@ -27,8 +28,23 @@ class Extent:
     box: Box | None
 
 
-def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
-    """The extents of labels 1 ... count in a label map (I, J, K)."""
+@dataclass(frozen=True)
+class LabelFacts:
+    """Of a label map: the `extents` of labels 1, 2, 3, ..., and the `fingerprints` of those that occur."""
+
+    extents: list[Extent]
+    fingerprints: dict[int, str]
+
+    @classmethod
+    def of(cls, labels: np.ndarray, ijk_to_ras: np.ndarray, described: Sequence[dict]) -> LabelFacts:
+        """Both at one look, of a label map (I, J, K) that may hold the described labels."""
+        written = Fingerprints()
+        extents = label_extents(labels, max(label["value"] for label in described), written)
+        return cls(extents, written.texts(ijk_to_ras))
+
+
+def label_extents(labels: np.ndarray, count: int, written: Fingerprints | None = None) -> list[Extent]:
+    """The extents of labels 1 ... count in a label map (I, J, K), whose runs `written` gets, too."""
     voxels, first = [0] * count, 0
     boxes: list[Box | None] = [None] * count
     for slab in slabs_of(as_kji(labels)):
@@ -39,6 +55,8 @@ def label_extents(labels: np.ndarray, count: int) -> list[Extent]:
                 box = tuple((int(begin.min()), int(end.max())) for begin, end in zip(begins, ends, strict=True))
                 voxels[value - 1] += int(lengths.sum())
                 boxes[value - 1] = union(filter(None, (boxes[value - 1], box)))
+            if written is not None:
+                written.add_runs(value, runs)
         first += len(slab)
     return list(map(Extent, voxels, boxes))
 

@@ -16,10 +16,9 @@ import numpy as np
 from ..files import replaced_when_whole
 from .axes import as_kji
 from .constants import LABEL_SUFFIXES
-from .edited_segments import fingerprints
 from .formats.nifti_writing import write_nifti
 from .geometry import LPS_TO_RAS, Image, ImageError
-from .labels import Extent, extents_of, label_extents, terminology_entry
+from .labels import Extent, LabelFacts, extents_of, terminology_entry
 from .tags import EMPTY, FINGERPRINT, LABEL
 
 NRRD_TYPES = {"uint8": "unsigned char", "uint16": "unsigned short"}
@@ -45,10 +44,12 @@ def write_labels(
     descriptions: Sequence[dict],
     tags: dict[str, str] | None = None,
     before_it_moves: Callable[[Path], None] | None = None,
+    facts: LabelFacts | None = None,
 ) -> None:
     """Write a label map (I, J, K), uint8 or uint16, on the grid of `image`.
 
-    `descriptions` are the model's `labels` and `tags` go to each segment of a `.seg.nrrd`. An existing file is replaced
+    `descriptions` are the model's `labels` and `tags` go to each segment of a `.seg.nrrd`. `facts`: those of `labels`, if
+    they are known. An existing file is replaced
     in one step; `before_it_moves` gets the whole file before that, and an error of it keeps the old one. ImageError for
     an unknown ending, OSError where it cannot be written; then nothing has changed.
 
@@ -67,7 +68,11 @@ def write_labels(
         elif suffix == ".mha":
             _write_with_itk(temporary, labels, image)
         else:
-            fields = segment_fields(labels, image, descriptions, tags or {}) if suffix == ".seg.nrrd" else {}
+            if suffix == ".seg.nrrd":
+                facts = facts or LabelFacts.of(labels, image.ijk_to_ras, descriptions)
+                fields = segment_fields(facts, image, descriptions, tags or {})
+            else:
+                fields = {}
             temporary.write_bytes(nrrd_bytes(labels, image, fields))
         if before_it_moves is not None:
             before_it_moves(temporary)
@@ -99,11 +104,10 @@ def nrrd_bytes(labels: np.ndarray, image: Image, fields: dict[str, str]) -> byte
     return "\n".join(header).encode() + b"\n\n" + gzip.compress(voxels.data, compresslevel=2, mtime=0)
 
 
-def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict], tags: dict[str, str]) -> dict:
+def segment_fields(facts: LabelFacts, image: Image, descriptions: Sequence[dict], tags: dict[str, str]) -> dict:
     """What Slicer keeps about each segment of a `.seg.nrrd`, as its segmentation storage node writes it."""
-    written = fingerprints(labels, image.ijk_to_ras)
     fields: dict[str, str] = {}
-    extents = extents_of(label_extents(labels, max(label["value"] for label in descriptions)), descriptions)
+    extents = extents_of(facts.extents, descriptions)
     for number, (label, extent) in enumerate(zip(descriptions, extents, strict=True)):
         value = label["value"]
         segment_tags = {
@@ -112,7 +116,7 @@ def segment_fields(labels: np.ndarray, image: Image, descriptions: Sequence[dict
             **tags,
             **label.get("tags", {}),
             LABEL: str(value),
-            FINGERPRINT: written.get(value, EMPTY),
+            FINGERPRINT: facts.fingerprints.get(value, EMPTY),
         }
         fields |= {
             f"Segment{number}_{key}": text

@@ -13,6 +13,7 @@ from ..errors import EngineError
 from ..files import replaced_when_whole
 from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
+from ..image.labels import LabelFacts
 from ..image.tags import provenance
 from ..image.writing import nrrd_bytes, write_labels
 from .choices import ALSO, BESIDE, OBJ, PREVIEW, RESULT_SUFFIXES, RTSTRUCT, SEG, STL, VOLUMES
@@ -36,7 +37,7 @@ class Content:
     """What there is to write: `labels` (I, J, K) on the grid of `image`, the `described` labels that it may hold.
 
     `volumes`: outputs of the run by their names, uint8 (I, J, K), probabilities (classes, I, J, K), on the part of the grid
-    in `box`.
+    in `box`. `facts`: those of `labels`, if they are known.
     """
 
     labels: np.ndarray
@@ -44,6 +45,7 @@ class Content:
     described: Sequence[dict]
     volumes: Mapping[str, np.ndarray] = field(default_factory=dict)
     box: Box | None = None
+    facts: LabelFacts | None = None
 
 
 def result_suffix(path: str | os.PathLike) -> str:
@@ -97,7 +99,8 @@ def write_result(
     package, options, suffix = origin.package, origin.options, suffix_of(path)
     labels, described = content.labels, content.described
     if suffix in LABEL_SUFFIXES:
-        write_labels(path, labels, content.image, described, provenance(package, options), before_it_moves)
+        tags = provenance(package, options)
+        write_labels(path, labels, content.image, described, tags, before_it_moves, content.facts)
     elif suffix == SEG:
         from .dicom_seg import write_dicom_seg
         from .source import read_source
