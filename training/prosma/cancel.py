@@ -30,6 +30,11 @@ class Cancelled(UserFacingError):
         super().__init__("The job was cancelled.")
 
 
+def never() -> bool:
+    """What is asked where nobody can stop the work."""
+    return False
+
+
 def stop_if(cancelled: Callable[[], bool]) -> None:
     """Raise Cancelled where `cancelled` says so."""
     if cancelled():
@@ -39,7 +44,8 @@ def stop_if(cancelled: Callable[[], bool]) -> None:
 @contextlib.contextmanager
 def cancelled_between_stages(networks: Sequence[Any], cancelled: Callable[[], bool]) -> Iterator[None]:
     """Inside, each stage of these ProSMAUNets asks `cancelled` before it runs, and raises Cancelled where it says so."""
-    stages = [stage for network in networks for blocks in (network.encoder, network.decoder) for stage in blocks]
+    asked = [] if cancelled is never else networks
+    stages = [stage for network in asked for blocks in (network.encoder, network.decoder) for stage in blocks]
     hooks = [stage.register_forward_pre_hook(lambda *_: stop_if(cancelled)) for stage in stages]
     try:
         yield

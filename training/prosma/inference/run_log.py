@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from ..cancel import never
+
 Progress = Callable[[str, float, "float | None"], None]
 
 
@@ -15,7 +17,7 @@ class RunLog:
     """What a run tells while it works, and whom it asks whether to go on; `seconds` by what they were spent on."""
 
     progress: Progress = lambda stage, fraction, seconds_left: None
-    cancelled: Callable[[], bool] = lambda: False
+    cancelled: Callable[[], bool] = never
     notices: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"total": 0.0, "preparing": 0.0, "fit": 0.0, "network": 0.0}
