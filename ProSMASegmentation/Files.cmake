@@ -304,6 +304,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/tags.py
   image/writing.py
   inference/__init__.py
+  inference/ahead.py
   inference/back_to_image.py
   inference/devices.py
   inference/distance.py

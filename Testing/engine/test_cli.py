@@ -213,12 +213,12 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
     read, done, seen = [], [], []
     second_is_read = threading.Event()
 
-    def reading(self, paths, series, original=ImageReader.read):
-        image = original(self, paths, series)
+    def reading(self, paths, series, run, original=ImageReader.read_ahead):
+        found = original(self, paths, series, run)
         read.append(Path(paths[0]).stem)
         if len(read) == 2:
             second_is_read.set()
-        return image
+        return found
 
     def segmenting(self, *arguments, original=Segmenter.segment, **options):
         assert second_is_read.wait(60)
@@ -227,7 +227,7 @@ def test_the_next_image_is_read_while_the_network_runs_and_no_other(tiny, tmp_pa
         done.append(result)
         return result
 
-    monkeypatch.setattr(ImageReader, "read", reading)
+    monkeypatch.setattr(ImageReader, "read_ahead", reading)
     monkeypatch.setattr(Segmenter, "segment", segmenting)
     assert run("segment", images, "-m", tiny.folder, "-o", tmp_path / "out") == 0
     assert read == ["a", "b", "c"]

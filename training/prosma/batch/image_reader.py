@@ -19,11 +19,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from ..errors import EngineError
 from ..image.geometry import Image
+
+if TYPE_CHECKING:
+    from ..inference.pipeline import Prepared
 
 READ_LIMIT_S = 600.0  # the largest volumes take a minute from a slow network
 STARTING_LIMIT_S = 300.0
@@ -60,10 +64,16 @@ class ImageReader:
 
         EngineError bad_input where the process died or did not answer in time.
         """
+        return self.read_ahead(images, series)[0]
+
+    def read_ahead(
+        self, images: Sequence[Path], series: list[str] | None = None, run: dict | None = None
+    ) -> tuple[Image, Prepared | None]:
+        """As `read`; and what a run with the arguments `run` of `inference.ahead.prepared_ahead` can begin with, if any."""
         names = ", ".join(path.name for path in images)
         self._remove_files()
         try:
-            self._ask({"images": [str(path.absolute()) for path in images], "series": series})
+            self._ask({"images": [str(path.absolute()) for path in images], "series": series, "run": run})
             answer = self._answer(self.limit)
         except queue.Empty:
             self._stop()
@@ -80,7 +90,7 @@ class ImageReader:
             ) from None
         if "error" in answer:
             raise unpacked(answer["error"])
-        return self._mapped(answer)
+        return self._received(answer["image"], "r"), self._received(answer.get("prepared"), None)
 
     def close(self) -> None:
         """End the process and remove its files; a read in another thread fails. Another call does nothing."""
@@ -107,12 +117,15 @@ class ImageReader:
             raise EOFError
         return json.loads(line)
 
-    def _mapped(self, answer: dict) -> Image:
-        path = Path(answer["file"])
-        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    def _received(self, sent: dict | None, mode: Literal["r"] | None) -> Any:
+        """What the process sent with its array in a file, which is mapped, or with None for `mode` read; None for None."""
+        if sent is None:
+            return None
+        path = Path(sent["file"])
+        array = np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
         self._files.append(path)
         self._remove_files()
-        return replace(unpacked(answer["image"]), array=array)
+        return replace(unpacked(sent["rest"]), array=array)
 
     def _how_it_ended(self) -> str:
         process = self._process

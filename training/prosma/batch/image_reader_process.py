@@ -1,4 +1,4 @@
-"""The process that reads images, DICOM among them: those that stdin names, until stdin ends.
+"""The process that reads images, DICOM among them: those that stdin names, until stdin ends; and prepares small ones.
 
 | what is segmented | which process reads its files |
 | --- | --- |
@@ -20,6 +20,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,16 +49,35 @@ def send(out, message: dict) -> None:
 
 
 def answer(request: dict, file: Path) -> dict:
-    """Read the images of a request (`images`, `series`) and put their voxels into the file."""
+    """Read the images of a request (`images`, `series`) and put their voxels into the file.
+
+    Where it tells of the `run` that follows, what that can begin with goes into another file.
+    """
     from ..image.reading import read_image
 
     try:
         image = read_image(request["images"], request["series"])
-        save(file, image.array)
-        return {"file": str(file), "image": packed(replace(image, array=NO_VOXELS))}
+        found = {"image": sent(file, image)}
     except Exception as error:
         file.unlink(missing_ok=True)
         return {"error": packed(error if isinstance(error, UserFacingError) else explained(error))}
+    if request["run"]:
+        beside = file.with_suffix(".prepared.npy")
+        try:
+            from ..inference.ahead import prepared_ahead
+
+            prepared = prepared_ahead(image, **request["run"])
+            if prepared is not None:
+                found["prepared"] = sent(beside, prepared)
+        except Exception:  # whatever it is, the run meets it too and tells it
+            beside.unlink(missing_ok=True)
+    return found
+
+
+def sent(file: Path, what: Any) -> dict:
+    """An object with an `array` for the other process: that goes into the file. ImageError where there is no room."""
+    save(file, what.array)
+    return {"file": str(file), "rest": packed(replace(what, array=NO_VOXELS))}
 
 
 def save(file: Path, array: np.ndarray) -> None:

@@ -27,6 +27,7 @@ from .run_case import complete, failed, measured, prepare, skipped
 
 if TYPE_CHECKING:
     from ..image.geometry import Image
+    from ..inference import pipeline
     from ..inference.segmenter import Segmenter
     from ..package import ModelPackage
 
@@ -62,11 +63,15 @@ class Settings:
 
 @dataclass
 class Prepared:
-    """A case that has been looked at: its image is to be segmented, or there is an `outcome` already, or `elsewhere`."""
+    """A case that has been looked at: its image is to be segmented, or there is an `outcome` already, or `elsewhere`.
+
+    `begun`: what its run can begin with.
+    """
 
     case: Case
     file: ResultFile | None = None
     image: Image | None = None
+    begun: pipeline.Prepared | None = None
     outcome: dict | None = None
     elsewhere: bool = False
 
@@ -151,13 +156,14 @@ class CaseWorker:
                 lambda: self.claims.is_mine(name),
                 self.settings.force,
                 self.settings.in_full,
+                prepared.begun,
             )
         except Cancelled:
             raise
         except Exception as error:
             return {**case.facts(), **self._failed(case, error)}
         finally:
-            prepared.image = None
+            prepared.image = prepared.begun = None
             self.claims.release(name)
 
     def _prepare(self, case: Case) -> Prepared:
@@ -172,9 +178,9 @@ class CaseWorker:
             return Prepared(case, elsewhere=True)
         file.look()
         error = self.records.failure_since(name, self.began)
-        image = None if error else prepare(file, lambda: self._read(images, case.series))
-        if image is not None:
-            return Prepared(case, file, image)
+        read = None if error else prepare(file, lambda: self._read(images, case.series))
+        if read is not None:
+            return Prepared(case, file, *read)
         self.claims.release(name)
         return Prepared(case, outcome={"error": error} if error else self._skipped(file, case))
 
@@ -197,10 +203,12 @@ class CaseWorker:
         read = self.reader.read
         return measured(file, lambda: read(case.images, case.series), lambda: read([case.output]))
 
-    def _read(self, images: list[Path], series: list[str] | None) -> Image:
+    def _read(self, images: list[Path], series: list[str] | None) -> tuple[Image, pipeline.Prepared | None]:
         self._reads = True
         self.looked.set()
-        return self.reader.read(images, series)
+        settings = self.settings
+        run = {"model": settings.model, "roi": settings.run.get("roi"), "force": settings.force}
+        return self.reader.read_ahead(images, series, run)
 
     def _failed(self, case: Case, error: Exception) -> dict:
         """What there is to tell of a failure; noted for all who share the folder, and the case is given up."""

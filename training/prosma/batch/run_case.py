@@ -7,6 +7,7 @@ the same time as another case.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EngineError, explained
 from ..image.box import slices
@@ -22,6 +23,11 @@ from .claims import Claims
 from .measures import add_uncertainty, describe_segments
 from .records import EDITED, file_digest, now
 from .result_file import ResultFile
+
+if TYPE_CHECKING:
+    from ..inference.pipeline import Prepared
+
+T = TypeVar("T")
 
 
 class MadeElsewhere(EngineError):
@@ -64,8 +70,8 @@ def made_elsewhere(name: str, holder: dict) -> MadeElsewhere:
     )
 
 
-def prepare(file: ResultFile, read: Callable[[], Image]) -> Image | None:
-    """The image of a case, by `read`; None where its result is there already, edited since or not.
+def prepare(file: ResultFile, read: Callable[[], T]) -> T | None:
+    """What `read` gives, the image of a case; None where its result is there already, edited since or not.
 
     Raises EngineError bad_output where another file lies in the way, and what `read` raises.
     """
@@ -85,17 +91,18 @@ def complete(
     still_mine: Callable[[], bool] = lambda: True,
     force: bool = False,
     in_full: bool = False,
+    prepared: Prepared | None = None,
 ) -> dict:
     """Segment, and write the result with its record; what there is to tell about it: `facts` and the following.
 
     `output`, `beside` (files, if any), `segments` (see `describe_segments`, as for `in_full`, then also how sure the model
     was; with `expected_dice` and `presence`, see `inference.quality`), `removed_share`, `statistics`, `seconds`, `device`,
     `notices`, of these `device_notices`, `fit` (see `inference.fit`).
-    Raises EngineError as `Segmenter.segment` and `ResultFile.write`.
+    `prepared`: see `Segmenter.segment`. Raises EngineError as that and `ResultFile.write`.
     """
     outputs = list(dict.fromkeys([*file.volumes, *(["uncertainty"] if in_full else [])]))
     result = segmenter.segment(
-        image, outputs=outputs, **file.options, force=force, progress=progress, cancelled=cancelled
+        image, outputs=outputs, **file.options, force=force, progress=progress, cancelled=cancelled, prepared=prepared
     )
     if progress is not None:
         progress("Writing", 1.0, None)

@@ -63,12 +63,14 @@ def encoder_features(
     size: Sequence[int],
     half: bool = False,
     keep: bool = False,
+    of_image: np.ndarray | None = None,
 ) -> np.ndarray:
     """The features of a normalised image (C, *S), float64 (D,), computed in single precision.
 
     `network` is a ProSMAUNet on `device`, or its fast twin. With `half` in bfloat16 where that network computes in it on a
     CPU: a third of the time, and scores (`inference.fit`) moved by at most 0.2. With `keep` the fast twin on a CPU keeps what
-    its encoder made of the patch, for a tile that is the same (`FastNetwork.kept`).
+    its encoder made of the patch, for a tile that is the same (`FastNetwork.kept`). `of_image`: its
+    `image_features`, if known.
     """
     import torch
 
@@ -93,7 +95,8 @@ def encoder_features(
         else:
             for block in network.encoder:
                 x = watched(block, x, watch)
-    return np.concatenate([torch.cat(found).cpu().numpy(), image_features(middle)])
+    of_image = image_features(middle) if of_image is None else of_image
+    return np.concatenate([torch.cat(found).cpu().numpy(), of_image])
 
 
 def image_features(array: np.ndarray) -> np.ndarray:

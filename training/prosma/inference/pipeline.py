@@ -27,6 +27,7 @@ class Prepared:
     `shape`: the whole image's (I, J, K); `box`: the part of it that is looked at, the region of interest. `notices`: what
     was changed. `grid`: the way from the part's grid to the model's, and back. `array`: float32 (C, X, Y, Z), normalised, of
     what lies inside the slices `inside` of the model's grid; the rest is empty. `lowest`: the least value of the part.
+    `image_features`: those that its fit is judged by, where they are known already (`inference.ahead`).
     """
 
     shape: tuple[int, int, int]
@@ -36,6 +37,7 @@ class Prepared:
     array: np.ndarray
     inside: tuple[slice, ...]
     lowest: float
+    image_features: np.ndarray | None = None
 
 
 def prepare(image: Image, package: ModelPackage, roi=None, shortcuts: bool = True, force: bool = False) -> Prepared:

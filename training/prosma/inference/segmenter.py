@@ -19,7 +19,7 @@ import numpy as np
 from ..cancel import Cancelled, cancelled_between_stages
 from ..errors import EngineError
 from ..fast.allocator import (
-    TIDIED_EVERY,
+    LARGE,
     freed_memory_kept,
     let_large_blocks_go,
     memory_mapped,
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from .prompts import Prompted, Prompts
 
 __all__ = ["Cancelled", "EngineError", "Segmentation", "Segmenter"]
+
+SMALL_RUNS = 24  # of a batch, after which freed memory goes back: that takes 1.4 ms
 
 
 class Segmenter:
@@ -136,10 +138,10 @@ class Segmenter:
 
         return gates_of(self.network)
 
-    def _tidy(self) -> None:
-        """Give freed memory back; where the next case follows only now and then, because its pieces drift."""
+    def _tidy(self, image: Image) -> None:
+        """Give freed memory back; after small cases that others follow only now and then, because its pieces drift."""
         self._runs += 1
-        if not self.keeps_memory or self._runs % TIDIED_EVERY == 0:
+        if not self.keeps_memory or image.array.nbytes > LARGE or self._runs % SMALL_RUNS == 0:
             release_freed_memory()
 
     def _move_to(self, device: str) -> None:
@@ -163,6 +165,7 @@ class Segmenter:
         allocate: Callable[..., np.ndarray] = allocate_array,
         refuse_unfit: bool = True,
         all_parts: bool = False,
+        prepared: Prepared | None = None,
     ) -> Segmentation:
         """Segment one image; the same input gives the same bytes.
 
@@ -182,6 +185,7 @@ class Segmenter:
             refuse_unfit: with False an image that shows something else is not refused; a notice and `fit` of the result
                 say so.
             all_parts: keep parts of a structure that lie apart, also where the model says that it is one piece.
+            prepared: what `ahead.prepared_ahead` made of the same image, `roi` and `force`, with `shortcuts`.
 
         Where memory does not suffice, the run begins again with less at once, and a notice says so (`memory_ladder.Effort`).
 
@@ -198,9 +202,9 @@ class Segmenter:
         try:
             with run.timed("total"):
                 options = Options(tuple(outputs), overlap, mirror, shortcuts, force, refuse_unfit, all_parts)
-                result = self._run_regions(image, roi, options, run, allocate)
+                result = self._run_regions(image, roi, options, run, allocate, prepared)
         finally:
-            self._tidy()
+            self._tidy(image)
         result.seconds = {name: round(value, 4) for name, value in run.seconds.items()}
         run.progress("Done", 1.0, 0.0)
         return result
@@ -224,15 +228,17 @@ class Segmenter:
 
         return prompt(self, image, prompts, fine, cancelled or (lambda: False))
 
-    def _run_regions(self, image: Image, roi, options: Options, run: RunLog, allocate) -> Segmentation:
+    def _run_regions(
+        self, image: Image, roi, options: Options, run: RunLog, allocate, prepared: Prepared | None = None
+    ) -> Segmentation:
         """`_run` in each region that the finder marks, and their results as one.
 
         In the image as it is where the model has no finder, or the volume shows no more than what it learnt from, or the
         person's box is small and holds no region's centre nor is near one; and by force where there is none anywhere.
         """
         image = usable_image(image)
-        if not self.package.has_finder or not shows_more(image, self.package):
-            return self._run(image, roi, options, run, allocate)
+        if prepared is not None or not self.package.has_finder or not shows_more(image, self.package):
+            return self._run(image, roi, options, run, allocate, prepared=prepared)
         run.progress("Looking for the region", 0.0, None)
         with run.timed("preparing"):
             regions = find_regions(self._load_finder(), image, run.cancelled)
@@ -263,7 +269,14 @@ class Segmenter:
         return self._finder
 
     def _run(
-        self, image: Image, roi, options: Options, run: RunLog, allocate, seen: Callable[[Fit], Fit] = lambda fit: fit
+        self,
+        image: Image,
+        roi,
+        options: Options,
+        run: RunLog,
+        allocate,
+        seen: Callable[[Fit], Fit] = lambda fit: fit,
+        prepared: Prepared | None = None,
     ) -> Segmentation:
         """`segment`: check, prepare, predict, and place the result on the image's whole grid.
 
@@ -273,7 +286,8 @@ class Segmenter:
         options, notices = options.checked(self.package.mirror_axes, bool(self._gates))
         run.notices += notices
         with run.timed("preparing"), told_when_out_of_memory():
-            prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
+            if prepared is None:
+                prepared = prepare(image, self.package, roi, options.shortcuts, options.force)
         run.notices[:0] = prepared.notices
         with self._encoding_once(run):
             with run.timed("fit"):
@@ -376,14 +390,21 @@ class Segmenter:
             return Fit("unknown", None, (f"Whether the image fits cannot be told: {self._statistics}.",))
         if len(self._statistics.size) != self.package.dimension:
             return Fit("unknown", None, (OTHER_NETWORK,))
-        features = self.features(prepared, self._statistics.size, half=True, keep=True)
+        features = self.features(prepared, self._statistics.size, True, True, prepared.image_features)
         return judged(self._statistics, features, self.package.model, prepared.lowest)
 
-    def features(self, prepared: Prepared, size: Sequence[int], half: bool = False, keep: bool = False) -> np.ndarray:
+    def features(
+        self,
+        prepared: Prepared,
+        size: Sequence[int],
+        half: bool = False,
+        keep: bool = False,
+        of_image: np.ndarray | None = None,
+    ) -> np.ndarray:
         """What the encoder sees of a part of this size in the middle of an image, float64 (D,), see `encoder_features`."""
         patch = self.package.model["patch_size"]
         with self._memory_for((0, len(prepared.array), *patch), scarce=False):  # 0: the encoder alone
-            return encoder_features(self.networks[0], self.device, prepared.array, patch, size, half, keep)
+            return encoder_features(self.networks[0], self.device, prepared.array, patch, size, half, keep, of_image)
 
     def _predict(self, prepared: Prepared, options: Options, effort: Effort, run: RunLog, allocate) -> Segmentation:
         """Tiles through the network, and their scores on the grid of the part in `prepared.box`."""
