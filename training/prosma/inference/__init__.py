@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | options | `options` | what is asked for, checked against the model |
 | preprocessing | `pipeline` | `Prepared`, made once: region of interest, channels, reorienting, resampling, normalisation |
+| ahead | `ahead` | in batches another process has made `Prepared`, while the network was at work on the case before |
 | fit | `fit` | whether the image looks like those of the training: `encoder_features`, and their `distance` from those |
 | sliding window | `sliding_window` | tiles, Gaussian blending, scores accumulated band by band |
 | forward passes | `prediction` | softmax, averaged over flips, gate map, gate statistics; several networks: `ensemble` |

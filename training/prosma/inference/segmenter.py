@@ -390,21 +390,15 @@ class Segmenter:
             return Fit("unknown", None, (f"Whether the image fits cannot be told: {self._statistics}.",))
         if len(self._statistics.size) != self.package.dimension:
             return Fit("unknown", None, (OTHER_NETWORK,))
-        features = self.features(prepared, self._statistics.size, True, True, prepared.image_features)
+        known = prepared.image_features
+        features = self.features(prepared, self._statistics.size, half=True, keep=True, of_image=known)
         return judged(self._statistics, features, self.package.model, prepared.lowest)
 
-    def features(
-        self,
-        prepared: Prepared,
-        size: Sequence[int],
-        half: bool = False,
-        keep: bool = False,
-        of_image: np.ndarray | None = None,
-    ) -> np.ndarray:
+    def features(self, prepared: Prepared, size: Sequence[int], **how: Any) -> np.ndarray:
         """What the encoder sees of a part of this size in the middle of an image, float64 (D,), see `encoder_features`."""
         patch = self.package.model["patch_size"]
         with self._memory_for((0, len(prepared.array), *patch), scarce=False):  # 0: the encoder alone
-            return encoder_features(self.networks[0], self.device, prepared.array, patch, size, half, keep, of_image)
+            return encoder_features(self.networks[0], self.device, prepared.array, patch, size, **how)
 
     def _predict(self, prepared: Prepared, options: Options, effort: Effort, run: RunLog, allocate) -> Segmentation:
         """Tiles through the network, and their scores on the grid of the part in `prepared.box`."""
