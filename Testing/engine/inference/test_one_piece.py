@@ -10,7 +10,7 @@ from test_cli import run
 
 from prosma.image.reading import read_labels
 from prosma.image.writing import write_labels
-from prosma.inference.one_piece import keep_one_piece, largest_part
+from prosma.inference.one_piece import keep_one_piece, largest_part, size
 from prosma.inference.segmenter import Segmenter
 from prosma.learning.packing.card import description_lines
 from prosma.package.model_package import ModelPackage
@@ -48,10 +48,20 @@ def test_of_each_group_the_largest_component_stays(labels, groups):
     told = keep_one_piece(labels, groups, LABELS, 0.5)
     check_pieces(before, labels, groups)
     gone = {label["name"]: int((before == label["value"]).sum() - (labels == label["value"]).sum()) for label in LABELS}
-    wanted = ", ".join(f"{name} {0.5 * count:.2g} ml" for name, count in gone.items() if count)
+    two_digits = {
+        name: np.format_float_positional(count / 2, 2, fractional=False, trim="-") for name, count in gone.items()
+    }
+    wanted = ", ".join(f"{name} {two_digits[name]} ml" for name, count in gone.items() if count)
     assert told == (
         [f"Left out, because it lay apart from the largest part of its structure: {wanted}."] if wanted else []
     )
+
+
+@pytest.mark.parametrize(
+    ("voxels", "words"), [(1, "0.0035 ml"), (286, "1 ml"), (2857, "10 ml"), (48_700, "170 ml"), (2_000_000, "7000 ml")]
+)
+def test_volumes_are_told_with_two_digits_and_no_powers_of_ten(voxels, words):
+    assert size(voxels, 0.0035) == words and size(voxels, None) == f"{voxels} pixels"
 
 
 def test_groups_come_in_their_order():

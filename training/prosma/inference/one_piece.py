@@ -43,8 +43,10 @@ def keep_one_piece(
 
 
 def size(voxels: int, voxel_ml: float | None) -> str:
-    """A number of voxels in words."""
-    return f"{voxels} pixels" if voxel_ml is None else f"{voxels * voxel_ml:.2g} ml"
+    """A number of voxels in words: pixels, or two digits of the volume."""
+    if voxel_ml is None:
+        return f"{voxels} pixels"
+    return f"{float(f'{voxels * voxel_ml:.2g}'):g} ml"
 
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
