@@ -95,6 +95,12 @@ set(MODULE_PYTHON_SCRIPTS
 set(MODULE_PYTHON_RESOURCES
   Resources/Icons/Model.png
   Resources/Icons/ProSMASegmentation.png
+  Resources/Models/abdomen-ct/README.md
+  Resources/Models/abdomen-ct/fit.npz
+  Resources/Models/abdomen-ct/model.json
+  Resources/Models/abdomen-ct/preview.png
+  Resources/Models/abdomen-ct/quality.json
+  Resources/Models/abdomen-ct/weights.safetensors
   Resources/Models/abdomen-mr/README.md
   Resources/Models/abdomen-mr/fit.npz
   Resources/Models/abdomen-mr/model.json

@@ -8,6 +8,7 @@ import numpy as np
 from prosma.learning.data.statistics import measure_dataset
 
 DATA_OF_MODELS = {  # folder of the data set that a bundled model learnt from
+    "abdomen-ct": "btcv_ct_upper",
     "abdomen-mr": "chaos_mr_t2",
     "breast-lesion-us": "busi",
     "gland-histology": "glas",

@@ -202,7 +202,7 @@ def test_models_are_filtered_by_kind_of_image_and_by_words(panel, no_filter):
     assert kinds == ["All images", "CT", "MR", "US", "colour image", "photograph"]
     combo.setCurrentIndex(kinds.index("CT"))
     processEvents()
-    assert listed(panel) == ["head-neck-oar-ct", "tiny"], "the chosen model stays"
+    assert listed(panel) == ["abdomen-ct", "head-neck-oar-ct", "tiny"], "the chosen model stays"
     combo.setCurrentIndex(kinds.index("colour image"))
     processEvents()
     assert listed(panel) == ["gland-histology", "polyp-colonoscopy", "tiny"]

@@ -35,7 +35,7 @@ def find_packages(folders: Iterable[Path]) -> list[ModelPackage | BrokenPackage]
 
     >>> from prosma import model_folders
     >>> sorted(package.id for package in find_packages(model_folders()))[:2]
-    ['abdomen-mr', 'breast-lesion-us']
+    ['abdomen-ct', 'abdomen-mr']
     >>> Path("folder/half a model").mkdir(parents=True)
     >>> Path("folder/half a model/model.json").write_text("{}")
     2
