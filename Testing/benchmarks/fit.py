@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from labelled_folders import DATA_OF_MODELS as OWN
 
 AKIN = {"polyp-colonoscopy": "cvc_clinicdb"}
-VOLUMES = ("acdc_ed", "brats2013_mini", "btcv_ct_upper", "chaos_mr_t2", "sts_petct")
+VOLUMES = ("acdc_ed", "brats2013_mini", "sts_petct")
 STRANGERS = (*OWN.values(), *VOLUMES, "usgra_nerves", "cvc_clinicdb")
 WRONG = (
     "nifti/ct_torso_3mm.nii.gz",
