@@ -432,7 +432,7 @@ def test_half_precision_moves_scores_but_little(strange):
     statistics = FitStatistics.of_package(segmenter.package.fit_path, segmenter.package.sha256)
     for path in (SAMPLE, strange):
         prepared = prepare(read_image(path), segmenter.package)
-        exact, rough = (segmenter.features(prepared, statistics.size, half) for half in (False, True))
+        exact, rough = (segmenter.features(prepared, statistics.size, half=half) for half in (False, True))
         assert (exact != rough).any()
         np.testing.assert_allclose(statistics.score(rough[None]), statistics.score(exact[None]), atol=0.3, rtol=0.05)
         np.testing.assert_allclose(
