@@ -72,8 +72,14 @@ def test_where_the_run_has_to_begin_by_itself(monkeypatch):
     assert prepared_ahead(Image(np.zeros((1, 40, 40, 1), np.uint8), np.eye(4)), model, force=True) is None
     image = smooth_volume((40, 48, 36))
     assert prepared_ahead(image, model, force=True) is not None
-    monkeypatch.setattr(ahead, "MOST", image.array.nbytes - 1)
+    monkeypatch.setattr(ahead, "MOST", 6 * image.array.nbytes)  # float32 instead of int16, and 2.2 times the voxels
+    assert prepared_ahead(image, model, force=True) is not None
+    monkeypatch.setattr(ahead, "MOST", 2 * image.array.nbytes)  # larger on the model's grid
     assert prepared_ahead(image, model, force=True) is None
+    finer = image.array.repeat(6, 3)
+    monkeypatch.setattr(ahead, "MOST", finer.nbytes - 1)  # larger as it is
+    matrix = image.ijk_to_ras @ np.diag([1.0, 1.0, 1 / 6, 1.0])
+    assert prepared_ahead(Image(finer, matrix), model, force=True) is None
 
 
 def test_a_package_that_knows_no_fit_is_prepared_for_as_well(tiny):

@@ -49,9 +49,9 @@ def write_labels(
     """Write a label map (I, J, K), uint8 or uint16, on the grid of `image`.
 
     `descriptions` are the model's `labels` and `tags` go to each segment of a `.seg.nrrd`. `facts`: those of `labels`, if
-    they are known. An existing file is replaced
-    in one step; `before_it_moves` gets the whole file before that, and an error of it keeps the old one. ImageError for
-    an unknown ending, OSError where it cannot be written; then nothing has changed.
+    they are known. An existing file is replaced in one step; `before_it_moves` gets the whole file before that, and an
+    error of it keeps the old one. ImageError for an unknown ending, OSError where it cannot be written; then nothing has
+    changed.
 
     >>> image = Image(np.zeros((1, 4, 5, 6)), np.diag([0.5, 0.5, 2.0, 1.0]))
     >>> labels = np.zeros((4, 5, 6), np.uint8)
@@ -68,11 +68,10 @@ def write_labels(
         elif suffix == ".mha":
             _write_with_itk(temporary, labels, image)
         else:
+            fields = {}
             if suffix == ".seg.nrrd":
                 facts = facts or LabelFacts.of(labels, image.ijk_to_ras, descriptions)
                 fields = segment_fields(facts, image, descriptions, tags or {})
-            else:
-                fields = {}
             temporary.write_bytes(nrrd_bytes(labels, image, fields))
         if before_it_moves is not None:
             before_it_moves(temporary)

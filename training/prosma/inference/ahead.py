@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 from ..errors import UserFacingError
-from ..image.geometry import Image, usable_image
+from ..image.geometry import Image, plan_canonical, usable_image
 from ..package import ModelPackage
 from .encoder_features import central_patch, image_features
 from .finder import shows_more
 from .fit import FitStatistics
-from .pipeline import Prepared, prepare
+from .pipeline import FLOAT32_BYTES, Prepared, prepare
 
-MOST = (
-    32 << 20
-)  # bytes of an image: over larger ones the network takes so long that it matters not, and memory is short
+# Bytes of an image, and of what becomes of it on the model's grid: over larger ones the network takes so long that nothing is
+# gained, and there they would lie in memory beside those of the case before.
+MOST = 32 << 20
 
 
 def prepared_ahead(
@@ -31,7 +32,7 @@ def prepared_ahead(
     package, statistics = _opened(os.fspath(model))
     try:
         image = usable_image(image)
-        if image.array.nbytes > MOST or (package.has_finder and shows_more(image, package)):
+        if is_large(image, package) or (package.has_finder and shows_more(image, package)):
             return None
         prepared = prepare(image, package, roi, force=force)
     except UserFacingError:
@@ -40,6 +41,12 @@ def prepared_ahead(
         return prepared
     middle = central_patch(prepared.array, package.model["patch_size"], statistics.size)
     return replace(prepared, image_features=image_features(middle))
+
+
+def is_large(image: Image, package: ModelPackage) -> bool:
+    """Whether the image has more than MOST bytes, as it is or on the model's grid."""
+    on_grid = FLOAT32_BYTES * len(package.channels) * math.prod(plan_canonical(image, package).size)
+    return max(image.array.nbytes, on_grid) > MOST
 
 
 @functools.lru_cache(maxsize=1)

@@ -69,8 +69,8 @@ def encoder_features(
 
     `network` is a ProSMAUNet on `device`, or its fast twin. With `half` in bfloat16 where that network computes in it on a
     CPU: a third of the time, and scores (`inference.fit`) moved by at most 0.2. With `keep` the fast twin on a CPU keeps what
-    its encoder made of the patch, for a tile that is the same (`FastNetwork.kept`). `of_image`: its
-    `image_features`, if known.
+    its encoder made of the patch, for a tile that is the same (`FastNetwork.kept`). `of_image`: the patch's own
+    `image_features`, where they are known.
     """
     import torch
 
