@@ -154,11 +154,15 @@ class FitStatistics:
 
         A fault makes an image unusual, but no farther off than that.
         """
-        scores = [self.joint.score(features)]
+        return self.scores(features)[0]
+
+    def scores(self, features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(cases, D) -> `score` (cases,), the joint distance's alone (cases,), and `fault_scores` (cases, K)."""
+        joint, faults = self.joint.score(features), self.fault_scores(features)
+        every = [joint, *np.minimum(faults, UNUSUAL).T]
         if self.image is not None:
-            scores.append(self.image.score(features[:, -self.image.mean.size :]))
-        scores += list(np.minimum(self.fault_scores(features), UNUSUAL).T)
-        return np.max(scores, axis=0)
+            every.append(self.image.score(features[:, -self.image.mean.size :]))
+        return np.max(every, axis=0), joint, faults
 
     def fault_scores(self, features: np.ndarray) -> np.ndarray:
         """(cases, D) -> (cases, K) of the faults."""
@@ -224,8 +228,9 @@ def judged(statistics: FitStatistics, features: np.ndarray, model: dict[str, Any
     """The fit of an image with these features (D,), whose least value is `lowest`, to a model (its model.json)."""
     if features.shape != statistics.joint.mean.shape:
         return Fit("unknown", None, (OTHER_NETWORK,))
-    score, joint = (float(each(features[None])[0]) for each in (statistics.score, statistics.joint.score))
-    distances = joint, float(statistics.fault_scores(features[None]).max(initial=0.0))
+    scores, joints, faults = statistics.scores(features[None])
+    score, joint = float(scores[0]), float(joints[0])
+    distances = joint, float(faults.max(initial=0.0))
     verdict = verdict_of(score, joint)
     if verdict == "fits":
         return Fit(verdict, score, distances=distances)
