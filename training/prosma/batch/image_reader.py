@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 READ_LIMIT_S = 600.0  # the largest volumes take a minute from a slow network
 STARTING_LIMIT_S = 300.0
+SMALL = 1 << 20  # bytes of voxels: so few are read, as a mapping and its end take longer
 GRACE_S = 1.0  # to end by itself once its stdin is closed
 CODE_FOLDER = Path(__file__).resolve().parents[2]  # started there, the child imports nothing from the user's folder
 
@@ -122,7 +123,8 @@ class ImageReader:
         if sent is None:
             return None
         path = Path(sent["file"])
-        array = np.asarray(np.load(path, mmap_mode=mode, allow_pickle=False))
+        array = np.asarray(np.load(path, mmap_mode=mode if path.stat().st_size > SMALL else None, allow_pickle=False))
+        array.flags.writeable = mode is None
         self._files.append(path)
         self._remove_files()
         return replace(unpacked(sent["rest"]), array=array)
