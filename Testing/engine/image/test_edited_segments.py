@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prosma.image.edited_segments import Fingerprints, fingerprints, same_fingerprint
+from prosma.image.edited_segments import Fingerprints, same_fingerprint
+from prosma.image.labels import LabelFacts
 from prosma.image.tags import EMPTY
+
+
+def fingerprints(labels, matrix):
+    """Those that a file with the label map would get."""
+    return LabelFacts.of(labels, matrix, [{"value": 1}]).fingerprints
 
 
 def plain_fingerprint(labels, value, matrix):

@@ -13,7 +13,7 @@ from ..errors import EngineError, explained
 from ..image.box import slices
 from ..image.constants import LABEL_SUFFIXES
 from ..image.geometry import Image, ImageError
-from ..image.labels import LabelFacts, label_extents
+from ..image.labels import LabelFacts
 from ..inference.fit import Fit
 from ..inference.quality import with_expected, with_tags
 from ..outputs.results import Content, suffix_of
@@ -156,8 +156,8 @@ def measured(file: ResultFile, image: Callable[[], Image], result: Callable[[], 
                 f"{name} does not lie on the grid of its image.", "Export it as one label map on that grid."
             )
         described = labels_in(file.package.model, found.array)
-        extents = label_extents(found.array[0], max(label["value"] for label in described))
-        segments = describe_segments(found.array[0], given, described, extents, in_full=True)
+        seen = LabelFacts.of(found.array[0], given.ijk_to_ras, described)
+        segments = describe_segments(found.array[0], given, described, seen.extents, in_full=True)
         file.records.append({"output": name, "measured": digest, "segments": segments, "written": now()})
     return {**skipped(file), "segments": segments}
 

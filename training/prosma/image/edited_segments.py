@@ -11,8 +11,7 @@ import hashlib
 
 import numpy as np
 
-from .axes import as_kji
-from .label_runs import runs_by_value, slabs_of
+from .label_runs import runs_by_value
 
 TOLERANCE_MM = 0.02  # between two places that count as the same: file formats round the geometry
 
@@ -50,14 +49,6 @@ class Fingerprints:
             place = (np.asarray(ijk_to_ras) @ [*index, 1.0])[:3]
             texts[value] = f"{digest.hexdigest()}@{','.join(f'{mm:.4f}' for mm in place)}"
         return texts
-
-
-def fingerprints(labels: np.ndarray, ijk_to_ras: np.ndarray) -> dict[int, str]:
-    """The fingerprints of all labels in a label map (I, J, K) at once."""
-    found = Fingerprints()
-    for slab in slabs_of(as_kji(labels)):
-        found.add(slab)
-    return found.texts(ijk_to_ras)
 
 
 def same_fingerprint(one: str, other: str) -> bool:
