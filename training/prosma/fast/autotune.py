@@ -16,7 +16,7 @@ from contextvars import ContextVar
 
 import torch
 
-from ..cancel import stop_if
+from ..cancel import never, stop_if
 from ..files import replaced_when_whole, user_folder
 from .allocator import freed_memory_kept
 
@@ -25,7 +25,7 @@ ROUNDS = 2
 CLEARLY = 0.9  # another way than the first must take less than this share of its time
 
 _known: dict[str, str] = {}
-_cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=lambda: False)
+_cancelled: ContextVar[Callable[[], bool]] = ContextVar("cancelled", default=never)
 
 
 @contextlib.contextmanager

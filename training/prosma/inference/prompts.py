@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cancel import cancelled_between_stages, stop_if
+from ..cancel import cancelled_between_stages, never, stop_if
 from ..correct.crop import first_cube, inside
 from ..correct.prompt_input import PROMPT_CHANNELS, Layers, Placed, Said, box_around, standardised
 from ..correct.prompting import prompted
@@ -118,7 +118,7 @@ def prompt(
     image: Image,
     prompts: Prompts,
     fine: bool = True,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> Prompted:
     """What the mask becomes; see `Segmenter.prompt`."""
     began = time.perf_counter()

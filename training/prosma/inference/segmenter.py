@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..cancel import Cancelled, cancelled_between_stages
+from ..cancel import Cancelled, cancelled_between_stages, never
 from ..errors import EngineError
 from ..fast.allocator import (
     LARGE,
@@ -87,7 +87,7 @@ class Segmenter:
         self.device, self.device_notices = choose_device(device)
         try:
             self.package = package if isinstance(package, ModelPackage) else resolve(package)
-            self.network: Any = self._load(cancelled or (lambda: False))
+            self.network: Any = self._load(cancelled or never)
         except (MemoryError, RuntimeError) as error:
             if not means_out_of_memory(error):
                 raise
@@ -226,7 +226,7 @@ class Segmenter:
         """
         from .prompts import prompt
 
-        return prompt(self, image, prompts, fine, cancelled or (lambda: False))
+        return prompt(self, image, prompts, fine, cancelled or never)
 
     def _run_regions(
         self, image: Image, roi, options: Options, run: RunLog, allocate, prepared: Prepared | None = None

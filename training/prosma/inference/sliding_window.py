@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..cancel import stop_if
+from ..cancel import never, stop_if
 from ..image.intensity import pad_to_patch
 from ..image.resampling import UNIT
 
@@ -115,7 +115,7 @@ def sliding_window_inference(
     predict: Callable[[np.ndarray], np.ndarray],
     deliver: Callable[[int, np.ndarray], None],
     progress: Callable[[int, int], None] = lambda done, total: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> None:
     """Run `predict` on every tile, accumulate the weighted scores and deliver them.
 

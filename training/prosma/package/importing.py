@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from ..cancel import stop_if
+from ..cancel import never, stop_if
 from ..errors import UserFacingError
 from ..files import opened_regular, replace_folder, user_folder, working_folder
 from .folders import IMPORTING, bundled_models_folder, tidy, user_models
@@ -53,7 +53,7 @@ Parts = dict[str, Part]
 def import_package(
     path: str | os.PathLike[str],
     progress: Progress = lambda fraction: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> ModelPackage:
     """Check the package at ``path`` and copy it among the user's own models, in place of an older one with its id.
 
@@ -127,7 +127,7 @@ def copy(
     parts: Parts,
     new: Path,
     progress: Progress = lambda fraction: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> None:
     """Write the files of a package into the new folder `new`. Raises PackageError and Cancelled."""
     total = sum(part.size for part in parts.values())

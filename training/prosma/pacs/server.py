@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from ..cancel import stop_if
+from ..cancel import never, stop_if
 from ..errors import EngineError
 from .access import client_for, explained_for
 from .query import SERIES_KEYS, STUDY_KEYS, Query, Series, values_of
@@ -58,9 +58,7 @@ class Server:
             raise EngineError("bad_input", f"The server {self.host} has no images of the series.", "Try again later.")
         return uids
 
-    def fetch(
-        self, series: Series, uids: list[str], folder: Path, cancelled: Callable[[], bool] = lambda: False
-    ) -> None:
+    def fetch(self, series: Series, uids: list[str], folder: Path, cancelled: Callable[[], bool] = never) -> None:
         """Write each image of a series to a file in a folder. EngineError where one of the `uids` does not come.
 
         Raises Cancelled where `cancelled` says so before an image.

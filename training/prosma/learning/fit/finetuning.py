@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...cancel import Cancelled, stop_if
+from ...cancel import Cancelled, never, stop_if
 from ...errors import UserFacingError
 from ...fast.allocator import keep_freed_memory
 from ...package import ModelPackage, find_packages, model_folders, write_package
@@ -87,7 +87,7 @@ def fine_tune(
     tuning: FineTuningOptions | None = None,
     accelerator: str = "auto",
     progress: Progress = lambda stage, fraction, seconds_left: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = never,
 ) -> ModelPackage:
     """Write a new package at ``output``: ``package`` after learning from the labelled cases in ``data``.
 
