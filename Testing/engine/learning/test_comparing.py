@@ -19,8 +19,8 @@ from PIL import Image as Picture
 
 from prosma.cli import exit_codes, main
 from prosma.image.geometry import Image
-from prosma.image.intensity import normalise
-from prosma.learning.compare.comparing import overlaps
+from prosma.image.intensity import normalise, rule_for
+from prosma.learning.compare.comparing import overlaps, versions
 from prosma.learning.compare.degrading import KINDS, degrade
 from prosma.learning.compare.grid import Grid, GridError
 from prosma.learning.compare.paired import estimate, paired
@@ -230,6 +230,18 @@ def test_the_strength_of_noise_is_a_share_of_the_range():
     ramp = np.linspace(100, 300, 32**3, dtype=np.float32).reshape(1, 32, 32, 32)
     noisy = degrade(Image(ramp, np.eye(4)), "noise", 0.1, "case")
     assert (noisy.array - ramp).std() == pytest.approx(0.1 * 0.99 * 200, rel=0.02)
+
+
+@pytest.mark.parametrize("white", [1, 255, 4095])
+def test_pictures_stay_between_black_and_white_whatever_is_done_to_them(white):
+    picture = smooth_volume((24, 20, 1))
+    share = (picture.array - picture.array.min()) / np.ptp(picture.array)
+    image = Image((share * white).astype(np.float32), np.eye(4))
+    intensity = {"rule": "range", "low": 0, "high": 255}
+    conditions = [(kind, level) for kind in KINDS for level in (0.5, 1.0)]
+    for name, version in versions(image, "case", conditions, intensity):
+        assert rule_for(version.array, intensity)[0] == rule_for(image.array, intensity)[0], name
+        assert version.array.min() >= 0 and version.array.max() <= white
 
 
 def test_labels_that_are_neither_there_nor_found_count_as_right_and_ignored_voxels_not_at_all():

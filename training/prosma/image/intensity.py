@@ -51,6 +51,14 @@ def rule_for(array: np.ndarray, intensity: dict) -> tuple[dict, tuple[str, ...]]
     return {**intensity, "high": full}, (notice,)
 
 
+def within_range(values: np.ndarray, array: np.ndarray, intensity: dict) -> np.ndarray:
+    """`values` that an image `array` (C, ...) was changed to, kept where a model with the rule `range` takes them: between
+    what counts as black and as white in that image. With other rules as they are.
+    """
+    rule, _ = rule_for(array, intensity)
+    return np.clip(values, rule["low"], rule["high"]) if rule["rule"] == "range" else values
+
+
 def lowest_without_air(array: np.ndarray) -> float | None:
     """The lowest value, seen on a coarse grid, of an image in which nothing is as low as air in a CT; else None."""
     lowest = float(array[tuple(slice(None, None, max(1, size // SAMPLES)) for size in array.shape)].min())

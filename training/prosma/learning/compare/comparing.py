@@ -10,7 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from ...errors import UserFacingError
 from ...files import write_json
 from ...image.geometry import Image
+from ...image.intensity import within_range
 from ...inference.segmenter import Segmenter
 from ..checkpoints import read_checkpoint
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
@@ -226,7 +227,7 @@ def score(segmenter: Segmenter, cases: Sequence[Case], conditions: Sequence[tupl
     for case in cases:
         image, reference = read_case(case, model)
         labelled.append(bool(((reference > 0) & (reference != IGNORED)).any()))
-        for name, version in versions(image, case.id, conditions):
+        for name, version in versions(image, case.id, conditions, model["intensity"]):
             result = segmenter.segment(version, refuse_unfit=False)
             for metric, value in overlaps(result.labels, reference, model).items():
                 scores[name][metric].append(round(value, 4))
@@ -242,11 +243,14 @@ def score(segmenter: Segmenter, cases: Sequence[Case], conditions: Sequence[tupl
     }
 
 
-def versions(image: Image, key: str, conditions: Sequence[tuple[str, float]]) -> Iterator[tuple[str, Image]]:
-    """The clean image, then each degraded one, with the names of the conditions."""
+def versions(
+    image: Image, key: str, conditions: Sequence[tuple[str, float]], intensity: dict
+) -> Iterator[tuple[str, Image]]:
+    """The clean image, then each degraded one with values that the model takes, with the names of the conditions."""
     yield CLEAN, image
     for kind, level in conditions:
-        yield condition_name(kind, level), degrade(image, kind, level, key)
+        worse = degrade(image, kind, level, key)
+        yield condition_name(kind, level), replace(worse, array=within_range(worse.array, image.array, intensity))
 
 
 def condition_name(kind: str, level: float) -> str:

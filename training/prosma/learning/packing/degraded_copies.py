@@ -9,6 +9,7 @@ import numpy as np
 
 from ...image.box import Box, slices, smallest, whole
 from ...image.geometry import Image
+from ...image.intensity import within_range
 from ..data.dataset import IGNORED
 
 CLEAN = "clean"  # the kind of the image itself
@@ -23,11 +24,10 @@ def degraded_copies(
     """Kind, image and labels: the image itself, with noise, with little contrast, coarse, and cut through its structures."""
     array = image.array.astype(np.float32)
     low, high = np.percentile(array, [0.5, 99.5])
-    rule, spread = model["intensity"], float(high - low)
+    spread = float(high - low)
 
     def version(values: np.ndarray) -> Image:
-        within = np.clip(values, rule["low"], rule["high"]) if rule["rule"] == "range" else values
-        return replace(image, array=within.astype(np.float32))
+        return replace(image, array=within_range(values, image.array, model["intensity"]).astype(np.float32))
 
     def noise(deviation: float) -> np.ndarray:
         return random.normal(0, deviation * spread, array.shape)

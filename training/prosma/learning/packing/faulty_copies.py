@@ -9,6 +9,7 @@ import numpy as np
 
 from ...image.box import Box, smallest
 from ...image.geometry import Image
+from ...image.intensity import within_range
 from ...inference.fit import BESIDE, CLIPPED, INVERTED, NOISE, TURNED
 from ..data.dataset import IGNORED
 
@@ -50,9 +51,7 @@ def damaged(image: Image, model: dict, random: np.random.Generator, strength: St
     array = image.array.astype(np.float32)
     low, high = np.percentile(array, [0.5, 99.5])
     noisy = array + random.normal(0, strength.noise * (high - low), array.shape).astype(np.float32)
-    if model["intensity"]["rule"] == "range":
-        noisy = np.clip(noisy, model["intensity"]["low"], model["intensity"]["high"])
-    yield NOISE, replace(image, array=noisy)
+    yield NOISE, replace(image, array=within_range(noisy, image.array, model["intensity"]))
     least, most = np.percentile(array, [strength.clipped, 100 - strength.clipped])
     if least < most:
         yield CLIPPED, replace(image, array=np.clip(array, least, most))
