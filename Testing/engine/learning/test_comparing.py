@@ -38,7 +38,7 @@ GRID = {
     "changes": {
         "model": {"patch_size": [16, 24, 16], "spacing": [2.0, 2.0, 2.0]},
         "network": {"features": [2, 4]},
-        "fitting": {"epochs": 2, "iterations": 1, "batch_size": 1, "validate_every": 2},
+        "fitting": {"epochs": 2, "iterations": 1, "batch_size": 1, "validate_every": 1},
     },
     "variants": {"plain": {"skip": "plain"}, "decoder": {"skip": "prosma", "field_grid": "decoder"}},
     "seeds": [1, 2],
@@ -107,6 +107,10 @@ def test_a_grid_becomes_runs_tables_and_a_figure(finished):
     assert difference["dice"]["mean"] == pytest.approx(by_hand, abs=1e-5)
     text = (runs / "comparison.md").read_text()
     assert f"{content['variants']['decoder']['dice']['mean']:.4f}" in text and "| contrast 1 |" in text
+    histories = [json.loads((runs / f"decoder-seed{seed}/history.json").read_text())["epochs"] for seed in (1, 2)]
+    gain = np.mean([second["val/dice"] - first["val/dice"] for first, second in histories])
+    assert content["variants"]["decoder"]["late_gain"] == pytest.approx(gain, abs=1e-4)
+    assert f"{gain:+.4f}" in text and "gained in the last third" in text
     assert Picture.open(runs / "comparison.png").size[0] > 500
     assert (runs / "comparison.png").stat().st_size < 80_000
 

@@ -75,6 +75,17 @@ class Run:
         scores = json.loads(path.read_text(encoding="utf-8"))
         return scores if scores["evaluation"] == self.evaluation else None
 
+    def late_gain(self) -> float | None:
+        """What the validation's Dice gained in the last third of the epochs: little where a network has finished learning.
+
+        None where there was no validation before that third.
+        """
+        path = self.folder / "history.json"
+        epochs = json.loads(path.read_text(encoding="utf-8"))["epochs"] if path.is_file() else []
+        dice = [epoch.get("val/dice") for epoch in epochs]
+        before = dice[len(dice) * 2 // 3 - 1] if len(dice) > 1 else None
+        return None if before is None else dice[-1] - before
+
     def is_trained(self) -> bool:
         checkpoint = self.folder / "last.ckpt"
         if not checkpoint.is_file():

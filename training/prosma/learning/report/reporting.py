@@ -36,6 +36,7 @@ class Scores:
     def __init__(self, grid: Grid, out: Path) -> None:
         found = {(run.variant, run.seed): run.scores() for run in all_runs(grid, out)}
         self.runs = {key: scores for key, scores in found.items() if scores}
+        self.late_gains = {(run.variant, run.seed): run.late_gain() for run in all_runs(grid, out)}
         self.missing = [run.name for run in all_runs(grid, out) if (run.variant, run.seed) not in self.runs]
         if not any(variant == grid.reference for variant, _ in self.runs):
             raise ComparisonError(
@@ -69,6 +70,12 @@ class Scores:
     def each(self, variant: str, key: str) -> list:
         """An entry of each finished run of a variant."""
         return [self.runs[variant, seed][key] for seed in self.seeds(variant)]
+
+    def late_gain(self, variant: str) -> float | None:
+        """Mean over the seeds of what validation gained in the last third of the training; None where that is not known."""
+        gains = [self.late_gains[variant, seed] for seed in self.seeds(variant)]
+        known = [gain for gain in gains if gain is not None]
+        return round(float(np.mean(known)), 4) if len(known) == len(gains) else None
 
     def estimates(self, variant: str, condition: str) -> dict:
         seeds = self.seeds(variant)
@@ -142,6 +149,7 @@ def variant_results(scores: Scores, name: str) -> dict:
         "network": scores.each(name, "network")[0],
         "seeds": scores.seeds(name),
         "parameters": scores.each(name, "parameters")[0],
+        "late_gain": scores.late_gain(name),
         "seconds": round(float(np.mean(scores.each(name, "seconds")))),
         "seconds_per_case": round(float(np.mean(scores.each(name, "seconds_per_case"))), 3),
         "zeros": [round(float(share), 4) for share in np.mean(levels, axis=0)],

@@ -51,12 +51,15 @@ def differing(content: dict) -> str:
 def variants_table(content: dict) -> str:
     measures = [measure for measure in content["variants"][content["reference"]] if measure.split("_")[0] in METRICS]
     alarms = content["labelled"] < content["cases"]
+    late = any(found.get("late_gain") is not None for found in content["variants"].values())
     heads = ["variant", "seeds", "weights", "s of training", *map(measure_name, measures)]
+    heads += ["val Dice gained in the last third"] * late
     heads += ["false alarms"] * alarms + ["exact zeros, coarse to fine"]
     rows = []
     for name, found in content["variants"].items():
         row = [name, len(found["seeds"]), f"{found['parameters']:,}", found["seconds"]]
         row += [with_interval(found[measure]) for measure in measures]
+        row += ["" if found["late_gain"] is None else signed(found["late_gain"])] if late else []
         row += [percent(found["false_alarms"])] if alarms else []
         row.append(", ".join(percent(share) for share in found["zeros"]) or "no gate")
         rows.append(row)
