@@ -72,7 +72,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.json:
-        write_json(options.json, {"models": reports})
+        write_json(options.json, {"models": [{**report, "rows": columns(report["rows"])} for report in reports]})
     if options.markdown:
         options.markdown.write_text(page(reports, options.markdown.stem), encoding="utf-8")
         curves = {report["model"]: reliability(report["rows"]) for report in reports}
@@ -147,7 +147,7 @@ def measure(source: Source) -> dict:
         if expected is not None:
             if row.presence is not None:
                 expected = expected.if_present(row.presence, row.empty)
-            told = {"case": row.case, "kind": row.kind, "label": row.label, "dice": row.dice}
+            told = {"case": row.case, "kind": row.kind, "label": row.label, "dice": round(row.dice, 4)}
             rows.append({**told, **expected.as_dict()})
     report = {"model": source.model, "cases": len({row["case"] for row in rows}), **summary(rows), "rows": rows}
     print({key: value for key, value in report.items() if key != "rows"}, flush=True)
@@ -168,6 +168,11 @@ def summary(rows: list[dict]) -> dict:
         "inside": round(float(np.mean(inside)), 3),
         "kinds": {kind: [round(float(part[which == kind].mean()), 3) for part in (true, error)] for kind in kinds},
     }
+
+
+def columns(rows: list[dict]) -> dict:
+    """A list for each entry of rows that are alike."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def page(reports: list[dict], name: str) -> str:

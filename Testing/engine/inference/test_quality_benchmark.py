@@ -60,7 +60,7 @@ def test_statistics_are_made_and_measured_and_what_models_share_is_printed(data,
     page, report = tmp_path / "QUALITY.md", tmp_path / "QUALITY.json"
     call(monkeypatch, "measure", data, MODEL, "--json", report, "--markdown", page)
     (measured,) = json.loads(report.read_text())["models"]
-    dice, mean = (np.array([row[name] for row in measured["rows"]]) for name in ("dice", "mean"))
+    dice, mean = (np.array(measured["rows"][name]) for name in ("dice", "mean"))
     assert measured["cases"] == 2 and len(dice) == measured["segments"] > 15
     assert measured["error"] == pytest.approx(np.abs(dice - mean).mean(), abs=1e-3) and measured["error"] < 0.2
     assert measured["pearson"] == pytest.approx(np.corrcoef(dice, mean)[0, 1], abs=1e-3)
