@@ -133,6 +133,17 @@ def test_what_is_finished_is_left_alone_and_what_was_broken_off_goes_on(finished
     assert "done before" in capsys.readouterr().err
 
 
+def test_without_any_labelled_case_all_cases_count(finished, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(finished / "runs", runs)
+    for path in runs.glob("*/scores.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "labelled": [False, False]}))
+    assert main(["compare", str(finished / "grid.yaml"), "--report", "--out", str(runs)]) == 0
+    content = json.loads((runs / "comparison.json").read_text())
+    assert (content["measure"], content["labelled"]) == ("dice", 0)
+    assert "0 of them with a label" in (runs / "comparison.md").read_text()
+
+
 def test_a_run_in_the_hands_of_another_process_is_left_to_it(data, tmp_path, capsys):
     from filelock import FileLock
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -91,11 +92,17 @@ def insist_on_device(wanted: str) -> None:
 
 def check_data(folders: Sequence[str] | None, fold: int | None = None) -> None:
     """DatasetError for folders of labelled images that cannot be used; nothing heavy is loaded."""
-    from ..learning.data.dataset import LabelledFolder, data_sets_in, holds_label_maps_alone
+    if folders and not holds_other_data(folders):
+        from ..learning.data.dataset import LabelledFolder
 
-    special = folders and (holds_label_maps_alone(Path(folders[0])) or data_sets_in(Path(folders[0])))
-    if folders and not special:  # images are painted from label maps; strokes are learnt on many data sets
         LabelledFolder.open(folders, fold or 0)
+
+
+def holds_other_data(folders: Sequence[str]) -> bool:
+    """Whether they are no labelled images: label maps to paint images from, or data sets that strokes are learnt on."""
+    from ..learning.data.dataset import data_sets_in, holds_label_maps_alone
+
+    return holds_label_maps_alone(Path(folders[0])) or bool(data_sets_in(Path(folders[0])))
 
 
 def check_file(path: str | Path, what: str) -> None:
@@ -107,6 +114,28 @@ def check_file(path: str | Path, what: str) -> None:
 def data_options(folders: Sequence[str]) -> str:
     """The folders as a command takes them."""
     return " ".join(f"--data {shlex.quote(folder)}" for folder in folders)
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """For an option that takes whole numbers from `least` on."""
+
+    def number(text: str) -> int:
+        if not text.lstrip("+-").isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"it takes a whole number from {least} on, not '{text}'")
+        return int(text)
+
+    return number
+
+
+def positive(text: str) -> float:
+    """For an option that takes numbers above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"it takes a number above 0, not '{text}'")
+    return number
 
 
 def print_case(done: int, total: int, case: dict) -> None:

@@ -8,7 +8,16 @@ import sys
 import warnings
 
 from ..errors import EngineError
-from .common import SEVERAL_HELP, add_command, add_device, check_data, check_file, complain, insist_on_device
+from .common import (
+    SEVERAL_HELP,
+    add_command,
+    add_device,
+    check_data,
+    check_file,
+    complain,
+    insist_on_device,
+    whole_number,
+)
 from .exit_codes import exit_code
 
 
@@ -28,10 +37,10 @@ def add_parser(commands) -> None:
     compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
     compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
     add_device(compare)
-    compare.add_argument("--threads", type=int, help="processor cores to use (default: all)")
+    compare.add_argument("--threads", type=whole_number(1), help="processor cores to use (default: all)")
     compare.add_argument(
         "--workers",
-        type=int,
+        type=whole_number(0),
         metavar="N",
         help="processes that prepare patches (default: 1; on a cluster 0, and no others)",
     )

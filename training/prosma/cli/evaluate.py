@@ -14,7 +14,9 @@ from .common import (
     add_licence,
     check_data,
     insist_on_device,
+    positive,
     print_case,
+    whole_number,
 )
 
 
@@ -24,10 +26,10 @@ def add_parser(commands) -> None:
     evaluate.add_argument("model", help=MODEL_HELP)
     evaluate.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     evaluate.add_argument("--split", default="test", help="train, val, test or all")
-    evaluate.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
+    evaluate.add_argument("--fold", type=whole_number(0), default=0, help=FOLD_HELP)
     add_device(evaluate)
     add_licence(evaluate)
-    evaluate.add_argument("--nsd-mm", type=float, default=1.0, help="tolerance of the surface Dice, in mm")
+    evaluate.add_argument("--nsd-mm", type=positive, default=1.0, help="tolerance of the surface Dice, in mm")
     evaluate.add_argument("--all-parts", action="store_true", help=ALL_PARTS_HELP)
     evaluate.add_argument(
         "-o", "--output", "--json", dest="json", metavar="FILE", help="write the full report here (JSON)"

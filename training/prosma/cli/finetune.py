@@ -5,7 +5,17 @@ from __future__ import annotations
 import argparse
 
 from ..cancel import Cancelled
-from .common import DATA_HELP, MODEL_HELP, add_command, add_device, add_licence, check_data, insist_on_device
+from .common import (
+    DATA_HELP,
+    MODEL_HELP,
+    add_command,
+    add_device,
+    add_licence,
+    check_data,
+    insist_on_device,
+    positive,
+    whole_number,
+)
 
 
 def add_parser(commands) -> None:
@@ -23,12 +33,14 @@ def add_parser(commands) -> None:
     finetune.add_argument("--replay", metavar="DIR", help="cases that the model was trained on, mixed in")
     finetune.add_argument("--id", help="of the new model (default: the old one's with -tuned)")
     finetune.add_argument("--name", help="of the new model (default: the old one's with ', fine-tuned')")
-    finetune.add_argument("--steps", type=int, help="optimiser steps (default: 60)")
-    finetune.add_argument("--batch-size", type=int, help="patches a step (default: 1, of pictures 4)")
-    finetune.add_argument("--learning-rate", type=float, help="at the start (default: 0.001)")
-    finetune.add_argument("--keep", type=float, help="share of the old weights in the new ones, 0 to 1 (default: 0.5)")
+    finetune.add_argument("--steps", type=whole_number(1), help="optimiser steps (default: 60)")
+    finetune.add_argument("--batch-size", type=whole_number(1), help="patches a step (default: 1, of pictures 4)")
+    finetune.add_argument("--learning-rate", type=positive, help="at the start (default: 0.001)")
     finetune.add_argument(
-        "--seed", type=int, help="the same seed gives the same weights on the same machine (default: 0)"
+        "--keep", type=float, help="share of the old weights in the new ones, 0 to below 1 (default: 0.5)"
+    )
+    finetune.add_argument(
+        "--seed", type=whole_number(0), help="the same seed gives the same weights on the same machine (default: 0)"
     )
     add_device(finetune, "--accelerator")
     add_licence(finetune)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .common import FOLD_HELP, SEVERAL_HELP, add_command, check_data, data_options
+from .common import FOLD_HELP, SEVERAL_HELP, add_command, check_data, data_options, whole_number
 
 
 def add_parser(commands) -> None:
@@ -14,7 +14,7 @@ def add_parser(commands) -> None:
     plan = add_command(commands, "plan", run, "write a recipe that fits a folder of labelled images", examples)
     plan.add_argument("--data", required=True, action="append", help=SEVERAL_HELP)
     plan.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="YAML file")
-    plan.add_argument("--fold", type=int, default=0, help=FOLD_HELP)
+    plan.add_argument("--fold", type=whole_number(0), default=0, help=FOLD_HELP)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -16,7 +16,9 @@ from .common import (
     check_data,
     check_file,
     data_options,
+    holds_other_data,
     insist_on_device,
+    whole_number,
 )
 from .plan import plan_into
 
@@ -31,14 +33,14 @@ def add_parser(commands) -> None:
     )
     train.add_argument("--resume", action="store_true", help="go on with the run in RUN from its last epoch")
     train.add_argument("--deterministic", action="store_true", help="same weights to the bit, also after --resume")
-    train.add_argument("--max-epochs", type=int, help="fewer epochs than the recipe says (default: all)")
-    train.add_argument("--fold", type=int, help=f"{FOLD_HELP} (default: that of the recipe)")
+    train.add_argument("--max-epochs", type=whole_number(1), help="fewer epochs than the recipe says (default: all)")
+    train.add_argument("--fold", type=whole_number(0), help=f"{FOLD_HELP} (default: that of the recipe)")
     add_device(train, "--accelerator")
     train.add_argument(
         "--devices", type=device_count, default="auto", help="number of cards, or of processes with --device cpu"
     )
-    train.add_argument("--nodes", type=int, default=1, help="number of machines, for torchrun and SLURM")
-    train.add_argument("--workers", type=int, default=1, help="processes that prepare patches")
+    train.add_argument("--nodes", type=whole_number(1), default=1, help="number of machines, for torchrun and SLURM")
+    train.add_argument("--workers", type=whole_number(0), default=1, help="processes that prepare patches")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,13 +74,25 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     if is_first_process():
-        print(f"Trained: {last}. Next: prosma export {options.out} {data_options(options.data)} -o PACKAGE")
+        print(f"Trained: {last}. Next: prosma export {options.out} {measured_on(options)}-o PACKAGE")
     return 0
+
+
+def measured_on(options: argparse.Namespace) -> str:
+    """The options, each with a space behind it, by which `prosma export` measures the model: on `val` where nothing is kept
+    for tests; none where there are no labelled images.
+    """
+    if holds_other_data(options.data):
+        return ""
+    from ..learning.data.dataset import LabelledFolder
+
+    splits = LabelledFolder.open(options.data, options.fold or 0).splits
+    return f"{data_options(options.data)} {'' if splits.get('test') else '--split val '}"
 
 
 def device_count(text: str) -> int | str:
     """`auto` or a number."""
-    return text if text == "auto" else int(text)
+    return text if text == "auto" else whole_number(1)(text)
 
 
 def is_first_process() -> bool:

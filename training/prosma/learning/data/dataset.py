@@ -120,7 +120,9 @@ class LabelledFolder:
             return list(self.cases.values())
         if name not in self.splits:
             known = ", ".join([*self.splits, "all"])
-            raise DatasetError(f"'{self.folder}' has no split '{name}'; it has {known}.")
+            raise DatasetError(
+                f"'{self.folder}' has no split '{name}'; it has {known}. Choose one of them with --split."
+            )
         if not self.splits[name]:
             raise DatasetError(f"'{self.folder}' has no case for '{name}': that split is empty.")
         return [self.cases[case] for case in self.splits[name]]

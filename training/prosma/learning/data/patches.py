@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-from monai.data import CacheDataset, set_track_meta
+from monai.data import set_track_meta
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -43,6 +44,7 @@ warnings.filterwarnings("ignore", message="Num foregrounds 0")
 set_track_meta(False)
 
 SHADING_KNOTS = 3  # along each axis of a patch
+READERS = 2  # cases that are read at a time
 MARGIN = 1.25  # patches are cut this much larger before they are rotated and scaled
 
 
@@ -76,17 +78,19 @@ class LoadCanonical(Transform):
         }
 
 
-def cached(cases: Sequence[Case], model: dict) -> CacheDataset:
+def cached(cases: Sequence[Case], model: dict) -> list[dict]:
     """All cases prepared once and kept in memory, so that a fault is named before training starts.
 
-    Raises DatasetError with the case and the file.
+    Raises DatasetError with the case and the file, when nothing is being read any more: a thread at work while the
+    interpreter ends makes the system abort the process.
     """
-    try:
-        return CacheDataset(list(cases), LoadCanonical(model), num_workers=2, progress=False)
-    except RuntimeError as error:
-        if isinstance(error.__cause__, DatasetError):
-            raise error.__cause__ from None
-        raise
+    load = LoadCanonical(model)
+    with ThreadPoolExecutor(READERS) as threads:
+        reading = [threads.submit(load, case) for case in cases]
+        try:
+            return [each.result() for each in reading]
+        finally:
+            threads.shutdown(cancel_futures=True)
 
 
 def training_transforms(recipe: Recipe) -> Compose:
@@ -206,8 +210,8 @@ class KnownCentres(Transform):
 class Patches(Dataset):
     """Patch ``number`` of an endless, reproducible sequence: every case once, in a new order, then again."""
 
-    def __init__(self, cases: Dataset, transforms: Any, seed: int) -> None:
-        self.cases: Any = cases
+    def __init__(self, cases: Sequence[dict], transforms: Any, seed: int) -> None:
+        self.cases = cases
         self.transforms = transforms
         self.seed = seed
 
@@ -251,7 +255,7 @@ class PatchNumbers(Sampler):
 
 
 def training_loader(
-    cases: Dataset, transforms: Transform, recipe: Recipe, rank: int, world: int, workers: int
+    cases: Sequence[dict], transforms: Transform, recipe: Recipe, rank: int, world: int, workers: int
 ) -> DataLoader:
     fitting = recipe.fitting
     return DataLoader(

@@ -66,8 +66,10 @@ class FineTuningOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps < 1 or self.learning_rate <= 0 or (self.batch_size is not None and self.batch_size < 1):
+        if self.steps < 1 or not self.learning_rate > 0 or (self.batch_size is not None and self.batch_size < 1):
             raise FineTuningError("Steps, batch size and learning rate should be above zero.")
+        if self.seed < 0:
+            raise FineTuningError(f"The seed should be a whole number from 0 on, not {self.seed}.")
         if not 0 <= self.keep < 1:
             raise FineTuningError(f"The share of the old weights should be at least 0 and below 1, not {self.keep}.")
 

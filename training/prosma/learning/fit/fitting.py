@@ -129,9 +129,13 @@ class SegmentationTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         dice = torch.stack(self.overlaps).nanmean(0)
         self.overlaps.clear()
-        self.log("val/dice", dice.mean(), prog_bar=True, sync_dist=True)
-        for label, value in zip(self.recipe.model["labels"], dice, strict=True):
-            self.log(f"val/dice/{label['name']}", value, sync_dist=True)
+        found = {"val/dice": dice.nanmean()}
+        found |= {
+            f"val/dice/{label['name']}": value for label, value in zip(self.recipe.model["labels"], dice, strict=True)
+        }
+        for name, value in found.items():
+            if not value.isnan():  # labels that no case has and that were found in none have no Dice
+                self.log(name, value, prog_bar=name == "val/dice", sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         fitting = self.recipe.fitting

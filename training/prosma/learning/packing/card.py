@@ -65,7 +65,8 @@ def training_lines(training: dict, recipes: Sequence[Recipe]) -> list[str]:
             f"- Set {number}: fold {recipe.fitting.fold}, seed {recipe.fitting.seed}, {length}"
             for number, (recipe, length) in enumerate(zip(recipes, lengths, strict=True), start=1)
         ),
-        "- Whether an image fits is told by features of the first set, and the expected quality by the averaged answer",
+        "- Whether an image fits is told, if at all, by features of the first set, and the expected quality by the averaged "
+        "answer",
     ]
 
 

@@ -64,8 +64,13 @@ class Scores:
 
     @property
     def measures(self) -> list[str]:
-        """Each metric over all cases; where some have no label, also over those that have one."""
-        return [*METRICS, *(() if self.labelled.all() else (f"{metric}_labelled" for metric in METRICS))]
+        """Each metric over all cases; where some of them have a label, and others none, also over those that have one."""
+        return [*METRICS, *((f"{metric}_labelled" for metric in METRICS) if self.differ else ())]
+
+    @property
+    def differ(self) -> bool:
+        """Whether some cases have a label and others none."""
+        return bool(self.labelled.any() and not self.labelled.all())
 
     def each(self, variant: str, key: str) -> list:
         """An entry of each finished run of a variant."""
@@ -103,7 +108,7 @@ def comparison(grid: Grid, out: Path) -> dict:
         "split": grid.split,
         "cases": len(scores.cases),
         "labelled": int(scores.labelled.sum()),
-        "measure": metric if scores.labelled.all() else f"{metric}_labelled",
+        "measure": f"{metric}_labelled" if scores.differ else metric,
         "reference": grid.reference,
         "missing": scores.missing,
         "hardware": sorted({run["hardware"] for run in scores.runs.values()}),
