@@ -18,6 +18,7 @@ from test_many_cases import make_images, report_of
 
 from prosma.batch import claims
 from prosma.batch.claims import Claims
+from prosma.batch.pool import threads_each
 from prosma.batch.records import RECORDS, Records
 from prosma.cli import exit_codes
 
@@ -427,3 +428,14 @@ def test_records_read_only_what_is_new_and_notice_another_file(tmp_path):
     assert reader.lines() == [{"n": 9}]
     (tmp_path / RECORDS).unlink()
     assert reader.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "workers", "threads"),
+    [(None, 1, 8), (None, 3, 2), ("1", 1, 1), ("3", 2, 3), ("6", 2, 4), ("all", 2, 4), ("0", 8, 1)],
+)
+def test_processes_share_the_cores_and_use_no_more_threads_than_is_said(said, workers, threads, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert threads_each(8, workers) == threads

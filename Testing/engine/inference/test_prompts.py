@@ -5,6 +5,7 @@ import shutil
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 
 from prosma import Image, Prompts, Segmenter
 from prosma.cancel import Cancelled
@@ -16,6 +17,7 @@ from prosma.errors import EngineError
 from prosma.image.box import slices
 from prosma.package import PackageError
 from prosma.package.schema import check_description
+from remedies import tries
 from tiny_model import make_tiny_package, make_tiny_promptable
 
 SHAPE = (50, 44, 40)
@@ -194,6 +196,7 @@ def test_a_second_look_mends_the_border_of_large_objects_and_nothing_else():
     assert found[1].on(said.mask)[said.belongs].all()
 
 
+@tries("cli/prompt.py: so that it holds no log odds")
 def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, image, tmp_path, capsys):
     add, mask = stroke(np.s_[20:30, 20, 18]), stroke(np.s_[18:40, 10:30, 10:30])
     files = {"image": image.array[0], "add": add, "mask": mask, "elsewhere": add[1:]}
@@ -210,6 +213,9 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
     assert np.array_equal(np.asanyarray(nibabel.load(path["box"]).dataobj), boxed)
     odds = np.random.default_rng(5).normal(0, 3, SHAPE).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(odds, image.ijk_to_ras), tmp_path / "odds.nii.gz")
+    both = SimpleITK.GetImageFromArray(np.stack([-odds.T, odds.T], axis=-1), isVector=True)
+    both.CopyInformation(SimpleITK.ReadImage(path["image"]))
+    SimpleITK.WriteImage(both, tmp_path / "two.mha")  # as `segment` writes probabilities
     more = ["--lasso", path["mask"], "--earlier-remove", path["add"], "--log-odds", str(tmp_path / "odds.nii.gz")]
     assert main([*usual, *more, "-o", str(tmp_path / "more.nii.gz")]) == 0
     prompts = Prompts(region=mask, earlier_remove=add, log_odds=odds)
@@ -225,6 +231,11 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
         (["--add", str(tmp_path / "absent.nii.gz"), "-o", path["none"]], "There is no label map --add"),
         (["--lasso", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
         (["--add", path["add"], "--log-odds", path["elsewhere"], "-o", path["none"]], "Make the image from this image"),
+        (["--add", path["add"], "--log-odds", path["add"], "-o", path["none"]], "no value below 0"),
+        (
+            ["--add", path["add"], "--log-odds", str(tmp_path / "two.mha"), "-o", path["none"]],
+            "2 channels, one for each",
+        ),
         (["-o", path["none"]], "Nothing says"),
         (["--add", path["add"], "-o", str(tmp_path / "absent/out.nii.gz")], "no folder"),
         (["--add", path["add"], "-o", str(tmp_path / "out.txt")], "does not end like a label map"),

@@ -173,7 +173,7 @@ def test_grey_for_colour_and_colour_for_grey_with_a_notice(tiny_flat, segmenter)
 
 
 def test_a_wrong_number_of_channels_is_refused(segmenter, tiny_flat):
-    with pytest.raises(UserFacingError, match="takes 1 channels") as refusal:
+    with pytest.raises(UserFacingError, match="takes 1 channel ") as refusal:
         segmenter.segment(smooth_volume(channels=2))
     assert refusal.value.code == "bad_input"
     assert refusal.value.remedy

@@ -73,11 +73,11 @@ def test_volumes_and_channels_are_those_of_the_model(segmenter, small, tiny_flat
     flat = Segmenter(tiny_flat, "cpu")
     assert flat.segment(smooth_shades((32, 24, 1), 3)).labels.shape == (32, 24, 1)
     two = replace(small, array=np.repeat(small.array, 2, axis=0))
-    refused("inference/pipeline.py: channels (...), the image has", "Choose the channel to use", segmenter.segment, two)
+    refused("inference/pipeline.py: (...), the image has", "Choose the channel to use", segmenter.segment, two)
     assert segmenter.segment(replace(two, array=two.array[1:])).labels.any()
     both = Segmenter(make_tiny_package(tmp_path / "both", channels=2, spacing=None, patch_size=[16, 16, 16]), "cpu")
     refused(
-        "inference/pipeline.py: channels (...), the image has",
+        "inference/pipeline.py: (...), the image has",
         "Give one image for each channel, in this order",
         both.segment,
         small,

@@ -16,13 +16,13 @@ from prosma.learning.checkpoints import read_checkpoint
 from prosma.learning.compare.comparing import ComparisonError, Run, chosen
 from prosma.learning.compare.grid import Grid
 from prosma.learning.data.dataset import LabelledFolder
-from prosma.learning.fit.finetuning import FineTuningOptions, check_case, check_id, check_output
+from prosma.learning.fit.finetuning import FineTuningOptions, check_case, check_id, check_output, fine_tune
 from prosma.learning.packing.export import export
 from prosma.learning.recipe import Recipe
 from prosma.learning.report.page import write_page
 from prosma.learning.report.reporting import Scores
 from remedies import complained, refused
-from tiny_model import make_tiny_package
+from tiny_model import make_tiny_package, make_tiny_promptable
 
 TRAINING = Path(__file__).resolve().parents[3] / "training"
 RECIPE = yaml.safe_load((TRAINING / "recipes" / "hippocampus-mr.yaml").read_text())
@@ -330,8 +330,22 @@ def test_exports(tmp_path, capsys):
     )
 
 
+def corrected(folder):
+    """A folder with one corrected volume."""
+    image, labels = np.random.default_rng(0).normal(size=(16, 16, 16)), np.ones((16, 16, 16))
+    for name, array in (("imagesTr/a_0000", image), ("labelsTr/a", labels)):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(array.astype(np.float32), np.eye(4)), folder / f"{name}.nii.gz")
+    return folder
+
+
 def test_fine_tuning(tmp_path):
     package, flat = make_tiny_package(tmp_path / "p"), make_tiny_package(tmp_path / "f", dimension=2)
+    strokes, data = make_tiny_promptable(tmp_path / "s"), corrected(tmp_path / "data")
+    refused(
+        "learning/fit/finetuning.py: Choose another model", "strokes mean", fine_tune, strokes, data, tmp_path / "t"
+    )
+    assert fine_tune(package, data, tmp_path / "t", tuning=FineTuningOptions(steps=1)).id == "tiny-tuned"
     refused("learning/fit/finetuning.py: Steps, batch size and learning rate", "above zero", FineTuningOptions, steps=0)
     refused(
         "learning/fit/finetuning.py: The share of the old weights", "at least 0 and below 1", FineTuningOptions, keep=1

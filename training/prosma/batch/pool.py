@@ -87,13 +87,19 @@ class Child:
         events.put((self, {"event": "gone"}))
 
 
+def threads_each(cores: int, workers: int) -> int:
+    """Threads of each process: its share of the cores, and no more than OMP_NUM_THREADS says."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores // workers, int(allowed) if allowed.isdigit() and int(allowed) else cores))
+
+
 class Pool:
     """Does cases in `workers` processes that share `threads` cores. Use it in a `with` statement."""
 
     def __init__(self, settings: Settings, workers: int, threads: int) -> None:
         self.settings = settings
         self._events: queue.SimpleQueue = queue.SimpleQueue()
-        self._threads = max(1, threads // workers)
+        self._threads = threads_each(threads, workers)
         self._children = [self._child() for _ in range(workers)]
         self._workers = workers
         self._waiting: deque[Case] = deque()

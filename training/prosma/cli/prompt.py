@@ -155,4 +155,17 @@ def on_grid(path: Path | None, image: Image, labels: bool = True) -> np.ndarray 
             f"({' x '.join(map(str, image.shape))} voxels, or another place).",
             f"Make the {'label map' if labels else 'image'} from this image.",
         )
+    if not labels:
+        check_log_odds(path, found.array)
     return found.array[0]
+
+
+def check_log_odds(path: Path, array: np.ndarray) -> None:
+    """EngineError for (C, I, J, K) that cannot be the log odds of one object, such as probabilities."""
+    why = f"has {len(array)} channels, one for each class" if len(array) > 1 else "has no value below 0"
+    if len(array) > 1 or not (array < 0).any():
+        raise EngineError(
+            "bad_input",
+            f"{path.name} {why}, so that it holds no log odds of one object.",
+            "Make them of the object's probability p as ln(p / (1 - p)): below 0 where the object is unlikely.",
+        )

@@ -106,10 +106,11 @@ def match_channels(image: Image, package: ModelPackage) -> Image:
         array = np.tensordot(np.array(LUMA, np.float32), image.array.astype(np.float32), axes=1)[None]
         notice = "The colours were turned into grey."
     else:
-        names = ", ".join(channel["name"] for channel in package.channels)
+        names, several = ", ".join(channel["name"] for channel in package.channels), "s" if need > 1 else ""
+        one = "Choose the channel to use, or save it as a file of its own."
         raise ImageError(
-            f"The model '{package.name}' takes {need} channels ({names}), the image has {have}.",
-            "Give one image for each channel, in this order." if need > have else "Choose the channel to use.",
+            f"The model '{package.name}' takes {need} channel{several} ({names}), the image has {have}.",
+            "Give one image for each channel, in this order." if need > have else one,
         )
     return replace(image, array=array, notices=(*image.notices, notice))
 

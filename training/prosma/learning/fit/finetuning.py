@@ -103,6 +103,11 @@ def fine_tune(
     Nothing is written before the end, and then the whole package. Raises FineTuningError, DatasetError that names the
     case, and Cancelled.
     """
+    if package.is_promptable:
+        raise FineTuningError(
+            f"The model '{package.id}' segments what strokes mean and has no structures to correct. Choose another model.",
+            code="bad_model",
+        )
     tuning, output = (tuning or FineTuningOptions()).for_dimension(package.dimension), Path(output)
     id = id or free_id(package.id)
     check_id(id, package)
