@@ -1,7 +1,9 @@
 """One image through a model: grids, orders, regions, channels, options, shortcuts."""
 
 import itertools
+import re
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -170,6 +172,27 @@ def test_grey_for_colour_and_colour_for_grey_with_a_notice(tiny_flat, segmenter)
     assert "grey image" in result.notices[0]
     result = segmenter.segment(smooth_volume(channels=3))
     assert "turned into grey" in result.notices[0]
+
+
+def test_what_looks_like_colours_is_told_where_channels_are_none(tmp_path):
+    package = make_tiny_package(tmp_path / "m", channels=3, spacing=None, patch_size=[16, 16, 16])
+    bytes_of = np.clip(smooth_volume(channels=3).array * 40 + 100, 0, 255).astype(np.uint8)
+    colours = np.ascontiguousarray(np.moveaxis(bytes_of, 0, -1)).view([("R", "u1"), ("G", "u1"), ("B", "u1")])[..., 0]
+    nibabel.save(nibabel.Nifti1Image(colours, np.eye(4)), tmp_path / "colours.nii.gz")
+    nibabel.save(
+        nibabel.Nifti1Image(np.moveaxis(bytes_of, 0, -1)[..., None, :], np.eye(4)), tmp_path / "channels.nii.gz"
+    )
+    told = "holds colours; they were taken as channel 0, channel 1, channel 2."
+    segmenter = Segmenter(package, "cpu")
+    found = [segmenter.segment(read_image(tmp_path / f"{name}.nii.gz")) for name in ("colours", "channels")]
+    assert np.array_equal(found[0].labels, found[1].labels)
+    assert [any(told in notice for notice in result.notices) for result in found] == [True, False]
+
+
+def test_a_picture_for_a_model_with_a_finder_names_the_model_that_was_asked_for():
+    model = Segmenter("hippocampus-mr", "cpu")
+    with pytest.raises(UserFacingError, match=f"'{re.escape(model.package.name)}' works on volumes"):
+        model.segment(smooth_shades((300, 280, 1)))
 
 
 def test_a_wrong_number_of_channels_is_refused(segmenter, tiny_flat):

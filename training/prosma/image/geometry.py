@@ -42,7 +42,7 @@ class Image:
     says about its place, for results that are to lie on it in every program. `checked` tells that `checked_image` has
     passed it, so that the doors check an image once, whichever it comes through. `reference` names the coordinate system
     that its place belongs to (DICOM's FrameOfReferenceUID); "" where it is not told. `modalities`: what DICOM headers call
-    the kinds of its channels, such as "CT"; none where they are not told.
+    the kinds of its channels, such as "CT", and `modality.PHOTOGRAPHS` of colours in NIfTI; none where they are not told.
 
     >>> image = Image(np.zeros((1, 20, 30, 10)), np.diag([0.5, 0.5, 2.0, 1.0]))
     >>> image.shape, image.spacing, image.voxel_ml

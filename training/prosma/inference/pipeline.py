@@ -14,6 +14,7 @@ from ..image.constants import LUMA
 from ..image.geometry import Canonical, Image, ImageError, finite_image, plan_canonical, usable_image
 from ..image.grid_fit import misfits
 from ..image.intensity import contrast_notices, foreground, normalise, rule_for
+from ..image.modality import PHOTOGRAPHS
 from ..package import ModelPackage
 from .memory_ladder import physical_memory
 
@@ -98,15 +99,18 @@ def refuse_single_slice(shape: Sequence[int], package: ModelPackage) -> None:
 def match_channels(image: Image, package: ModelPackage) -> Image:
     """The image with as many channels as the model has; grey and colour photographs are turned into each other."""
     have, need = len(image.array), len(package.channels)
+    names = ", ".join(channel["name"] for channel in package.channels)
     if have == need:
-        return image
+        as_colours = PHOTOGRAPHS in image.modalities and package.model["modality"] != PHOTOGRAPHS
+        told = f"The image's file holds colours; they were taken as {names}."
+        return replace(image, notices=(*image.notices, told)) if as_colours else image
     if (have, need) == (1, 3) and package.dimension == 2:
         array, notice = np.repeat(image.array, 3, axis=0), "The grey image was used for all three colours."
     elif (have, need) == (3, 1):
         array = np.tensordot(np.array(LUMA, np.float32), image.array.astype(np.float32), axes=1)[None]
         notice = "The colours were turned into grey."
     else:
-        names, several = ", ".join(channel["name"] for channel in package.channels), "s" if need > 1 else ""
+        several = "s" if need > 1 else ""
         one = "Choose the channel to use, or save it as a file of its own."
         raise ImageError(
             f"The model '{package.name}' takes {need} channel{several} ({names}), the image has {have}.",

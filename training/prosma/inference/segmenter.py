@@ -36,7 +36,7 @@ from .fit import OTHER_NETWORK, DoesNotFit, Fit, FitStatistics, judged
 from .memory_ladder import Effort, means_out_of_memory, told_when_out_of_memory, with_fallbacks
 from .one_piece import keep_one_piece
 from .options import Options
-from .pipeline import Prepared, prepare, roi_box
+from .pipeline import Prepared, prepare, refuse_single_slice, roi_box
 from .presence import PresenceStatistics, stage_features
 from .quality import QualityStatistics
 from .quality_meter import QualityMeter
@@ -239,6 +239,7 @@ class Segmenter:
         image = usable_image(image)
         if prepared is not None or not self.package.has_finder or not shows_more(image, self.package):
             return self._run(image, roi, options, run, allocate, prepared=prepared)
+        refuse_single_slice(image.shape, self.package)
         run.progress("Looking for the region", 0.0, None)
         with run.timed("preparing"):
             regions = find_regions(self._load_finder(), image, run.cancelled)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..geometry import FUNCTIONAL_REMEDY, Image, ImageError
+from ..modality import PHOTOGRAPHS
 from .nifti_header import FIRST_VOXEL, HEADER_BYTES, PLACES_DIFFER, NiftiHeader, farthest, parse_header, place_voxels
 from .parts import other_parts
 from .unpacking import COPY_AGAIN, Rest, read_bytes, read_start
@@ -35,7 +36,9 @@ def read_nifti(path: Path, _read=None) -> Image:
     array, scaling = scaled(array, header.slope, header.intercept, path.name)
     if header.datatype in COLOURS and len(array) == 4:
         array, scaling = array[:3], (*scaling, f"The transparency of {path.name} was ignored.")
-    return Image(array, matrix, (*notices, *scaling, *rest.told(voxels.name)), nifti=header.geometry)
+    kinds = (PHOTOGRAPHS,) if header.datatype in COLOURS else ()
+    told = (*notices, *scaling, *rest.told(voxels.name))
+    return Image(array, matrix, told, nifti=header.geometry, modalities=kinds)
 
 
 def placed_elsewhere(path: Path, ijk_to_ras: np.ndarray) -> float:
