@@ -212,7 +212,9 @@ def test_nothing_is_replaced_and_settings_are_checked(parent, tmp_path, capsys):
     assert "there already" in refuse(capsys, parent, data, parent.folder)
     for wrong, words in {"--id=tiny": "another --id", "--id=A b": "not allowed", "--keep=1": "below 1"}.items():
         assert words in refuse(capsys, parent, data, tmp_path / "new", wrong)
-    assert "above zero" in refuse(capsys, parent, data, tmp_path / "new", "--steps=0")
+    with pytest.raises(SystemExit):
+        main(["finetune", str(parent.folder), "--data", str(data), "-o", str(tmp_path / "new"), "--steps=0"])
+    assert "from 1 on" in capsys.readouterr().err
 
 
 def start(parent, data, output, *more) -> subprocess.Popen:

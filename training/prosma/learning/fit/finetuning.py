@@ -103,11 +103,7 @@ def fine_tune(
     Nothing is written before the end, and then the whole package. Raises FineTuningError, DatasetError that names the
     case, and Cancelled.
     """
-    if package.is_promptable:
-        raise FineTuningError(
-            f"The model '{package.id}' segments what strokes mean and has no structures to correct. Choose another model.",
-            code="bad_model",
-        )
+    check_kind(package)
     tuning, output = (tuning or FineTuningOptions()).for_dimension(package.dimension), Path(output)
     id = id or free_id(package.id)
     check_id(id, package)
@@ -158,6 +154,15 @@ def free_id(parent: str) -> str:
         number += 1
         id = f"{base}-{number}"
     return id
+
+
+def check_kind(package: ModelPackage) -> None:
+    """FineTuningError for a model without structures of its own."""
+    if package.is_promptable:
+        raise FineTuningError(
+            f"The model '{package.id}' segments what strokes mean and has no structures to correct. Choose another model.",
+            code="bad_model",
+        )
 
 
 def check_id(id: str, package: ModelPackage) -> None:
