@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import EngineError
 from ..pacs.access import PASSWORD, TOKEN, USER, check_address, unsafe
 from ..pacs.query import Query
-from .common import MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device
+from .common import MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device, whole_number
 from .segment import add_run_options, ends_by_signal, run_of
 
 SEARCH = (  # option, DICOM keyword, help
@@ -53,11 +53,11 @@ def add_parser(commands) -> None:
     search = parser.add_argument_group("which series")
     for option, keyword, help_text in SEARCH:
         search.add_argument(option, dest=keyword, metavar="VALUE", help=help_text)
-    search.add_argument("--limit", type=int, metavar="N", help="do at most N series that are not done yet")
+    search.add_argument("--limit", type=whole_number(1), metavar="N", help="do at most N series that are not done yet")
     search.add_argument("--list", action="store_true", help="only tell which series there are, and which are done")
     add_run_options(parser)
     parser.add_argument("--again", action="store_true", help="make again what was removed from the server since")
-    parser.add_argument("--max-failures", type=int, metavar="N", help="stop when N series have failed")
+    parser.add_argument("--max-failures", type=whole_number(1), metavar="N", help="stop when N series have failed")
     parser.add_argument("--json", action="store_true", help="print a JSON object a series, and a report as the last")
     parser.add_argument("--log", type=Path, metavar="FILE", help="add the same lines to this file")
 

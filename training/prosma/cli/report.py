@@ -7,7 +7,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from .common import add_command
+from .common import add_command, whole_number
 
 
 def add_parser(commands) -> None:
@@ -28,7 +28,7 @@ def add_parser(commands) -> None:
     report.add_argument("--html", type=Path, metavar="FILE", help="the same as a page, with means over the cases")
     report.add_argument(
         "--pictures",
-        type=int,
+        type=whole_number(0),
         default=12,
         metavar="N",
         help="how many of the cases that the model was least sure of the page shows",

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from ..errors import EngineError, UserFacingError
 from ..outputs.choices import ALSO, BINARY, SEG, SEG_TYPES
-from .common import ALL_PARTS_HELP, MODEL_HELP, add_command, add_device, add_licence, complain, insist_on_device
+from .common import (
+    ALL_PARTS_HELP,
+    MODEL_HELP,
+    add_command,
+    add_device,
+    add_licence,
+    complain,
+    insist_on_device,
+    whole_number,
+)
 
 
 def add_parser(commands) -> None:
@@ -101,7 +110,11 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
     group = segment.add_argument_group("many cases")
     where = group.add_mutually_exclusive_group()
     where.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes on this computer, which share its cores"
+        "--workers",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="processes on this computer, which share its cores",
     )
     where.add_argument(
         "--scheduler",
@@ -117,7 +130,7 @@ def add_batch_options(segment: argparse.ArgumentParser) -> None:
     again = group.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on where an earlier call stopped (as always)")
     again.add_argument("--again", action="store_true", help="make results once more that are there and were not edited")
-    group.add_argument("--max-failures", type=int, metavar="N", help="stop when N cases have failed")
+    group.add_argument("--max-failures", type=whole_number(1), metavar="N", help="stop when N cases have failed")
     group.add_argument(
         "--read-limit", type=float, default=600.0, metavar="SECONDS", help="give an image up that takes longer to read"
     )
