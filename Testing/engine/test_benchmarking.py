@@ -14,7 +14,8 @@ from prosma.benchmarking.subjects import body_volume
 from prosma.benchmarking.training import OURS, Subject, measure_steps
 from prosma.benchmarking.training_epoch import measure_epoch
 from prosma.benchmarking.training_subjects import STEPS, random_patches
-from prosma.cli import main
+from prosma.cli import benchmark, main
+from remedies import tries
 
 SMALL = {
     "subject": "prosma",
@@ -184,3 +185,21 @@ def test_what_another_processor_measured_is_shown_and_never_overwritten(tmp_path
     shown = capsys.readouterr().out
     assert "A note." in shown and "\nP" in shown
     assert path.read_bytes() == before
+
+
+@tries("cli/benchmark.py: holds something else than measurements of prosma benchmark")
+@pytest.mark.parametrize("content", ["[1, 2]", "{}", "no JSON"])
+def test_a_file_that_holds_something_else_is_never_overwritten(tmp_path, content, capsys):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    assert main(["benchmark", "--only", "--json", str(path)]) == 1
+    assert "Name another file." in capsys.readouterr().err
+    assert path.read_text() == content
+    assert main(["benchmark", "--only", "--json", str(tmp_path / "another.json")]) == 0
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "measured", lambda *_: pytest.fail("it began to measure"))
+    (tmp_path / "file").write_text("")
+    assert main(["benchmark", "--only", "click", "-o", str(tmp_path / "file" / "a.md")]) == 1
+    assert "could not be written" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..benchmarking import CLASSES, SHAPE
 from ..errors import UserFacingError
-from .common import add_command
+from .common import add_command, whole_number
 
 PARTS = ("forward", "whole", "growth", "click", "training")
 CLICK_SHAPE = (128, 128, 96)
@@ -29,15 +29,21 @@ def add_parser(commands) -> None:
     )
     parser.add_argument("--full", action="store_true", help="compute every tile, in three rounds")
     parser.add_argument(
-        "--rounds", type=int, help="of forward passes (3), training steps (5), whole volumes (1; with --full 3)"
+        "--rounds",
+        type=whole_number(1),
+        help="of forward passes (3), training steps (5), whole volumes (1; with --full 3)",
     )
     parser.add_argument(
         "--only", nargs="*", choices=PARTS, default=PARTS, help="what to measure (default: all; none: tables of --json)"
     )
-    parser.add_argument("--shape", nargs=3, type=int, default=SHAPE, help="of the whole volume (default: 256 256 160)")
-    parser.add_argument("--classes", type=int, default=CLASSES, help="with background")
     parser.add_argument(
-        "--threads", type=int, help="of each process (default: all cores); with 1 processor time is compared"
+        "--shape", nargs=3, type=whole_number(1), default=SHAPE, help="of the whole volume (default: 256 256 160)"
+    )
+    parser.add_argument("--classes", type=whole_number(2), default=CLASSES, help="with background")
+    parser.add_argument(
+        "--threads",
+        type=whole_number(1),
+        help="of each process (default: all cores); with 1 processor time is compared",
     )
     parser.add_argument(
         "--python",
@@ -68,11 +74,14 @@ def _interpreter(text: str) -> str:
 
 
 def run(options: argparse.Namespace) -> int:
+    from ..batch.result_file import check_writable
     from ..benchmarking.machine import describe_machine
     from ..benchmarking.report import markdown
-    from ..files import write_json
+    from ..files import write_json, write_text
     from ..inference.devices import core_count
 
+    for file in filter(None, (options.json, options.markdown)):  # before hours of work
+        check_writable(file.parent)
     threads = options.threads or core_count()
     report = {
         "date": datetime.date.today().isoformat(),
@@ -90,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
         if options.json:  # at once: the next part may take long
             write_json(options.json, report)
     if options.markdown:
-        options.markdown.write_text(markdown(report), encoding="utf-8")
+        write_text(options.markdown, markdown(report))
     else:
         print(markdown(report))
     return 0
@@ -121,11 +130,16 @@ def measured(part: str, options: argparse.Namespace, threads: int, rounds: int):
 
 
 def earlier_parts(path: Path) -> dict:
-    """What earlier runs wrote to the same file, and `notes` that a person added."""
+    """What earlier runs wrote to the same file, and `notes` that a person added; UserFacingError for any other file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError):
+        content = None
+    if not isinstance(content, dict) or "machine" not in content:
+        raise UserFacingError(f"{path} holds something else than measurements of prosma benchmark. Name another file.")
+    return content
 
 
 def same_processor(earlier: dict, report: dict, path: Path) -> dict:
