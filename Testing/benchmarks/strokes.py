@@ -1,13 +1,13 @@
 """A simulated person strokes objects, from nothing or from a model's mask, with several tools and the same first stroke.
 
     python Testing/benchmarks/strokes.py DATA --package PACKAGE [--split val] [--most 4] [--person scribbler|dabber] \\
-        [--start nothing|MODEL] [--dimension 2] [--parts 2] [--markdown FILE] [--json FILE]
+        [--start nothing|MODEL] [--first stroke|box|lasso] [--dimension 2] [--parts 2] [--markdown FILE] [--json FILE]
 
 DATA is a data set or a folder of them. Each label of each case is an object, or with --parts each of its largest parts.
 The person says what is inside first, then where the tool's mask is most wrong, so that after the first stroke each tool gets
 strokes for its own mask. The scribbler has the habits that the network was trained with; the dabber paints the largest round
-dab that fits where the largest wrong region is deepest, as in simulated_user.py. Boxes and lassos are left out: the other
-tools know none.
+dab that fits where the largest wrong region is deepest, as in simulated_user.py. With `--first` the person begins with a box
+around the whole object, or a lasso around its largest slice, both inexact, which ours alone answers.
 
 - brush: the strokes alone.
 - grow from seeds: Slicer's vtkImageGrowCutSegment. Strokes are the seeds; as it needs seeds of the background, the faces of a
@@ -43,7 +43,7 @@ from prosma.image.box import slices, smallest
 from prosma.image.resampling import resample
 from prosma.learning.data.dataset import LabelledFolder, label_values, read_case, read_files, words
 from prosma.learning.judge.evaluation import bootstrap_interval
-from prosma.learning.strokes.person import next_remark
+from prosma.learning.strokes.person import boxed, lassoed, next_remark, on_grid
 from prosma.learning.strokes.sets import folders_of
 
 ENOUGH = 0.95
@@ -82,6 +82,7 @@ class State:
     remove: np.ndarray
     newest: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     adds: bool = True
+    region: np.ndarray | None = None  # a box or a lasso
 
     def with_newest(self) -> tuple[np.ndarray, np.ndarray]:
         """All that was said: what belongs, and what does not."""
@@ -212,9 +213,11 @@ def prompting(segmenter: Segmenter, with_odds: bool) -> Tool:
 
     def tool(subject: Subject, state: State) -> np.ndarray:
         odds = log_odds(subject.probability) if with_odds and subject.probability is not None else None
+        stroked = state.newest.any()
         prompts = Prompts(
-            add=state.newest if state.adds else None,
-            remove=None if state.adds else state.newest,
+            add=state.newest if stroked and state.adds else None,
+            remove=state.newest if stroked and not state.adds else None,
+            region=state.region,
             earlier_add=state.add,
             earlier_remove=state.remove,
             mask=state.mask,
@@ -251,8 +254,28 @@ def dabber(subject: Subject, mask: np.ndarray, rng: np.random.Generator) -> tupl
 PEOPLE = {"scribbler": scribbler, "dabber": dabber}
 
 
-def curve_of(subject: Subject, tool: Tool, person, strokes: int, seed: int) -> tuple[list[float], list[float]]:
-    """Dice before the first stroke and after each, and the seconds of each."""
+def around(subject: Subject, first: str, rng: np.random.Generator) -> np.ndarray:
+    """The voxels inside of a box around the object, or of a lasso around its largest slice."""
+    truth, shape = subject.truth, subject.truth.shape
+    place = smallest(truth)
+    assert place is not None
+    if first == "box":
+        remark = boxed(place, shape, rng)
+    else:
+        axis = shape.index(1) if 1 in shape else int(np.argmax(subject.spacing))
+        part = truth[slices(place)]
+        number = int(part.sum(tuple(n for n in range(3) if n != axis)).argmax())
+        steps = np.delete(subject.spacing, axis)
+        remark = on_grid(lassoed(np.take(part, number, axis), steps, rng), place, axis, number, shape, region=True)
+    region = np.zeros(shape, bool)
+    region[slices(remark.box)] = remark.voxels
+    return region
+
+
+def curve_of(
+    subject: Subject, tool: Tool, person, strokes: int, seed: int, first: str = "stroke"
+) -> tuple[list[float], list[float]]:
+    """Dice before the first stroke and after each, and the seconds of each; a box or a lasso counts as a stroke."""
     nothing = np.zeros(subject.mask.shape, bool)
     state = State(subject.mask, nothing, nothing)
     curve, seconds = [dice(state.mask, subject.truth)], []
@@ -260,7 +283,10 @@ def curve_of(subject: Subject, tool: Tool, person, strokes: int, seed: int) -> t
         if curve[-1] >= ENOUGH and (state.mask == subject.truth).all():
             break
         rng = np.random.default_rng((seed, number))
-        state.newest, state.adds = person(subject, state.mask, rng)
+        if first != "stroke" and not number:
+            state.newest, state.region = nothing, around(subject, first, rng)
+        else:
+            state.newest, state.adds = person(subject, state.mask, rng)
         began = time.perf_counter()
         state.mask = tool(subject, state)
         seconds.append(time.perf_counter() - began)
@@ -318,11 +344,15 @@ def spread(cases: list, most: int) -> list:
 # --- reports
 
 
-def measured(subjects: Iterator[Subject], tools: dict[str, Tool], person: str, strokes: int) -> list[dict]:
+def measured(subjects: Iterator[Subject], tools: dict[str, Tool], options: argparse.Namespace) -> list[dict]:
     """A record for each object, with the curve and the seconds of each tool."""
     records = []
     for number, subject in enumerate(subjects):
-        found = {name: curve_of(subject, tool, PEOPLE[person], strokes, number) for name, tool in tools.items()}
+        person = PEOPLE[options.person]
+        found = {
+            name: curve_of(subject, tool, person, options.strokes, number, options.first)
+            for name, tool in tools.items()
+        }
         records.append(
             {
                 "set": subject.set,
@@ -379,6 +409,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=4, help="cases of each set; 0 for all")
     parser.add_argument("--strokes", type=int, default=REPORTED[-1])
     parser.add_argument("--person", choices=PEOPLE, default="scribbler")
+    parser.add_argument("--first", choices=("stroke", "box", "lasso"), default="stroke", help="what is said first")
     parser.add_argument("--start", default="nothing", help="nothing, or a bundled model whose data DATA is")
     parser.add_argument("--dimension", type=int, choices=(2, 3), default=3)
     parser.add_argument(
@@ -389,6 +420,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    if options.first != "stroke" and (options.tools or options.start != "nothing"):
+        parser.error("boxes and lassos are answered by packages alone, from nothing: give --tools without names")
     tools: dict[str, Tool] = {name: known[name] for name in options.tools}
     for path in options.package:
         segmenter = Segmenter(path, "cpu")
@@ -399,7 +432,7 @@ def main() -> None:
         subjects = from_nothing(options.data, options.split, options.most, options.dimension, options.parts)
     else:
         subjects = from_model(options.start, options.data, options.split, options.most)
-    records = measured(subjects, tools, options.person, options.strokes)
+    records = measured(subjects, tools, options)
     text = table(records, list(tools))
     print(text)
     if options.markdown:

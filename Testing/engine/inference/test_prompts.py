@@ -171,6 +171,38 @@ def test_a_first_stroke_is_looked_at_in_larger_cubes_while_the_object_may_go_on(
     assert len(cubes) == 1
 
 
+@pytest.mark.parametrize("shape", [(70, 60, 50), (70, 60, 1)])
+def test_what_a_box_goes_around_lies_in_it_or_a_little_beside_and_no_larger_cube_is_looked_at(shape):
+    place = tuple((1, n - 30) if n > 1 else (0, 1) for n in shape)
+    said = Said.nothing(shape)
+    said.region, said.newest = np.zeros(shape, bool), place
+    said.region[slices(place)] = True
+    cubes = []
+
+    def everything(patch):
+        cubes.append(patch)
+        return np.full(patch.shape[1:], 9.0, np.float32)
+
+    image = np.random.default_rng(0).normal(0, 1, (1, *shape)).astype(np.float32)
+    size = [32 if n > 1 else 1 for n in shape]
+    mask = prompted(image, said, (1.0, 1.0, 1.0), everything, size).on(said.mask)
+    assert len(cubes) == 1 and mask[slices(place)].all()
+    rows = np.argwhere(mask)
+    for axis, (low, high) in enumerate(place):
+        beside = 0.15 * (high - low) + 4  # voxels of a patch are up to three of the image's
+        assert low - beside <= rows[:, axis].min() and rows[:, axis].max() < high + beside
+
+
+def test_a_lasso_on_a_slice_leaves_open_how_far_the_object_goes_on_others():
+    ball = np.linalg.norm(np.indices((60, 60, 60)) - 30, axis=0) < 13
+    image = np.where(ball, 100.0, 0.0).astype(np.float32)[None]
+    said = Said.nothing(ball.shape)
+    said.region, said.newest = np.zeros(ball.shape, bool), ((17, 43), (17, 43), (30, 31))
+    said.region[slices(said.newest)] = True
+    mask = prompted(image, said, (1, 1, 1), lambda patch: np.where(patch[0] > 0, 4.0, -4.0), (32, 32, 32)).on(said.mask)
+    assert 2 * (mask & ball).sum() / (mask.sum() + ball.sum()) > 0.9
+
+
 def test_a_second_look_mends_the_border_of_large_objects_and_nothing_else():
     grid = np.ogrid[:120, :110, :60]
     truth = sum(((g - c) * s) ** 2 for g, c, s in zip(grid, (60, 52, 30), (1, 1, 2), strict=True)) <= 40**2

@@ -25,6 +25,7 @@ MOST_LOOKS = 4  # at the border: what a person waits for
 DOUBT = 2.0  # log odds below which a voxel is doubtful
 MAYBE = -3.0  # log odds from which on a first stroke's object may go on: where it does is seen in a larger cube
 REGION_ZOOM = 1.6  # as ZOOM, for boxes and lassos, which go around an object
+BESIDE = 0.15  # of a region's sides: how far an object may lie beside it, as people draw it
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -38,12 +39,13 @@ def prompted(
     """
     shape = said.mask.shape
     box = first_cube(said.newest, spacing, shape, zoom_of(said))
+    bound = said.newest if is_bounded(said) else None
     for step in range(MOST_GROWTHS + 1):
         patch = patch_of(image, said, box, size)
         odds = network(patch)
-        change = near_newest(odds > 0, patch, said, box)
+        change = near_newest(odds > 0, patch, said, box, bound)
         around = box_on_array(change, box)
-        if step == MOST_GROWTHS or around is None:
+        if bound or step == MOST_GROWTHS or around is None:
             break
         # inside a large object nothing says how far it goes, and the network takes it for a small one rather
         farther = change if patch[MASK].any() else near_newest(odds > MAYBE, patch, said, box)
@@ -139,14 +141,39 @@ def widened(mask: np.ndarray) -> np.ndarray:
 
 def zoom_of(said: Said) -> float:
     """Edge of the first cube in lengths of what was said last."""
+    return ZOOM if is_stroked(said) else REGION_ZOOM
+
+
+def is_stroked(said: Said) -> bool:
+    """Whether there are strokes where something was said last; if not, it was a box or a lasso."""
     place = slices(said.newest)
-    stroked = said.belongs[place].any() or said.does_not[place].any()
-    return ZOOM if stroked else REGION_ZOOM
+    return bool(said.belongs[place].any() or said.does_not[place].any())
 
 
-def near_newest(new: np.ndarray, patch: np.ndarray, said: Said, box: Box) -> np.ndarray:
-    """Where `new` (bool, on the patch) differs from the mask in regions that hang together with what was said last."""
+def is_bounded(said: Said) -> bool:
+    """Whether what was said last goes around the object along all axes: a box, or a lasso in a picture."""
+    sides = zip(said.newest, said.mask.shape, strict=True)
+    return not is_stroked(said) and all(n == 1 or high - low > 1 for (low, high), n in sides)
+
+
+def about(part: Box, box: Box, size: Sequence[int]) -> np.ndarray:
+    """Where the patch of `box` shows `part`, with BESIDE of its sides around it (bool)."""
+    result = np.zeros(tuple(size), bool)
+    wide = [(low - BESIDE * (high - low), high + BESIDE * (high - low)) for low, high in part]
+    ends = zip(wide, box, size, strict=True)
+    window = [(side * (low - a) / (b - a), side * (high - a) / (b - a)) for (low, high), (a, b), side in ends]
+    result[tuple(slice(max(0, int(low)), max(1, int(np.ceil(high)))) for low, high in window)] = True
+    return result
+
+
+def near_newest(new: np.ndarray, patch: np.ndarray, said: Said, box: Box, bound: Box | None = None) -> np.ndarray:
+    """Where `new` (bool, on the patch) differs from the mask in regions that hang together with what was said last.
+
+    `bound`: what goes around the object, if anything does; beyond it and a little more nothing changes.
+    """
     change = new != (patch[MASK] > 0.5)
+    if bound is not None:
+        change &= about(bound, box, change.shape)
     seeds = np.zeros(new.shape, bool)
     window = []
     for (low, high), (first, last), side in zip(said.newest, box, new.shape, strict=True):
