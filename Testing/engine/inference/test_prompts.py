@@ -64,6 +64,18 @@ def test_earlier_strokes_stay_true_and_the_last_word_counts(segmenter, image):
     assert back[first | second].all()
 
 
+def test_earlier_strokes_far_away_stay_true_where_the_mask_does_not_follow_them(tmp_path):
+    shape = (200, 44, 40)
+    values = np.random.default_rng(0).normal(100, 20, (1, *shape)).astype(np.float32)
+    segmenter = Segmenter(make_tiny_promptable(tmp_path / "package"), "cpu")
+    add, far, taken, mask = (np.zeros(shape, bool) for _ in range(4))
+    add[20:30, 20, 18] = far[180:185, 20, 18] = taken[150:155, 20, 18] = mask[140:160, 15:25, 18] = True
+    prompts = Prompts(add=add, earlier_add=far, earlier_remove=taken, mask=mask)
+    after = segmenter.prompt(Image(values, np.eye(4)), prompts).on(mask)
+    assert after[add | far].all() and not after[taken].any()
+    assert np.array_equal(after[170:], far[170:])
+
+
 @pytest.mark.parametrize(
     ("prompts", "words"),
     [

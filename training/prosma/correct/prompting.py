@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import SimpleITK as sitk
 
-from ..image.box import Box, moved, overlap, slices, start_of, union
+from ..image.box import Box, moved, overlap, slices, smallest, start_of, union
 from .crop import ZOOM, back, box_on_array, cube, first_cube, grown_cube, inside, longest, reached, touches
-from .prompt_input import BELONGS, MASK, REGION, Said, patch_of
+from .prompt_input import BELONGS, MASK, REGION, Layers, Said, box_around, patch_of
 from .refine import Refinement
 
 MOST_GROWTHS = 4
@@ -55,8 +55,31 @@ def prompted(
     found = answered(odds, change, said, box)
     coarseness = longest(box, np.asarray(spacing, float)) / max(size) / min(spacing)
     if fine and around is not None and coarseness > COARSE:
-        return mended(image, said, spacing, network, size, found, odds, (box, around))
-    return found
+        found = mended(image, said, spacing, network, size, found, odds, (box, around))
+    return with_all_strokes(found, said)
+
+
+def with_all_strokes(found: Refinement, said: Said) -> Refinement:
+    """`found` with strokes elsewhere that the mask does not follow: what was said before stays true, wherever it is."""
+    parts = [found.box]
+    for strokes, value in ((said.belongs, True), (said.does_not, False)):
+        place = strokes.occupied if isinstance(strokes, Layers) else box_around(strokes)
+        if place is None or overlap(place, found.box) == place:
+            continue
+        wrong = strokes[slices(place)] & (said.mask[slices(place)] != value)
+        known = overlap(place, found.box)
+        if known is not None:
+            wrong[slices(known, start_of(place))] = False
+        inner = smallest(wrong)
+        if inner is not None:
+            parts.append(moved(inner, start_of(place)))
+    if len(parts) == 1:
+        return found
+    part = union(parts)
+    assert part is not None
+    mask = np.array(said.mask[slices(part)], bool)
+    mask[slices(found.box, start_of(part))] = found.mask
+    return Refinement(part, (mask | said.belongs[slices(part)]) & ~said.does_not[slices(part)])
 
 
 def mended(
