@@ -27,8 +27,14 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(server.busy_says, b"busy", "text/plain")
         elif server.html:
             self.answer(200, b"<html>Welcome</html>", "text/html")
+        elif server.says is not None:
+            self.answer(200, server.says, "application/dicom+json")
         elif re.fullmatch(r"/web/studies/[\d.]+/series/[\d.]+", path):
-            self.answer(200, *multipart(server.of(path)[server.left_out :]))
+            content, kind = multipart(server.of(path)[server.left_out :])
+            how = server.broken.get(path.rpartition("/")[2])
+            if how == "junk":
+                content = b"--x\r\nContent-Type: application/dicom\r\n\r\njunk\r\n--x--\r\n"
+            self.answer(200, content, kind, breaks_off=how == "breaks off")
         else:
             if path.endswith("/metadata"):
                 found = [ds.to_json_dict() for ds in server.of(path)]
@@ -45,12 +51,13 @@ class Handler(BaseHTTPRequestHandler):
         says = taken(self.server.stored[-1]) if self.server.takes else self.server.stow_says
         self.answer(self.server.stow, says, "application/dicom+json")
 
-    def answer(self, code, content, kind):
+    def answer(self, code, content, kind, breaks_off=False):
         self.send_response(code)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(content[: len(content) // 2] if breaks_off else content)
+        self.close_connection |= breaks_off
 
     def log_message(self, *_words):
         pass
@@ -63,6 +70,8 @@ class StubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.images, self.asked, self.stored = images, [], []
         self.busy, self.busy_says, self.html, self.left_out, self.silent = 0, 503, False, 0, ()
+        self.says: bytes | None = None  # to all searches
+        self.broken: dict[str, str] = {}  # how the images of a series come: "junk", or "breaks off"
         self.stow, self.stow_says, self.takes = 200, b"", False
         self.url = f"http://127.0.0.1:{self.server_port}/web"
 

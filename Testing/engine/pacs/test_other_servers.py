@@ -12,6 +12,7 @@ from dicom_writing import noise, write_series
 from dicomweb_stub import serving
 from prosma.cli import exit_codes, main
 from prosma.pacs import round_trip
+from remedies import tries
 from tiny_model import make_tiny_package
 
 pytest.importorskip("dicomweb_client")
@@ -65,6 +66,26 @@ def test_a_series_of_which_an_image_does_not_come_is_not_segmented(server, model
     assert ask(server, model, tmp_path, "--series-uid", "1.2.9.1") == exit_codes.FAILED
     assert "did not take the segmentation." in capsys.readouterr().err
     assert len(server.stored) == 1
+
+
+@tries("pacs/access.py: broke off")
+@tries("pacs/access.py: sent is no DICOM image")
+def test_a_series_that_comes_broken_keeps_no_other_one_back(server, model, tmp_path, capsys):
+    server.broken, server.takes = {"1.2.9.1": "breaks off", "1.2.9.2": "junk"}, True
+    assert ask(server, model, tmp_path, "--modality", "*", "--force") == exit_codes.SOME_FAILED
+    said = capsys.readouterr().err
+    assert "broke off" in said and "is no DICOM image" in said and said.count("the same call tries again") == 2
+    assert len(server.stored) == 1, "the third one"
+    server.broken = {}
+    assert ask(server, model, tmp_path, "--modality", "*", "--force") == 0
+    assert len(server.stored) == 3
+
+
+@pytest.mark.parametrize("content", [b"null", b"[1, 2]", b'{"a": 1}', b"[[]]"])
+def test_json_of_another_make_is_no_dicomweb(content, server, model, tmp_path, capsys):
+    server.says = content
+    assert ask(server, model, tmp_path, "--list") == exit_codes.FAILED
+    assert "does not answer as a DICOMweb server." in capsys.readouterr().err
 
 
 def fetched(server) -> list[str]:

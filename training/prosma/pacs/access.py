@@ -16,6 +16,7 @@ from ..errors import EngineError, UserFacingError
 
 USER, PASSWORD, TOKEN = "PROSMA_DICOMWEB_USER", "PROSMA_DICOMWEB_PASSWORD", "PROSMA_DICOMWEB_TOKEN"
 REMEDY = f"Set {USER} and {PASSWORD}, or {TOKEN}, in the environment, or add the host to ~/.netrc."
+AGAIN = "Its log tells why; the same call tries again."
 ATTEMPTS, FIRST_WAIT_MS = 4, 500  # at one request, with 1, 2 and 4 s between them
 CONNECTING_S, ANSWERING_S = 10.0, 300.0
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -90,6 +91,7 @@ def _with_token(request, token: str):
 def explained_for(host: str) -> Iterator[None]:
     """Errors of the client as EngineError: what the server on `host` answered, or that it is gone."""
     import requests
+    from pydicom.errors import InvalidDicomError
     from retrying import RetryError
 
     try:
@@ -103,11 +105,16 @@ def explained_for(host: str) -> Iterator[None]:
         raise _refused(host, code) from None
     except (json.JSONDecodeError, requests.exceptions.InvalidJSONError) as error:
         raise _no_dicomweb(host) from error
+    except (
+        requests.exceptions.ChunkedEncodingError
+    ):  # of one series, perhaps: the next request shows whether it is gone
+        raise EngineError("bad_input", f"The answer of the server {host} broke off.", AGAIN) from None
     except requests.RequestException as error:
-        why = "the answer broke off" if isinstance(error, requests.exceptions.ChunkedEncodingError) else _why(error)
-        reason = f"The server {host} does not answer ({why})."
+        reason = f"The server {host} does not answer ({_why(error)})."
         raise ServerGone("bad_input", reason, "When it is there again, the same call goes on.") from None
-    except (ValueError, KeyError) as error:
+    except InvalidDicomError as error:
+        raise EngineError("bad_input", f"What the server {host} sent is no DICOM image.", AGAIN) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # JSON of another make
         raise _no_dicomweb(host) from error
 
 
@@ -129,7 +136,7 @@ def _refused(host: str, code: int) -> EngineError:
             "bad_input", f"The server {host} has nothing under that address (404).", "Check the address."
         )
     reason = f"The server {host} refused the request ({code})."
-    return EngineError("bad_input", reason, "Its log tells why; the same call tries again.")
+    return EngineError("bad_input", reason, AGAIN)
 
 
 def _no_dicomweb(host: str) -> EngineError:
