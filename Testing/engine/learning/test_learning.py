@@ -79,6 +79,7 @@ def weights(run):
 
 
 @tries("learning/fit/fitting.py: Go on with --resume")
+@tries("learning/checkpoints.py: was begun with another recipe")
 def test_train_resume_export_evaluate_and_segment_through_the_command_line(data, tmp_path, capsys):
     recipe, run, package = tmp_path / "small.yaml", tmp_path / "run", tmp_path / "package"
     recipe.write_text(yaml.safe_dump(small_recipe().to_dict()))
@@ -86,7 +87,18 @@ def test_train_resume_export_evaluate_and_segment_through_the_command_line(data,
     assert main([*arguments, "--max-epochs", "1"]) == 0
     assert main(arguments) == 1
     assert "--resume" in capsys.readouterr().err
-    assert main([*arguments, "--resume"]) == 0
+    another = small_recipe().to_dict()
+    another["network"]["dilations"], another["model"]["intensity"], another["fitting"]["fold"] = (
+        [1, 2],
+        {"rule": "zscore"},
+        1,
+    )
+    (tmp_path / "another.yaml").write_text(yaml.safe_dump(another))
+    begun = (run / "recipe.json").read_bytes()
+    assert main(["train", str(tmp_path / "another.yaml"), *arguments[2:], "--resume"]) == 1
+    assert "model.intensity, fitting.fold, network.dilations differ" in capsys.readouterr().err
+    assert (run / "recipe.json").read_bytes() == begun
+    assert main(["train", str(run / "recipe.json"), *arguments[2:], "--resume", "--max-epochs", "2"]) == 0
     assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 1
     history = json.loads((run / "history.json").read_text())
     assert [epoch["epoch"] for epoch in history["epochs"]] == [0, 1]

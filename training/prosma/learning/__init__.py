@@ -5,7 +5,7 @@ Its rooms stand in a row, each of which imports only what is before it:
 | file | what it holds |
 | --- | --- |
 | `recipe` | everything needed to train a model again, as one YAML file |
-| `checkpoints` | checkpoints of runs, read as data, never as code |
+| `checkpoints` | checkpoints of runs, read as data, never as code, and which recipe goes on with one |
 | `data/` | labelled folders, their statistics, training patches |
 | `strokes/` | objects in any images, and a simulated person who strokes them |
 | `judge/` | overlap and surface distances |

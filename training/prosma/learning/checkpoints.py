@@ -1,13 +1,21 @@
-"""Checkpoints of runs: read as data, never as code."""
+"""Checkpoints of runs: read as data, never as code; and which recipe a run may be resumed with."""
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 
 import torch
 
 from ..errors import UserFacingError
+from .recipe import Recipe, RecipeError
+
+LASTING = {  # of a recipe: what the weights mean, and which cases they must not see
+    "model": ("id", "dimension", "channels", "prompt", "labels", "spacing", "resize", "orientation", "intensity"),
+    "fitting": ("fold",),
+    "strokes": ("left_out", "left_out_labels"),
+}
 
 
 class CheckpointError(UserFacingError):
@@ -31,3 +39,21 @@ def read_checkpoint(path: Path) -> dict:
             f"'{path}' is no checkpoint of `prosma train`: it lacks 'epoch' or 'state_dict'. Train again."
         )
     return content
+
+
+def check_resumable(run: Path, recipe: Recipe) -> None:
+    """RecipeError where a run was begun with a recipe that differs from this one in more than how it is trained."""
+    before = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    now = json.loads(json.dumps(recipe.to_dict()))
+    network = {*(before.get("network") or {}), *now["network"]}
+    names = [(section, key) for section, keys in {**LASTING, "network": sorted(network)}.items() for key in keys]
+    others = [
+        f"{section}.{key}"
+        for section, key in names
+        if (before.get(section) or {}).get(key) != (now.get(section) or {}).get(key)
+    ]
+    if others:
+        raise RecipeError(
+            f"'{run}' was begun with another recipe: {', '.join(others)} differ.",
+            f"Resume with the run's own '{run / 'recipe.json'}', or choose another --out.",
+        )

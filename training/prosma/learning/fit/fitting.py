@@ -29,7 +29,7 @@ from ...files import replaced_when_whole, write_json
 from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
-from ..checkpoints import read_checkpoint
+from ..checkpoints import check_resumable, read_checkpoint
 from ..data.dataset import IGNORED, DatasetError
 from ..data.patches import training_loader
 from ..data.pictures import side_by_side
@@ -268,13 +268,15 @@ def train(
     ``deterministic``). Several ``devices`` (with the accelerator ``cpu``: processes) see the patches that one device
     would see with a batch so much larger; Lightning starts them, or takes those that torchrun or SLURM started on
     ``nodes`` machines. Every one of them validates on all cases. Raises DatasetError or RecipeError before training
-    starts, also where the run is there and ``resume`` was not asked for.
+    starts, also where the run is there and ``resume`` was not asked for, or was begun with another network or model.
     """
     run, last = Path(run), Path(run) / "last.ckpt"
     if last.is_file() and not resume:
         raise RecipeError(
             f"'{run}' already holds a run.", "Go on with --resume, or choose another --out.", code="bad_output"
         )
+    if last.is_file():
+        check_resumable(run, recipe)
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
