@@ -290,6 +290,23 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
     assert main([*usual, "--add", path["add"], "-o", path["out"], "--again"]) == 0
 
 
+def test_strokes_in_a_jpeg_are_those_of_the_same_png(tmp_path, capsys):
+    model = make_tiny_promptable(tmp_path / "flat", dimension=2, id="flat").folder
+    values = np.random.default_rng(0).integers(0, 255, (60, 50), np.uint8)
+    add = np.zeros((60, 50), np.uint8)
+    add[21:34, 18:27] = 255
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(values), tmp_path / "scan.png")
+    found = []
+    for kind in ("png", "jpg"):
+        SimpleITK.WriteImage(SimpleITK.GetImageFromArray(add), tmp_path / f"add.{kind}", False, 30)
+        words = ["--add", str(tmp_path / f"add.{kind}"), "-o", str(tmp_path / f"{kind}.nrrd"), "--device", "cpu"]
+        assert main(["prompt", str(tmp_path / "scan.png"), "-m", str(model), *words]) == 0
+        found.append(SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / f"{kind}.nrrd")))
+    smeared = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "add.jpg"))
+    assert np.array_equal(smeared > 127, add > 0) and not np.array_equal(smeared > 0, add > 0)
+    assert np.array_equal(*found)
+
+
 def test_without_m_the_installed_model_answers_and_where_there_is_none_the_remedy_works(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("PROSMA_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("prosma.package.folders.bundled_models_folder", lambda: None)

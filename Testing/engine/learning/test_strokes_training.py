@@ -83,6 +83,17 @@ def test_sets_and_labels_that_are_left_out_are_never_seen(sets):
         read_sets(sets / "unseen", strokes, 3)
 
 
+def test_a_name_that_leaves_nothing_out_is_told_and_a_fold_is_that_of_the_sets(sets, caplog):
+    read_sets(sets, Strokes(left_out=["unsene", "unseen"], left_out_labels=["spleeen", "spleen"]), 3)
+    assert "leaves out unsene, spleeen, but nothing" in caplog.text
+    caplog.clear()
+    strokes = Strokes(left_out=["unseen"], left_out_labels=["spleen"])
+    read_sets(sets, strokes, 3)
+    assert not caplog.text
+    with pytest.raises(DatasetError, match="no fold 99"):
+        read_sets(sets, strokes, 3, fold=99)
+
+
 def test_a_scene_is_a_function_of_its_number_and_shows_labels_that_were_asked_for(sets):
     strokes = Strokes(left_out=["unseen"], left_out_labels=["spleen"], pseudo_share=0.0, merged_share=0.0, stretch=1.0)
     for name in vars(strokes):

@@ -122,8 +122,7 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
     from ..inference.prompts import Prompts
     from ..inference.segmenter import Segmenter
 
-    given = {name: on_grid(getattr(options, name), image) for name in LABEL_MAPS}
-    given = {name: None if array is None else array != 0 for name, array in given.items()}
+    given = {name: drawn(getattr(options, name), image) for name in LABEL_MAPS}
     given["region"], box = given.pop("lasso"), [options.box[n : n + 2] for n in (0, 2, 4)] if options.box else None
     prompts = Prompts(**given, box=box, log_odds=on_grid(options.log_odds, image, labels=False))
     segmenter = Segmenter(package, options.device)
@@ -135,6 +134,16 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
     write_labels(options.output, labels, image, package.labels)
     print(f"{options.output}: {int(labels.sum())} voxels, {result.seconds:.2f} s on {result.device}")
     return 0
+
+
+def drawn(path: Path | None, image: Image) -> np.ndarray | None:
+    """Where a label map is not 0, bool (I, J, K), None for no file; the smeared values of a JPEG are cut at the middle."""
+    from ..image.formats.pictures import LOSSY
+
+    array = on_grid(path, image)
+    if path is None or array is None:
+        return None
+    return array > 127 if path.name.lower().endswith(LOSSY) else array != 0
 
 
 def on_grid(path: Path | None, image: Image, labels: bool = True) -> np.ndarray | None:

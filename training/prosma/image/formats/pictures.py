@@ -20,6 +20,7 @@ from pathlib import Path
 from ..geometry import Image, ImageError
 from .unpacking import COPY_AGAIN, CUT_OFF
 
+LOSSY = (".jpg", ".jpeg")  # a mask's 0 and 255 are smeared in these, and cut at the middle
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2")
 AS_PNG = "Save it as PNG, in colour or grey, with any program for pictures."
 SIGNS = {

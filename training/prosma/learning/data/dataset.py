@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserFacingError
+from ...image.formats.pictures import LOSSY, PHOTOGRAPHS
 from ...image.geometry import Image
-from ...image.reading import PHOTOGRAPHS, read_image, read_labels
+from ...image.reading import read_image, read_labels
 from .label_grid import LabelsElsewhere, labels_on_grid
 
 LOG = logging.getLogger(__name__)
 _SPOKEN_OF: set[tuple[Path, str]] = set()  # folders, and what was said of them
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", *PHOTOGRAPHS)
-LOSSY = (".jpg", ".jpeg")
 IGNORED = 255  # in labels of this package: nobody knows what is there, so it teaches nothing and counts nowhere
 MOST_LABELS = 254
 

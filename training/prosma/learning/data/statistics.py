@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...image.formats.pictures import LOSSY
 from ...image.geometry import Image, plan_canonical
 from .dataset import (
     IGNORED,
-    LOSSY,
     MOST_LABELS,
     Case,
     DatasetError,

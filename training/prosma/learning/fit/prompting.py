@@ -191,7 +191,7 @@ class Prompts:
     def __init__(self, recipe: Recipe, data) -> None:
         assert recipe.strokes is not None
         self.recipe, self.strokes = recipe, recipe.strokes
-        self.volumes = read_sets(data, recipe.strokes, recipe.model["dimension"])
+        self.volumes = read_sets(data, recipe.strokes, recipe.model["dimension"], fold=recipe.fitting.fold)
         self.counts = {part: len(found) for part, found in self.volumes.items()}
 
     def task(self) -> PromptTask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from ...image.box import Box
 from ..data.dataset import Case, DatasetError, LabelledFolder, data_sets_in, label_values, read_files, words
 from ..recipe import Strokes
+
+LOG = logging.getLogger(__name__)
 
 FULL = (0.1, 99.9)  # percentiles to which images are clipped, so that 16 bits hold them
 
@@ -46,17 +49,29 @@ def folders_of(data: str | os.PathLike | Sequence[str | os.PathLike], left_out: 
     return found
 
 
-def read_sets(data, strokes: Strokes, dimension: int, parts: Sequence[str] = ("train", "val")) -> dict[str, list]:
-    """The volumes of each part, over all sets, and for `dimension` 2 the pictures. DatasetError, which names the file."""
+def read_sets(
+    data, strokes: Strokes, dimension: int, parts: Sequence[str] = ("train", "val"), fold: int = 0
+) -> dict[str, list]:
+    """The volumes of each part, over all sets, and for `dimension` 2 the pictures. DatasetError, which names the file.
+
+    A name in `strokes` that leaves nothing out is told: one that is misspelt would let the network see what a test is for.
+    """
     volumes: dict[str, list[Volume]] = {part: [] for part in parts}
-    for path in folders_of(data, strokes.left_out):
-        folder = LabelledFolder.open(path)
+    paths, known = folders_of(data, strokes.left_out), set[str]()
+    present = {path.name for path in folders_of(data, ())}
+    for path in paths:
+        folder = LabelledFolder.open(path, fold)
+        known |= set[str]().union(*map(words, label_values(folder.description)))
         flat = next(iter(folder.cases.values())).is_photograph
         if flat and dimension == 3:
             continue
         asked = asked_labels(folder, strokes.left_out_labels)
         for part in parts:
             volumes[part] += [read_volume(case, path.name, asked) for case in folder.split(part)]
+    idle = [name for name in strokes.left_out if name not in present]
+    idle += [word for word in strokes.left_out_labels if word.casefold() not in known]
+    if idle:
+        LOG.warning("The recipe leaves out %s, but nothing in the data has such a name.", ", ".join(idle))
     for part, found in volumes.items():
         if not any(volume.boxes for volume in found):
             raise DatasetError(f"There is no labelled {'image' if dimension == 2 else 'volume'} for '{part}'.")
