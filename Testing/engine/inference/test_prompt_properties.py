@@ -1,5 +1,7 @@
 """What holds for any strokes in any image, through `Segmenter.prompt`: random cases, random weights, real inference."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -220,3 +222,29 @@ def test_what_lies_beyond_the_image_is_its_edge_or_nothing(edge):
     assert np.array_equal(found, resample(resample(padded, (20, 30, 1)), size))
     thin = np.ones((1, 1500, 3, 2), np.float32)
     assert cut(thin, ((0, 1500), (-700, 800), (-700, 800)), (16, 16, 16), edge=True) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("edge", [True, False])
+@pytest.mark.parametrize(
+    "box", [((-90, 110), (2, 9), (0, 3)), ((-300, 9), (0, 7), (0, 3)), ((4, 130), (-80, 120), (1, 3))]
+)
+def test_a_cube_that_reaches_far_beyond_the_image_shows_the_same_without_being_made(box, edge):
+    array = np.random.default_rng(1).normal(100, 30, (2, 10, 7, 3)).astype(np.float32)
+    known = [(max(0, low), min(n, high)) for (low, high), n in zip(box, array.shape[1:], strict=True)]
+    missing = [(max(0, -low), max(0, high - n)) for (low, high), n in zip(box, array.shape[1:], strict=True)]
+    part = array[(slice(None), *[slice(*side) for side in known])]
+    padded = np.pad(part, [(0, 0), *missing], mode="edge" if edge else "constant")
+    assert cut(array, box, (16, 12, 4), edge) == pytest.approx(resample(padded, (16, 12, 4)), abs=1e-3)
+
+
+def test_a_long_stroke_in_a_needle_is_answered_without_its_cube(segmenters):
+    """Made as a whole, the cube would have 15360 x 512 x 15360 voxels."""
+    shape, spacing = (20, 512, 20), (0.1, 3.0, 0.1)
+    add = np.zeros(shape, bool)
+    add[10, 5:500, 10] = True
+    values = np.random.default_rng(0).normal(0, 1, (1, *shape)).astype(np.float32)
+    tracemalloc.start()
+    result = segmenters[3, 3].prompt(Image(values, np.diag([*spacing, 1.0])), Prompts(add=add))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.on(np.zeros(shape, bool))[add].all() and most < 200e6

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from ..image.box import Box, overlap, shape_of, slices, smallest
-from ..image.resampling import AxisWeights, resample, resample_known
+from ..image.resampling import AxisWeights, resample, resample_far, resample_known
 
 ZOOM = 2.5  # edge of the first cube, in lengths of what was said
 LEAST_VOXELS = 32  # edge of the smallest cube, in voxels of the finest axis
 GROWTH = 1.5  # of the edge, where the change reaches the patch's border
 ROOM = 1.25  # edge of a cube at least, in lengths of the change that it should hold
 HALF = 0.501  # as in `resampled_size`: readers differ in the last digit of a spacing, and halves are frequent
+FAR = 8  # lengths of an array along an axis, from which on what lies beyond it is not made: a cube around a needle is large
 TOUCH = 0.01  # share of a face of the patch that may change without being taken for a touch
 
 
@@ -73,6 +74,9 @@ def cut(array: Any, box: Box, size: Sequence[int], edge: bool = False) -> np.nda
     part = array[(slice(None),) * lead + slices(known)]
     missing = [(max(0, -low), max(0, high - n)) for (low, high), n in zip(box, shape, strict=True)]
     for axis in by_cost(shape_of(box), size):  # whole rows first, in Slicer's order: three times as fast
+        if sum(missing[axis]) > FAR * part.shape[lead + axis]:
+            part = resample_far(part, lead + axis, shape_of(box)[axis], size[axis], missing[axis][0], edge)
+            continue
         if any(missing[axis]):  # one axis at a time: a cube around a thin array is large
             around = [missing[axis] if n == lead + axis else (0, 0) for n in range(array.ndim)]
             part = np.pad(part, around, mode="edge" if edge else "constant")

@@ -101,6 +101,19 @@ def resample_known(part: np.ndarray, axis: int, n_in: int, n_out: int, start: in
     return result
 
 
+def resample_far(part: np.ndarray, axis: int, n_in: int, n_out: int, start: int, edge: bool) -> np.ndarray:
+    """One axis of n_in samples brought to n_out, as `resample`, where they reach far beyond `part`, which begins at `start`.
+
+    Beyond it they are 0, or with `edge` as its ends. A product with a matrix: nothing as long as n_in is made.
+    """
+    weights, count = AxisWeights.make(n_in, n_out), part.shape[axis]
+    index = weights.index - start
+    weight = weights.weight if edge else np.where((index >= 0) & (index < count), weights.weight, np.float32(0))
+    matrix = np.zeros((n_out, count), np.float32)
+    np.add.at(matrix, (np.arange(n_out)[:, None], np.clip(index, 0, count - 1)), weight)
+    return np.moveaxis(np.tensordot(matrix, part.astype(np.float32), (1, axis)), 0, axis)
+
+
 def resample_nearest(labels: np.ndarray, size) -> np.ndarray:
     """Labels brought to `size` (one number per axis), nearest neighbour on the same extent."""
     for axis, n_out in enumerate(size):
