@@ -139,11 +139,21 @@ def test_a_cluster_does_every_case_once_though_a_worker_is_killed(cluster, batch
 
 
 @tries("batch/cluster.py: Set DASK_SCHEDULER_ADDRESS")
+@tries("batch/cluster.py: and it is no address of a scheduler")
+@tries("batch/cluster.py: is no file of a Dask scheduler")
 def test_the_scheduler_may_be_that_of_dasks_configuration(cluster, batch, tiny, tmp_path, capsys):
     images, expected = batch
     command = ["segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--scheduler", "config"]
     assert run(*command) == exit_codes.FAILED
     assert "Dask's configuration names no scheduler" in capsys.readouterr().err
+    (tmp_path / "empty.json").write_text("")
+    for address, words in ((tmp_path / "none.json", "There is no file"), (tmp_path / "empty.json", "is no file of")):
+        assert run(*command[:-1], address) == exit_codes.FAILED
+        said = capsys.readouterr().err
+        assert words in said and "or tcp://HOST:PORT" in said
+    assert (
+        run(*command[:-1], json.loads(cluster.file.read_text())["address"], "-o", tmp_path / "first") == exit_codes.DONE
+    )
     with dask.config.set({"scheduler-address": cluster.client.scheduler.address}):
         assert run(*command) == exit_codes.DONE
     assert digests(tmp_path / "out") == expected

@@ -7,7 +7,9 @@ case of a worker that died to another one, and the claims see to it that none is
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
+import re
 import threading
 import time
 import uuid
@@ -24,6 +26,7 @@ from .loop import WAITS_S, Settings, Show
 from .records import records_of
 from .run_case import failed
 
+FILE_REMEDY = "Give the file that `dask scheduler --scheduler-file FILE` writes, or tcp://HOST:PORT."
 CONFIGURED = "config"  # in place of an address
 PER_THREAD = 2  # tasks that are in flight for each thread of the cluster: one at work, one waiting
 CONNECTING_S = 30.0
@@ -49,6 +52,21 @@ def configured(address: str) -> str:
     return found
 
 
+def scheduler_at(address: str) -> dict[str, str]:
+    """How dask.distributed is told of a scheduler: by its file, or by its address. EngineError for what is neither."""
+    if Path(address).is_file():
+        try:
+            _ = json.loads(Path(address).read_text(encoding="utf-8"))["address"]
+        except (ValueError, KeyError, TypeError) as error:
+            why = f"{address} is no file of a Dask scheduler."
+            raise EngineError("bad_input", why, FILE_REMEDY) from error
+        return {"scheduler_file": address}
+    found = configured(address)
+    if not re.search(r"://|:\d+$", found):
+        raise EngineError("bad_input", f"There is no file {found}, and it is no address of a scheduler.", FILE_REMEDY)
+    return {"address": found}
+
+
 class SchedulerLost(EngineError):
     """The scheduler has gone away in the middle of the work."""
 
@@ -68,7 +86,7 @@ class Connection:
             raise EngineError("internal", why, "Install them: pip install './training[cluster]'.") from error
         self._library = distributed
         self._name = f"prosma-{uuid.uuid4().hex[:12]}"
-        where = {"scheduler_file": address} if Path(address).is_file() else {"address": configured(address)}
+        where = scheduler_at(address)
         try:
             self._client = distributed.Client(**where, timeout=CONNECTING_S, set_as_default=False)
         except (OSError, ValueError) as error:
