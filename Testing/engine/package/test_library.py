@@ -140,6 +140,16 @@ def test_odd_folders_among_the_models_do_not_matter(models, capsys):
     assert broken.name == "loop" and "cannot be read" in broken.reason
 
 
+def test_a_broken_package_asked_for_by_its_id_tells_what_is_wrong_with_it(models):
+    description = json.loads((models / "aa" / "model.json").read_text())
+    shutil.copytree(models / "aa", models / "copied")
+    (models / "copied" / "model.json").write_text(json.dumps({**description, "id": "mine", "dimension": 7}))
+    with pytest.raises(PackageError, match="dimension"):
+        resolve("mine")
+    with pytest.raises(PackageError, match="There is no model 'yours'"):
+        resolve("yours")
+
+
 @posix
 def test_a_name_that_is_no_text_is_shown_all_the_same(models, capsys):
     folder = Path(os.fsdecode(os.fsencode(models) + b"/no\xfftext"))

@@ -68,6 +68,15 @@ def test_a_series_of_which_an_image_does_not_come_is_not_segmented(server, model
     assert len(server.stored) == 1
 
 
+def test_the_list_for_programs_holds_what_that_for_people_does(server, model, tmp_path, capsys):
+    assert ask(server, model, tmp_path, "--list", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)["series"]
+    assert [(series["uid"], series["modality"], series["date"], series["done"]) for series in listed] == [
+        ("1.2.9.1", "MR", "20260303", False),
+        ("1.2.9.3", "MR", "20260303", False),
+    ]
+
+
 @tries("pacs/access.py: broke off")
 @tries("pacs/access.py: sent is no DICOM image")
 def test_a_series_that_comes_broken_keeps_no_other_one_back(server, model, tmp_path, capsys):

@@ -159,8 +159,10 @@ class ResultFile(OutputFile):
 
 def not_writable(path: Path, error: OSError) -> EngineError:
     """The error for a result that the system does not let us write."""
-    reason = f"{path} could not be written ({error.strerror or error})."
-    return EngineError("bad_output", reason, "Free some space there, or choose another folder.")
+    blocked = isinstance(error, (FileExistsError, NotADirectoryError))
+    reason = f"{path} could not be written ({'a file is in the way' if blocked else error.strerror or error})."
+    first = "Move that file away" if blocked else "Free some space there"
+    return EngineError("bad_output", reason, f"{first}, or choose another folder.")
 
 
 def check_writable(folder: Path) -> None:

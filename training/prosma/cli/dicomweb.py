@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import EngineError
@@ -122,8 +124,10 @@ def segment(options: argparse.Namespace, package, server, found: list) -> int:
     if options.list or options.limit:
         done = {series.uid for series in found if trips.is_done(series)}
         if options.list:
-            for series in found:
-                print(line_of(series, series.uid in done))
+            if options.json:
+                print(json.dumps({"series": [{**asdict(series), "done": series.uid in done} for series in found]}))
+            else:
+                print("\n".join(line_of(series, series.uid in done) for series in found))
             return 0
         found = [series for series in found if series.uid not in done][: options.limit]
     records_of(folder).begin(len(found))

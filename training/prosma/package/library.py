@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -104,6 +105,14 @@ def identity(folder: Path) -> tuple[int, int]:
     return found.st_ino, found.st_ctime_ns
 
 
+def declared_id(folder: Path) -> str:
+    """The id in a description that may be as broken as the rest of its package; an empty text for none."""
+    try:
+        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def resolve(name: str | os.PathLike[str]) -> ModelPackage:
     """The package with this id, or at this path. Raises PackageError that lists what there is."""
     if os.path.exists(name) and (os.path.isfile(name) or os.path.isfile(os.path.join(name, DESCRIPTION))):
@@ -113,7 +122,7 @@ def resolve(name: str | os.PathLike[str]) -> ModelPackage:
         if isinstance(package, ModelPackage) and package.id == str(name):
             return package
     for package in packages:
-        if isinstance(package, BrokenPackage) and package.folder.name == str(name):
+        if isinstance(package, BrokenPackage) and str(name) in (package.folder.name, declared_id(package.folder)):
             raise PackageError(package.reason)
     known = ", ".join(package.id for package in packages if isinstance(package, ModelPackage))
     remedy = f"Give a package's path or one of these: {known}." if known else NO_MODELS
