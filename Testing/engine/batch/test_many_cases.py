@@ -242,6 +242,20 @@ def test_a_folder_that_may_not_be_written_is_told(tiny, tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_folders_that_hold_images_and_are_passed_over_are_named(tiny, tmp_path, capsys):
+    images = make_images(tmp_path / "images", "a")
+    make_images(images / "later", "b")
+    (images / "notes").mkdir()
+    (images / "notes" / "read.txt").write_text("nothing")
+    out = images / "results"
+    for _ in range(2):
+        assert run("segment", images, "-m", tiny.folder, "-o", out) == exit_codes.DONE
+        assert "Not looked into: 'later'. They hold images, too" in capsys.readouterr().err
+    assert run("segment", images / "later", "-m", tiny.folder, "-o", out) == exit_codes.DONE
+    assert "Not looked into" not in capsys.readouterr().err
+    assert {file.name.partition(".")[0] for file in out.iterdir() if file.suffix == ".nrrd"} == {"a", "b"}
+
+
 def test_links_to_nothing_and_to_themselves_are_named_and_hide_no_other_case(tiny, tmp_path, capsys):
     images = make_images(tmp_path / "images", "a", "z")
     (images / "gone.nrrd").symlink_to(tmp_path / "nowhere.nrrd")

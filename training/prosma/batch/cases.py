@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -145,6 +146,23 @@ def find_cases(
     if not cases:
         raise ImageError(f"{folder} holds no images.", f"Known formats: DICOM folders, {', '.join(IMAGE_SUFFIXES)}.")
     return cases
+
+
+def folders_passed_over(folder: Path, cases: list[Case], output: Path) -> list[str]:
+    """The names of folders in a folder of image files that hold image files, too, and are not looked into."""
+    if not any(path.parent == folder for case in cases for path in case.images):
+        return []
+    inner = [each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")]
+    inner = [each for each in inner if os.path.realpath(each) != os.path.realpath(output)]
+    return [each.name for each in inner if any(is_image(file) or is_dicom(file) for file in some_files(each))]
+
+
+def some_files(folder: Path, most: int = 50) -> list[Path]:
+    """The first files of a folder; none where it cannot be read."""
+    try:
+        return [file for file in itertools.islice(folder.iterdir(), most) if file.is_file()]
+    except OSError:
+        return []
 
 
 def dicom_cases(folder: Path, output: Path, suffix: str, series: list[str] | None, channels: int) -> list[Case]:

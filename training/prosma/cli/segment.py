@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..contracts import shown
 from ..errors import EngineError, UserFacingError
 from ..outputs.choices import ALSO, BINARY, SEG, SEG_TYPES
 from .common import (
@@ -152,7 +153,7 @@ def run(options: argparse.Namespace) -> int:
     package = resolve(options.model)
     check_images(options.images)
     check_licence(package, options.accept_licence)
-    from ..batch.cases import Case, find_cases, output_is_folder
+    from ..batch.cases import Case, find_cases, folders_passed_over, output_is_folder
 
     if output_is_folder(options.images, options.output):
         cases = find_cases(
@@ -163,6 +164,8 @@ def run(options: argparse.Namespace) -> int:
             options.series,
             package.takes_colours,
         )
+        if passed := folders_passed_over(options.images[0], cases, options.output):
+            complain(f"Not looked into: {shown(', '.join(passed))}. They hold images, too; give each folder by itself.")
         folder, batch = options.output, True
     else:
         cases = [Case.single(options.images, options.output, options.series)]
