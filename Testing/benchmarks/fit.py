@@ -5,8 +5,8 @@
 
 DATA holds a folder for each data set, named as in STRANGERS. `make` writes fit.npz into the bundled packages, from
 the train and val splits of each model's own data. `measure` looks at at most 20 cases of the test split of each set:
-- own: the model's own set, whole and with a random ROI around the labels (of a picture the whole is judged); akin: another
-  set of the same kind of image;
+- own: all test cases of the model's own set, whole and with a random ROI around the labels (of a picture the whole is
+  judged); akin: another set of the same kind of image;
 - strangers: all other sets, and the volumes in WRONG; a volume goes into a 2D model as its middle slice, an image with too
   few channels is given several times. What a model refuses by itself (values below black, too large a grid) is no stranger;
 - faulty copies of own images (learning/packing/faulty_copies.py), as the statistics were made from those of the training
@@ -127,12 +127,13 @@ def measure(model: str, data: Path) -> dict:
 def images(model: str, data: Path, description: dict) -> Iterator[tuple[str, str, Image, Box | None]]:
     """Kind, name, image and region of interest of all that a model is shown."""
     own, random = LabelledFolder.open(data / OWN[model]), np.random.default_rng(1)
-    for case in own.splits["test"][:MOST]:
+    for number, case in enumerate(own.splits["test"]):
         image, labels = read_case(own.cases[case], description)
         yield "own", case, image, None
         yield "own in a ROI", case, image, drawn_box(labels, random)
-        for fault, copy in faulty_copies(image, labels, description, random, Strength()):
-            yield fault, case, copy, None
+        if number < MOST:
+            for fault, copy in faulty_copies(image, labels, description, random, Strength()):
+                yield fault, case, copy, None
     for name in STRANGERS:
         other = LabelledFolder.open(data / name)
         kind = "akin" if AKIN.get(model) == name else "strangers"
