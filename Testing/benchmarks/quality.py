@@ -7,7 +7,7 @@
 
 DATA holds a folder for each data set, as for fit.py. `make` writes quality.json into the bundled packages, from the val (and
 where these are few, some train) cases of each model's own data; `prior` prints what all models have in common, from the same
-cases. `measure` segments at most 20 cases (or N) of the test split, and copies of each with noise, little contrast, coarse
+cases. `measure` segments all cases (or at most N) of the test split, and copies of each with noise, little contrast, coarse
 voxels, and cut through the structures (learning/packing/degraded_copies.py); what is neither there nor marked has no Dice and
 is left out, but for models that tell the presence of a structure, where an empty segment is right. In the folder of --rows
 are kept, and taken from there if they are there, the measures of what was segmented.
@@ -33,7 +33,6 @@ from prosma.learning.packing import quality_statistics as making
 from prosma.learning.packing.fit_statistics import spread_out
 from prosma.package import bundled_models_folder
 
-MOST = 20  # cases of a set
 BINS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of expected Dice, for the reliability
 LEAST_IN_BIN = 5  # segments
 RIDGE = 0.02  # of the slopes that models have in common
@@ -56,7 +55,7 @@ SLOPES = (  # of the log odds of the Dice, for one scale
 def main() -> int:
     parser = parser_of(__doc__.splitlines()[0], ("prior", "make", "measure"))
     parser.add_argument("--rows", metavar="FOLDER", type=Path, help="keep what was segmented, and use it")
-    parser.add_argument("--cases", metavar="N", type=int, default=MOST, help=f"at most so many of a set; {MOST}")
+    parser.add_argument("--cases", metavar="N", type=int, help="at most so many of a set, evenly spread; all")
     options = parser.parse_args()
     models = options.models or list(OWN)
     try:
@@ -72,10 +71,10 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     if options.json:
-        write_json(options.json, {"models": [{**report, "rows": columns(report["rows"])} for report in reports]})
+        write_json(options.json, {"models": reports})
     if options.markdown:
         options.markdown.write_text(page(reports, options.markdown.stem), encoding="utf-8")
-        curves = {report["model"]: reliability(report["rows"]) for report in reports}
+        curves = {report["model"]: report["reliability"] for report in reports}
         options.markdown.with_suffix(".svg").write_text(svg(curves, "expected Dice", "true Dice"), encoding="utf-8")
     return 0
 
@@ -95,7 +94,7 @@ class Source:
         """Of the `val` cases as many as a package is made from, with two rounds of copies; else of the first with one."""
         if split == "val":
             return self._kept(split, lambda: making.validation_rows(self.segmenter, self.folder))
-        ids = spread_out(self.folder.splits[split], self._cases)
+        ids = spread_out(self.folder.splits[split], self._cases or len(self.folder.splits[split]))
         return self._kept(split, lambda: making.measured_rows(self.segmenter, self.folder, ids))
 
     def _kept(self, split: str, measured) -> list[making.Row]:
@@ -149,8 +148,10 @@ def measure(source: Source) -> dict:
                 expected = expected.if_present(row.presence, row.empty)
             told = {"case": row.case, "kind": row.kind, "label": row.label, "dice": round(row.dice, 4)}
             rows.append({**told, **expected.as_dict()})
-    report = {"model": source.model, "cases": len({row["case"] for row in rows}), **summary(rows), "rows": rows}
-    print({key: value for key, value in report.items() if key != "rows"}, flush=True)
+    report = {"model": source.model, "cases": len({row["case"] for row in rows}), **summary(rows)}
+    print(report, flush=True)
+    report["reliability"] = [[round(value, 4) for value in point] for point in reliability(rows)]
+    report["rows"] = {name: [round(row[name], 3) for row in rows] for name in ("dice", "mean")}
     return report
 
 
@@ -168,11 +169,6 @@ def summary(rows: list[dict]) -> dict:
         "inside": round(float(np.mean(inside)), 3),
         "kinds": {kind: [round(float(part[which == kind].mean()), 3) for part in (true, error)] for kind in kinds},
     }
-
-
-def columns(rows: list[dict]) -> dict:
-    """A list for each entry of rows that are alike."""
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def page(reports: list[dict], name: str) -> str:
