@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserFacingError, fault_of_ours
+from ..files import read_regular
 from .folders import NO_MODELS, model_folders, tidy
-from .model_package import ModelPackage, why
+from .model_package import LARGEST_DESCRIPTION, ModelPackage, why
 from .schema import DESCRIPTION, PackageError
 
 TRIES = 20
@@ -108,8 +109,8 @@ def identity(folder: Path) -> tuple[int, int]:
 def declared_id(folder: Path) -> str:
     """The id in a description that may be as broken as the rest of its package; an empty text for none."""
     try:
-        return str(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["id"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_regular(folder / DESCRIPTION, LARGEST_DESCRIPTION))["id"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
