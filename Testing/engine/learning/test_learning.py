@@ -87,16 +87,12 @@ def test_train_resume_export_evaluate_and_segment_through_the_command_line(data,
     assert main([*arguments, "--max-epochs", "1"]) == 0
     assert main(arguments) == 1
     assert "--resume" in capsys.readouterr().err
-    another = small_recipe().to_dict()
-    another["network"]["dilations"], another["model"]["intensity"], another["fitting"]["fold"] = (
-        [1, 2],
-        {"rule": "zscore"},
-        1,
-    )
+    another = small_recipe(fold=1).to_dict()
+    another["network"]["dilations"], another["model"]["resize"] = [1, 2], [16, 24, 16]
     (tmp_path / "another.yaml").write_text(yaml.safe_dump(another))
     begun = (run / "recipe.json").read_bytes()
     assert main(["train", str(tmp_path / "another.yaml"), *arguments[2:], "--resume"]) == 1
-    assert "model.intensity, fitting.fold, network.dilations differ" in capsys.readouterr().err
+    assert "model.resize, fitting.fold, network.dilations differ" in capsys.readouterr().err
     assert (run / "recipe.json").read_bytes() == begun
     assert main(["train", str(run / "recipe.json"), *arguments[2:], "--resume", "--max-epochs", "2"]) == 0
     assert torch.load(run / "last.ckpt", weights_only=False)["epoch"] == 1
