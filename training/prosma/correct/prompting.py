@@ -39,7 +39,7 @@ def prompted(
     """
     shape = said.mask.shape
     box = first_cube(said.newest, spacing, shape, zoom_of(said))
-    bound = said.newest if is_bounded(said) else None
+    bound = said.newest if goes_around(said.newest, shape) and not is_stroked(said) else None
     for step in range(MOST_GROWTHS + 1):
         patch = patch_of(image, said, box, size)
         odds = network(patch)
@@ -64,10 +64,10 @@ def with_all_strokes(found: Refinement, said: Said) -> Refinement:
     parts = [found.box]
     for strokes, value in ((said.belongs, True), (said.does_not, False)):
         place = strokes.occupied if isinstance(strokes, Layers) else box_around(strokes)
-        if place is None or overlap(place, found.box) == place:
+        known = place and overlap(place, found.box)
+        if place is None or known == place:
             continue
         wrong = strokes[slices(place)] & (said.mask[slices(place)] != value)
-        known = overlap(place, found.box)
         if known is not None:
             wrong[slices(known, start_of(place))] = False
         inner = smallest(wrong)
@@ -173,20 +173,19 @@ def is_stroked(said: Said) -> bool:
     return bool(said.belongs[place].any() or said.does_not[place].any())
 
 
-def is_bounded(said: Said) -> bool:
-    """Whether what was said last goes around the object along all axes: a box, or a lasso in a picture."""
-    sides = zip(said.newest, said.mask.shape, strict=True)
-    return not is_stroked(said) and all(n == 1 or high - low > 1 for (low, high), n in sides)
+def goes_around(part: Box, shape: Sequence[int]) -> bool:
+    """Whether a box or a lasso goes around its object along all axes: a box, or a lasso in a picture."""
+    return all(n == 1 or high - low > 1 for (low, high), n in zip(part, shape, strict=True))
 
 
-def about(part: Box, box: Box, size: Sequence[int]) -> np.ndarray:
-    """Where the patch of `box` shows `part`, with BESIDE of its sides around it (bool)."""
-    result = np.zeros(tuple(size), bool)
-    wide = [(low - BESIDE * (high - low), high + BESIDE * (high - low)) for low, high in part]
-    ends = zip(wide, box, size, strict=True)
-    window = [(side * (low - a) / (b - a), side * (high - a) / (b - a)) for (low, high), (a, b), side in ends]
-    result[tuple(slice(max(0, int(low)), max(1, int(np.ceil(high)))) for low, high in window)] = True
-    return result
+def on_patch(part: Sequence[tuple[float, float]], box: Box, size: Sequence[int]) -> tuple[slice, ...]:
+    """Where the patch of `box` shows a part of the array's grid: all voxels that it touches, at least one along each axis."""
+    window = []
+    for (low, high), (first, last), side in zip(part, box, size, strict=True):
+        scale = side / (last - first)
+        start = int(np.clip((low - first) * scale, 0, side - 1))
+        window.append(slice(start, max(start + 1, int(np.ceil((high - first) * scale)))))
+    return tuple(window)
 
 
 def near_newest(new: np.ndarray, patch: np.ndarray, said: Said, box: Box, bound: Box | None = None) -> np.ndarray:
@@ -196,14 +195,12 @@ def near_newest(new: np.ndarray, patch: np.ndarray, said: Said, box: Box, bound:
     """
     change = new != (patch[MASK] > 0.5)
     if bound is not None:
-        change &= about(bound, box, change.shape)
-    seeds = np.zeros(new.shape, bool)
-    window = []
-    for (low, high), (first, last), side in zip(said.newest, box, new.shape, strict=True):
-        scale = side / (last - first)
-        start = int(np.clip((low - first) * scale, 0, side - 1))
-        window.append(slice(start, max(start + 1, int(np.ceil((high - first) * scale)))))
-    seeds[tuple(window)] = patch[(slice(BELONGS, REGION + 1), *window)].any(0)
+        wide = [(low - BESIDE * (high - low), high + BESIDE * (high - low)) for low, high in bound]
+        near = np.zeros(change.shape, bool)
+        near[on_patch(wide, box, change.shape)] = True
+        change &= near
+    seeds, window = np.zeros(new.shape, bool), on_patch(said.newest, box, new.shape)
+    seeds[window] = patch[(slice(BELONGS, REGION + 1), *window)].any(0)
     return joined_to(seeds, change)
 
 
