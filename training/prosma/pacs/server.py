@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from ..cancel import never, stop_if
 from ..errors import EngineError
-from .access import client_for, explained_for
+from .access import AGAIN, client_for, explained_for
 from .query import SERIES_KEYS, STUDY_KEYS, Query, Series, values_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Server:
         if uid not in taken and not self._has(instance):
             codes = [f"{entry.FailureReason:#06x}" for entry in answer.get("FailedSOPSequence") or ()]
             reason = f"The server {self.host} did not take the segmentation{f' ({codes[0]})' if codes else ''}."
-            raise EngineError("bad_output", reason, "Its log tells why; the same call tries again.")
+            raise EngineError("bad_output", reason, AGAIN)
         return uid
 
     def _has(self, instance: pydicom.Dataset) -> bool:
