@@ -138,12 +138,12 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
 
 def drawn(path: Path | None, image: Image) -> np.ndarray | None:
     """Where a label map is not 0, bool (I, J, K), None for no file; the smeared values of a JPEG are cut at the middle."""
-    from ..image.formats.pictures import LOSSY
+    from ..image.formats.pictures import is_lossy
 
     array = on_grid(path, image)
     if path is None or array is None:
         return None
-    return array > 127 if path.name.lower().endswith(LOSSY) else array != 0
+    return array > 127 if is_lossy(path) else array != 0
 
 
 def on_grid(path: Path | None, image: Image, labels: bool = True) -> np.ndarray | None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from ..geometry import Image, ImageError
 from .unpacking import COPY_AGAIN, CUT_OFF
 
-LOSSY = (".jpg", ".jpeg")  # a mask's 0 and 255 are smeared in these, and cut at the middle
+LOSSY = (".jpg", ".jpeg")
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".jp2")
 AS_PNG = "Save it as PNG, in colour or grey, with any program for pictures."
 SIGNS = {
@@ -56,6 +56,11 @@ DAMAGE = re.compile(
 )
 _one_at_a_time = threading.Lock()
 PAGES = "{name} has {count} pages; they were taken as the slices of a stack."
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a file's kind, by its name, smears the 0 and 255 of a mask, which is then cut at the middle."""
+    return path.name.lower().endswith(LOSSY)
 
 
 @contextlib.contextmanager

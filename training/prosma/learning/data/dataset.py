@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserFacingError
-from ...image.formats.pictures import LOSSY, PHOTOGRAPHS
+from ...image.formats.pictures import PHOTOGRAPHS, is_lossy
 from ...image.geometry import Image
 from ...image.reading import read_image, read_labels
 from .label_grid import LabelsElsewhere, labels_on_grid
@@ -398,7 +398,7 @@ def checked_labels(labels: np.ndarray, highest: int, case: Case) -> np.ndarray:
 
     Masks of one label may also be 0 and 255; JPEG masks, whose values are smeared, are cut at the middle.
     """
-    if case.labels.name.lower().endswith(LOSSY):
+    if is_lossy(case.labels):
         if highest > 1 or case.ignored_value is not None:
             raise DatasetError(
                 f"Case '{case.id}': '{case.labels}' is a JPEG, which changes label values. Save the labels as PNG."

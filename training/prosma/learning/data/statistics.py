@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...image.formats.pictures import LOSSY
+from ...image.formats.pictures import is_lossy
 from ...image.geometry import Image, plan_canonical
 from .dataset import (
     IGNORED,
@@ -141,7 +141,7 @@ def case_facts(case: Case, image: Image, labels: np.ndarray, names: list[str] | 
     """Measure one case. Raises DatasetError for label values that its folder does not name."""
     if names is not None:
         labels = checked_labels(labels, len(names), case)
-    elif case.labels.name.lower().endswith(LOSSY):
+    elif is_lossy(case.labels):
         labels = checked_labels(labels, 1, case)
     values, counts = np.unique(labels, return_counts=True)
     view = plan_canonical(image, {"dimension": dimension_of(image), "orientation": "RAS"})
