@@ -105,6 +105,10 @@ def test_a_grid_becomes_runs_tables_and_a_figure(finished):
     difference = content["differences"][0]
     assert (difference["variant"], difference["reference"], difference["seeds"]) == ("decoder", "plain", [1, 2])
     assert difference["dice"]["mean"] == pytest.approx(by_hand, abs=1e-5)
+    assert content["per_case"]["dice"] == {name: run["scores"]["clean"]["dice"] for name, run in scores.items()}
+    for row, condition in zip(content["degradations"], conditions[1:], strict=True):
+        worse = [scores[f"decoder-seed{seed}"]["scores"][condition]["dice"][0] for seed in (1, 2)]  # the labelled case
+        assert row["variants"]["decoder"]["dice_labelled"]["mean"] == pytest.approx(np.mean(worse), abs=1e-5)
     text = (runs / "comparison.md").read_text()
     assert f"{content['variants']['decoder']['dice']['mean']:.4f}" in text and "| contrast 1 |" in text
     histories = [json.loads((runs / f"decoder-seed{seed}/history.json").read_text())["epochs"] for seed in (1, 2)]

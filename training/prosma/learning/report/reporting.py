@@ -82,15 +82,18 @@ class Scores:
         known = [gain for gain in gains if gain is not None]
         return round(float(np.mean(known)), 4) if len(known) == len(gains) else None
 
-    def estimates(self, variant: str, condition: str) -> dict:
+    def estimates(self, variant: str, condition: str, *measures: str) -> dict:
+        """Of these measures, or of all."""
         seeds = self.seeds(variant)
-        return {measure: estimate(self.array(variant, seeds, condition, measure)) for measure in self.measures}
+        found = measures or self.measures
+        return {measure: estimate(self.array(variant, seeds, condition, measure)) for measure in found}
 
-    def differences(self, variant: str, other: str, condition: str) -> dict:
+    def differences(self, variant: str, other: str, condition: str, *measures: str) -> dict:
+        """Of these measures, or of all."""
         seeds = self.seeds(variant, other)
         return {
             measure: paired(*(self.array(name, seeds, condition, measure) for name in (variant, other)))
-            for measure in self.measures
+            for measure in measures or self.measures
         }
 
 
@@ -98,6 +101,7 @@ def comparison(grid: Grid, out: Path) -> dict:
     """Content of comparison.json; it holds everything that tables and figure are made from."""
     scores = Scores(grid, out)
     metric = "dice" if grid.base["model"]["dimension"] == 3 else "iou"
+    measure = f"{metric}_labelled" if scores.differ else metric
     pairs = [pair for pair in grid.comparisons if scores.seeds(*pair)]
     return {
         "kind": "comparison",
@@ -108,7 +112,7 @@ def comparison(grid: Grid, out: Path) -> dict:
         "split": grid.split,
         "cases": len(scores.cases),
         "labelled": int(scores.labelled.sum()),
-        "measure": f"{metric}_labelled" if scores.differ else metric,
+        "measure": measure,
         "reference": grid.reference,
         "missing": scores.missing,
         "hardware": sorted({run["hardware"] for run in scores.runs.values()}),
@@ -123,8 +127,8 @@ def comparison(grid: Grid, out: Path) -> dict:
             }
             for name, other in pairs
         ],
-        "degradations": [degraded(scores, pairs, *condition) for condition in grid.conditions],
-        "per_case": per_case(scores, grid, metric),
+        "degradations": [degraded(scores, pairs, measure, *condition) for condition in grid.conditions],
+        "per_case": per_case(scores, metric),
     }
 
 
@@ -171,38 +175,24 @@ def false_alarms(scores: Scores, name: str) -> float | None:
     return round(float((dice < 1).mean()), 4)
 
 
-def degraded(scores: Scores, pairs: list[tuple[str, str]], kind: str, level: float) -> dict:
-    """Scores and differences under one condition."""
+def degraded(scores: Scores, pairs: list[tuple[str, str]], measure: str, kind: str, level: float) -> dict:
+    """Scores and differences in this measure, under one condition."""
     condition = condition_name(kind, level)
     return {
         "kind": kind,
         "level": level,
-        "variants": {name: scores.estimates(name, condition) for name in scores.variants},
+        "variants": {name: scores.estimates(name, condition, measure) for name in scores.variants},
         "differences": [
-            {"variant": name, "reference": other, **scores.differences(name, other, condition)} for name, other in pairs
+            {"variant": name, "reference": other, **scores.differences(name, other, condition, measure)}
+            for name, other in pairs
         ],
     }
 
 
-def per_case(scores: Scores, grid: Grid, metric: str) -> dict:
-    """Each case's scores: clean for every run, degraded as the mean over a variant's seeds."""
-    clean = {
-        f"{variant}-seed{seed}": {metric: run["scores"][CLEAN][metric] for metric in METRICS}
-        for (variant, seed), run in scores.runs.items()
-    }
-    conditions = [condition_name(*condition) for condition in grid.conditions]
+def per_case(scores: Scores, metric: str) -> dict:
+    """The score of each case in each run, on images as they are."""
     return {
         "cases": scores.cases,
         "labelled": scores.labelled.astype(int).tolist(),
-        CLEAN: clean,
-        "degraded": {
-            condition: {
-                name: [
-                    round(float(mean), 4)
-                    for mean in scores.array(name, scores.seeds(name), condition, metric).mean(axis=0)
-                ]
-                for name in scores.variants
-            }
-            for condition in conditions
-        },
+        metric: {f"{variant}-seed{seed}": run["scores"][CLEAN][metric] for (variant, seed), run in scores.runs.items()},
     }
