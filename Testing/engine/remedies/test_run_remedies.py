@@ -230,6 +230,10 @@ def test_something_is_said_on_the_images_grid(strokes, small):
     refused(
         "inference/prompts.py: Say it with one at least", "Say it with one at least", say, small, Prompts(mask=mask)
     )
+    name = "inference/prompts.py: There are only earlier strokes"
+    refused(name, "Give the newest one to add or to remove", say, small, Prompts(earlier_add=stroke))
+    assert say(small, Prompts(earlier_add=mask, add=stroke)).on(mask)[stroke | mask].all()
+    assert not say(small, Prompts(earlier_add=mask, remove=stroke)).on(np.zeros(small.shape, bool))[stroke].any()
     name = "inference/prompts.py: There are only strokes that take away"
     refused(name, "Give a mask, or a stroke", say, small, Prompts(remove=stroke))
     name = "inference/prompts.py: is empty or reaches beyond the image"

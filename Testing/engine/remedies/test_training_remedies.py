@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from prosma.cli.app import main
-from prosma.learning.checkpoints import read_checkpoint
+from prosma.learning.checkpoints import check_resumable, read_checkpoint
 from prosma.learning.compare.comparing import ComparisonError, Run, chosen
 from prosma.learning.compare.grid import Grid
 from prosma.learning.data.dataset import LabelledFolder
@@ -320,6 +320,13 @@ def test_exports(tmp_path, capsys):
     weights = {f"network.{name}": value for name, value in ProSMAUNet(**recipe.network_arguments).state_dict().items()}
     average = {f"average.{name}": value for name, value in weights.items()}
     torch.save({"epoch": 1, "state_dict": {**weights, **average}}, run / "last.ckpt")
+    record = (run / "recipe.json").read_text()
+    (run / "recipe.json").write_text(record[:-40])
+    damaged = "learning/checkpoints.py: a record of the run, is missing or damaged"
+    refused(damaged, "Put a copy of it back", check_resumable, run, recipe)
+    refused(damaged, f"'{run / 'recipe.json'}'", export, run, tmp_path / "p")
+    (run / "recipe.json").write_text(record)
+    check_resumable(run, recipe)
     refused(
         "learning/packing/export.py: could be compared with those of a data set",
         "Export it without --data",

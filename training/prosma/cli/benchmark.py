@@ -6,12 +6,13 @@ import argparse
 import datetime
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from ..benchmarking import CLASSES, SHAPE
 from ..errors import UserFacingError
-from .common import add_command, whole_number
+from .common import MOST_THREADS, add_command, whole_number
 
 PARTS = ("forward", "whole", "growth", "click", "training")
 CLICK_SHAPE = (128, 128, 96)
@@ -42,7 +43,7 @@ def add_parser(commands) -> None:
     parser.add_argument("--classes", type=whole_number(2), default=CLASSES, help="with background")
     parser.add_argument(
         "--threads",
-        type=whole_number(1),
+        type=whole_number(1, MOST_THREADS),
         help="of each process (default: all cores); with 1 processor time is compared",
     )
     parser.add_argument(
@@ -70,6 +71,8 @@ def add_parser(commands) -> None:
 
 def _interpreter(text: str) -> str:
     """A path is taken from the folder where the command was given; its processes are started in another."""
+    if shutil.which(text) is None:
+        raise argparse.ArgumentTypeError(f"'{text}' is no program that can be started")
     return os.path.abspath(text) if os.path.dirname(text) else text
 
 

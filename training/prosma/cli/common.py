@@ -16,6 +16,7 @@ DATA_HELP = "folder with imagesTr/ and labelsTr/ (as nnU-Net), or images/ and ma
 SEVERAL_HELP = f"{DATA_HELP}; may be given several times"
 FOLD_HELP = "number from 0 of the split in splits_final.json, or of every fifth case where no file has splits"
 MODEL_HELP = "id of a bundled or imported model, or a package's path"
+MOST_THREADS = 1024
 ALL_PARTS_HELP = "keep parts that lie apart, also of structures that the model takes for one piece"
 
 
@@ -116,12 +117,13 @@ def data_options(folders: Sequence[str]) -> str:
     return " ".join(f"--data {shlex.quote(folder)}" for folder in folders)
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """For an option that takes whole numbers from `least` on."""
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """For an option that takes whole numbers from `least` on, up to `most` where there is one."""
+    span = f"from {least} on" if most is None else f"of {least} to {most}"
 
     def number(text: str) -> int:
-        if not text.lstrip("+-").isdigit() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"it takes a whole number from {least} on, not '{text}'")
+        if not text.lstrip("+-").isdigit() or not least <= int(text) <= (int(text) if most is None else most):
+            raise argparse.ArgumentTypeError(f"it takes a whole number {span}, not '{text}'")
         return int(text)
 
     return number

@@ -9,6 +9,7 @@ import warnings
 
 from ..errors import EngineError
 from .common import (
+    MOST_THREADS,
     SEVERAL_HELP,
     add_command,
     add_device,
@@ -37,7 +38,7 @@ def add_parser(commands) -> None:
     compare.add_argument("--seeds", nargs="+", type=int, metavar="SEED", help="make the runs of these seeds alone")
     compare.add_argument("--report", action="store_true", help="train nothing: report on the runs that are there")
     add_device(compare)
-    compare.add_argument("--threads", type=whole_number(1), help="processor cores to use (default: all)")
+    compare.add_argument("--threads", type=whole_number(1, MOST_THREADS), help="processor cores to use (default: all)")
     compare.add_argument(
         "--workers",
         type=whole_number(0),

@@ -79,10 +79,14 @@ class Prompts:
         strokes = union([box for _, box, _ in found])
         if strokes is None:
             place = union([box_around(self.region), box])
+            if place is None and union([box_around(self.earlier_add), box_around(self.earlier_remove)]) is not None:
+                raise EngineError(
+                    "bad_input", "There are only earlier strokes.", "Give the newest one to add or to remove."
+                )
             if place is None:
                 raise EngineError("bad_input", NOTHING_SAID, "Say it with one at least.")
             return place
-        if found[0][1] is None and self.region is None and box is None and box_around(self.mask) is None:
+        if union([found[0][1], box, *map(box_around, (self.region, self.mask, self.earlier_add))]) is None:
             raise EngineError(
                 "bad_input",
                 "There are only strokes that take away, and no mask that they could take anything from.",

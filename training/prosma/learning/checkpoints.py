@@ -1,4 +1,4 @@
-"""Checkpoints of runs: read as data, never as code; and which recipe a run may be resumed with."""
+"""Checkpoints and records of runs: read as data, never as code; and which recipe a run may be resumed with."""
 
 from __future__ import annotations
 
@@ -41,9 +41,22 @@ def read_checkpoint(path: Path) -> dict:
     return content
 
 
+def read_record(path: Path) -> dict:
+    """The content of a JSON file that a run keeps. Raises RecipeError, which names it, where it is missing or damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict):
+        raise RecipeError(
+            f"'{path}', a record of the run, is missing or damaged.", "Put a copy of it back, or train again elsewhere."
+        )
+    return content
+
+
 def check_resumable(run: Path, recipe: Recipe) -> None:
     """RecipeError where a run was begun with a recipe that differs from this one in more than how it is trained."""
-    before = json.loads((run / "recipe.json").read_text(encoding="utf-8"))
+    before = read_record(run / "recipe.json")
     now = json.loads(json.dumps(recipe.to_dict()))
     network = {*(before.get("network") or {}), *now["network"]}
     names = [(section, key) for section, keys in {**LASTING, "network": sorted(network)}.items() for key in keys]

@@ -6,7 +6,6 @@ Whatever is there is not done again; what was broken off goes on; runs that anot
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +22,7 @@ from ...files import write_json
 from ...image.geometry import Image
 from ...image.intensity import within_range
 from ...inference.segmenter import Segmenter
-from ..checkpoints import read_checkpoint
+from ..checkpoints import read_checkpoint, read_record
 from ..data.dataset import IGNORED, Case, LabelledFolder, read_case
 from ..fit.fitting import train
 from ..judge.evaluation import gate_summary, overlap_metrics
@@ -72,7 +71,7 @@ class Run:
         path = self.folder / "scores.json"
         if not path.is_file():
             return None
-        scores = json.loads(path.read_text(encoding="utf-8"))
+        scores = read_record(path)
         return scores if scores["evaluation"] == self.evaluation else None
 
     def late_gain(self) -> float | None:
@@ -81,7 +80,7 @@ class Run:
         None where there was no validation before that third.
         """
         path = self.folder / "history.json"
-        epochs = json.loads(path.read_text(encoding="utf-8"))["epochs"] if path.is_file() else []
+        epochs = read_record(path)["epochs"] if path.is_file() else []
         dice = [epoch.get("val/dice") for epoch in epochs]
         before = dice[len(dice) * 2 // 3 - 1] if len(dice) > 1 else None
         return None if before is None else dice[-1] - before
@@ -98,7 +97,7 @@ class Run:
         path = self.folder / "recipe.json"
         if not path.is_file():
             return
-        found = Recipe.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        found = Recipe.from_dict(read_record(path))
         if found.to_dict() != self.recipe.to_dict():
             raise ComparisonError(
                 f"'{self.folder}' was trained with other settings than this comparison's. Choose another --out, or "
@@ -207,7 +206,7 @@ def make(
     if not run.is_trained():
         train(run.recipe, data, run.folder, resume=True, workers=workers, threads=threads, accelerator=device)
     package = export(run.folder, run.folder / "package")
-    history = json.loads((run.folder / "history.json").read_text(encoding="utf-8"))
+    history = read_record(run.folder / "history.json")
     segmenter = Segmenter(package, device)
     content = {
         "variant": run.variant,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 
 from ...contracts import shown
 from ...package.schema import MOST_SETS
-from ..checkpoints import read_checkpoint
+from ..checkpoints import read_checkpoint, read_record
 from ..data.dataset import DatasetError, LabelledFolder
 from ..recipe import Recipe, RecipeError
 
@@ -40,8 +39,8 @@ class Run:
             raise RecipeError(
                 f"'{folder}' holds no run: train one first (prosma train RECIPE --data DIR --out {folder})."
             )
-        recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-        history = json.loads((folder / "history.json").read_text(encoding="utf-8"))
+        recipe = Recipe.from_dict(read_record(folder / "recipe.json"))
+        history = read_record(folder / "history.json")
         return cls(folder, recipe, history, averaged_weights(checkpoint))
 
     @property
