@@ -132,9 +132,8 @@ def _refused(host: str, code: int) -> EngineError:
     if code in (401, 403):
         return EngineError("bad_input", f"The server {host} does not let us in ({code}).", REMEDY)
     if code == 404:
-        return EngineError(
-            "bad_input", f"The server {host} has nothing under that address (404).", "Check the address."
-        )
+        reason = f"The server {host} has nothing under that address (404)."
+        return EngineError("bad_input", reason, "Check the address. Where others are found, this one is gone.")
     reason = f"The server {host} refused the request ({code})."
     return EngineError("bad_input", reason, AGAIN)
 
