@@ -237,7 +237,7 @@ class Export(_NewPackage):
         options = ["--data", "data", "-o", "run", "--workers", "0", "--device", "cpu", "--max-epochs", "1"]
         self.next = ["train", "recipe.yaml", *options]
         Work.finish(self)
-        self.next = ["export", "run", "-o", "package"]
+        self.next = ["export", "run", "-o", "package", "--again"]
 
     def command(self) -> list[str]:
         return self.next

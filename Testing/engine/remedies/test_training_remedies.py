@@ -303,8 +303,13 @@ def test_exports(tmp_path, capsys):
         ["export", tmp_path / "none", "-o", tmp_path / "p"],
         capsys,
     )
-    run = tmp_path / "run"
+    run, old = tmp_path / "run", make_tiny_package(tmp_path / "old").folder
     run.mkdir()
+    (old / "README.md").write_text("Mine.")
+    arguments = ["export", run, "-o", old]
+    complained("cli/export.py: There is a package in", "or say --again", arguments, capsys)
+    assert (old / "README.md").read_text() == "Mine."
+    complained("learning/packing/runs.py: train one first", "prosma train RECIPE", [*arguments, "--again"], capsys)
     refused(
         "learning/packing/runs.py: train one first",
         f"prosma train RECIPE --data DIR --out {run}",

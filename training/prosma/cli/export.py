@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import EngineError
 from ..package.model_package import ModelPackage
+from ..package.schema import DESCRIPTION
 from .common import add_command, add_device, check_data, insist_on_device, print_case
 
 
@@ -24,6 +25,7 @@ def add_parser(commands) -> None:
         help="folder given to train -o; of several, of one recipe and different folds or seeds, the answers are averaged",
     )
     export.add_argument("-o", "--output", required=True, metavar="PACKAGE", help="folder of the new package")
+    export.add_argument("--again", action="store_true", help="replace the package that is there, with its card")
     export.add_argument(
         "--data", action="append", help="evaluate on this folder, or several, and write the results into the model card"
     )
@@ -38,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
     for folder in options.folders:
         if not Path(folder).is_dir():
             raise EngineError("bad_input", f"There is no run {folder}.", "Give the folder that train -o named.")
+    if Path(options.output, DESCRIPTION).is_file() and not options.again:
+        reason = f"There is a package in {options.output} already, perhaps with a card that somebody has edited."
+        raise EngineError("bad_output", reason, "Choose another folder, or say --again.")
     check_data(options.data)
     insist_on_device(options.device)
     from ..learning.packing.export import export
