@@ -1,7 +1,8 @@
 """A simulated person strokes objects, from nothing or from a model's mask, with several tools and the same first stroke.
 
     python Testing/benchmarks/strokes.py DATA --package PACKAGE [--split val] [--most 4] [--person scribbler|dabber] \\
-        [--start nothing|MODEL] [--first stroke|box|lasso] [--dimension 2] [--parts 2] [--markdown FILE] [--json FILE]
+        [--start nothing|MODEL] [--first stroke|box|lasso] [--dimension 2] [--parts 2] [--left-out] [--markdown FILE]
+        [--json FILE] [--against PACKAGE]
 
 DATA is a data set or a folder of them. Each label of each case is an object, or with --parts each of its largest parts.
 The person says what is inside first, then where the tool's mask is most wrong, so that after the first stroke each tool gets
@@ -16,6 +17,9 @@ around the whole object, or a lasso around its largest slice, both inexact, whic
   130, conjugate gradients).
 - refine: `prosma.correct.refine`, which needs a mask; from nothing it paints.
 - ours: the package, through `Segmenter.prompt`.
+
+`--against` names a package for each `--package`, such as the one of the same seed with plain skips: the paired differences
+between the two are told, too, with intervals over objects and seeds (`prosma.learning.compare.paired`).
 
 From a model's mask, what is deeper than two voxels inside or outside of it is a seed for the two tools that need seeds.
 """
@@ -41,6 +45,7 @@ from prosma.correct.stroke_features import log_odds
 from prosma.files import write_json
 from prosma.image.box import slices, smallest
 from prosma.image.resampling import resample
+from prosma.learning.compare.paired import paired
 from prosma.learning.data.dataset import LabelledFolder, label_values, read_case, read_files, words
 from prosma.learning.judge.evaluation import bootstrap_interval
 from prosma.learning.strokes.person import boxed, lassoed, next_remark, on_grid
@@ -298,8 +303,13 @@ def curve_of(
 # --- subjects
 
 
-def from_nothing(data: str, split: str, most: int, dimension: int, parts: int = 0) -> Iterator[Subject]:
-    """Every label of evenly spread cases of every set of volumes (3) or pictures (2); or its largest parts, each alone."""
+def from_nothing(
+    data: str, split: str, most: int, dimension: int, parts: int = 0, left_out: bool = False
+) -> Iterator[Subject]:
+    """Every label of evenly spread cases of every set of volumes (3) or pictures (2); or its largest parts, each alone.
+
+    `left_out`: only what training did not see.
+    """
     for path in folders_of(data, ()):
         folder = LabelledFolder.open(path)
         if next(iter(folder.cases.values())).is_photograph != (dimension == 2):
@@ -311,6 +321,8 @@ def from_nothing(data: str, split: str, most: int, dimension: int, parts: int = 
             for value in np.unique(labels[labels > 0]).tolist():
                 name, truth = names.get(int(value), str(value)), labels == value
                 out = path.name in LEFT_OUT_SETS or bool(words(name) & LEFT_OUT_LABELS)
+                if left_out and not out:
+                    continue
                 nothing = np.zeros(truth.shape, bool)
                 for meant in largest_parts(truth, parts) if parts else [truth]:
                     yield Subject(path.name, f"{case.id} {name}", image, meant, nothing, left_out=out)
@@ -390,7 +402,7 @@ def table(records: list[dict], tools: list[str]) -> str:
     for title, group in groups_of(records).items():
         for tool in tools:
             curves = [record["curves"][tool] for record in group]
-            at = {n: [curve[min(n, len(curve) - 1)] for curve in curves] for n in REPORTED}
+            at = {n: after(n, curves) for n in REPORTED}
             rises = [b > a for curve in curves for a, b in itertools.pairwise(curve)]
             times = [t for record in group for t in record["seconds"][tool]]
             low, high = bootstrap_interval(at[REPORTED[-1]]) if len(curves) > 1 else (float("nan"),) * 2
@@ -401,10 +413,33 @@ def table(records: list[dict], tools: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def after(strokes: int, curves: list[list[float]]) -> list[float]:
+    """Dice after so many strokes; whoever was done before made no more."""
+    return [curve[min(strokes, len(curve) - 1)] for curve in curves]
+
+
+def pairs_table(records: list[dict], tools: list[str], others: list[str]) -> str:
+    """Markdown: differences between the first tools and the second, one pair a seed, mean over objects and seeds."""
+    counts = REPORTED[1:]
+    heads = [f"after {n}" for n in counts]
+    lines = [f"| difference in Dice | n | {' | '.join(heads)} |", f"|---|---|{'---|' * len(heads)}"]
+    for title, group in groups_of(records).items():
+        cells = []
+        for n in counts:
+            one, other = ([after(n, [r["curves"][name] for r in group]) for name in names] for names in (tools, others))
+            found = paired(np.array(one), np.array(other))
+            low, high = found["interval"]
+            cells.append(f"{found['mean']:+.3f} ({low:+.3f} to {high:+.3f})")
+        lines.append(f"| {title} | {len(group)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--package", action="append", default=[], help="a promptable package; several to compare")
+    parser.add_argument("--against", action="append", default=[], help="for each --package one to compare it with")
+    parser.add_argument("--left-out", action="store_true", help="only objects of kinds that training did not see")
     parser.add_argument("--split", default="val")
     parser.add_argument("--most", type=int, default=4, help="cases of each set; 0 for all")
     parser.add_argument("--strokes", type=int, default=REPORTED[-1])
@@ -422,18 +457,25 @@ def main() -> None:
     options = parser.parse_args()
     if options.first != "stroke" and (options.tools or options.start != "nothing"):
         parser.error("boxes and lassos are answered by packages alone, from nothing: give --tools without names")
+    if options.against and (len(options.against) != len(options.package) or options.start != "nothing"):
+        parser.error("--against takes one package for each --package, from nothing")
     tools: dict[str, Tool] = {name: known[name] for name in options.tools}
-    for path in options.package:
+    for path in (*options.package, *options.against):
         segmenter = Segmenter(path, "cpu")
         tools[f"ours ({Path(path).name})"] = prompting(segmenter, False)
         if options.start != "nothing":
             tools[f"ours ({Path(path).name}) with log odds"] = prompting(segmenter, True)
     if options.start == "nothing":
-        subjects = from_nothing(options.data, options.split, options.most, options.dimension, options.parts)
+        subjects = from_nothing(
+            options.data, options.split, options.most, options.dimension, options.parts, options.left_out
+        )
     else:
         subjects = from_model(options.start, options.data, options.split, options.most)
     records = measured(subjects, tools, options)
     text = table(records, list(tools))
+    if options.against:
+        one, other = ([f"ours ({Path(path).name})" for path in paths] for paths in (options.package, options.against))
+        text += "\n" + pairs_table(records, one, other)
     print(text)
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
