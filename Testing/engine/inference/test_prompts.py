@@ -267,10 +267,19 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
     assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "more.nii.gz").dataobj), expected)
     without = segmenter.prompt(image, Prompts(region=mask, earlier_remove=add)).on(np.zeros(SHAPE, bool))
     assert not np.array_equal(expected, without), "a model's log odds make a difference"
+    (tmp_path / "link.nii.gz").symlink_to(path["image"])
+    (tmp_path / "folder.nii.gz").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.full(SHAPE, np.nan, np.float32), image.ijk_to_ras), tmp_path / "nan.nii.gz")
     capsys.readouterr()
     for arguments, words in (
         (["--add", path["add"], "-o", path["out"]], "is there already"),
         (["--add", path["add"], "-o", path["add"]], "made from"),
+        (["--add", path["add"], "-o", str(tmp_path / "link.nii.gz"), "--again"], "made from"),
+        (["--add", path["add"], "-o", str(tmp_path / "folder.nii.gz"), "--again"], "is a folder"),
+        (
+            ["--add", path["add"], "--log-odds", str(tmp_path / "nan.nii.gz"), "-o", path["none"]],
+            "nan.nii.gz: The volume",
+        ),
         (["--add", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
         (["--add", str(tmp_path / "absent.nii.gz"), "-o", path["none"]], "There is no label map --add"),
         (["--lasso", path["elsewhere"], "-o", path["none"]], "does not lie on the image's grid"),
@@ -288,6 +297,9 @@ def test_the_command_line_gives_the_same_bytes_and_refuses_in_words(segmenter, i
         assert words in capsys.readouterr().err
     assert not (tmp_path / "none.nii.gz").exists()
     assert main([*usual, "--add", path["add"], "-o", path["out"], "--again"]) == 0
+    assert main([*usual, "--add", path["add"], "--add", path["mask"], "-o", str(tmp_path / "two.nii.gz")]) == 0
+    expected = segmenter.prompt(image, Prompts(add=add | mask)).on(np.zeros(SHAPE, bool))
+    assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "two.nii.gz").dataobj), expected)
 
 
 def test_strokes_in_a_jpeg_are_those_of_the_same_png(tmp_path, capsys):

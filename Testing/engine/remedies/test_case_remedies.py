@@ -291,6 +291,8 @@ def test_strokes_are_answered_into_a_new_file(scan, strokes, tmp_path, capsys):
     works(prompt(tmp_path / "a.nii.gz"), tmp_path / "a.nii.gz")
     complained("cli/prompt.py: is there already", "or say --again", prompt(tmp_path / "a.nii.gz"), capsys)
     works(prompt(tmp_path / "a.nii.gz", scan, tmp_path / "stroke.nii.gz", "--again"))
+    (tmp_path / "f.nrrd").mkdir()
+    complained("cli/prompt.py: is a folder", "Choose another name", prompt(tmp_path / "f.nrrd"), capsys)
     complained(
         "cli/prompt.py: There is no folder",
         "Make it, or choose another one",

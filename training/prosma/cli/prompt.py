@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EngineError
+from ..errors import EngineError, UserFacingError
 from .common import add_command, add_device, add_licence, check_file, insist_on_device
 
 if TYPE_CHECKING:
@@ -14,7 +17,14 @@ if TYPE_CHECKING:
 
     from ..image.geometry import Image
 
-LABEL_MAPS = ("add", "remove", "lasso", "earlier_add", "earlier_remove", "mask")  # options that take one
+LABEL_MAPS = {  # options that take some, which count together
+    "add": "strokes in what belongs to the object",
+    "remove": "strokes in what does not belong to it",
+    "lasso": "the inside of a lasso around the object",
+    "earlier_add": "what was added before, and stays true",
+    "earlier_remove": "what was removed before, and stays true",
+    "mask": "the object so far",
+}
 
 
 def add_parser(commands) -> None:
@@ -29,18 +39,16 @@ def add_parser(commands) -> None:
             "prosma prompt scan.nii.gz --box 20 60 30 80 5 25 -o organ.nii.gz",
         ],
         "Strokes and masks are label maps on the image's grid, in which every value but 0 counts. Strokes are honoured "
-        "exactly; of a mask only one connected region around what the strokes correct changes.",
+        "exactly; of a mask only one connected region around what the strokes correct changes. Each option that takes a "
+        "label map may be given several times.",
     )
     prompt.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="the image, one file for each channel")
     prompt.add_argument(
         "-m", "--model", help="id or path of a model for strokes; without it the first one for such images"
     )
-    prompt.add_argument("--add", type=Path, metavar="FILE", help="strokes in what belongs to the object")
-    prompt.add_argument("--remove", type=Path, metavar="FILE", help="strokes in what does not belong to it")
-    prompt.add_argument("--lasso", type=Path, metavar="FILE", help="the inside of a lasso around the object")
-    prompt.add_argument("--earlier-add", type=Path, metavar="FILE", help="what was added before, and stays true")
-    prompt.add_argument("--earlier-remove", type=Path, metavar="FILE", help="what was removed before, and stays true")
-    prompt.add_argument("--mask", type=Path, metavar="FILE", help="the object so far")
+    for name, text in LABEL_MAPS.items():
+        option = f"--{name.replace('_', '-')}"
+        prompt.add_argument(option, action="append", default=[], type=Path, metavar="FILE", help=text)
     prompt.add_argument("--log-odds", type=Path, metavar="FILE", help="an image with those of a model for the object")
     prompt.add_argument(
         "--box",
@@ -61,9 +69,11 @@ def run(options: argparse.Namespace) -> int:
 
     label_suffix(options.output)
     check_place(options)
-    for name in (*LABEL_MAPS, "log_odds"):
-        if (path := getattr(options, name)) is not None:
-            check_file(path, f"{'image' if name == 'log_odds' else 'label map'} --{name.replace('_', '-')}")
+    for name in LABEL_MAPS:
+        for path in getattr(options, name):
+            check_file(path, f"label map --{name.replace('_', '-')}")
+    if options.log_odds is not None:
+        check_file(options.log_odds, "image --log-odds")
     insist_on_device(options.device)
     from ..image.reading import read_image
 
@@ -76,10 +86,14 @@ def run(options: argparse.Namespace) -> int:
 
 def check_place(options: argparse.Namespace) -> None:
     """EngineError bad_output where a file would be replaced that the person did not say may be."""
-    paths = [*options.images, *(getattr(options, name) for name in (*LABEL_MAPS, "log_odds"))]
-    given = [path.absolute() for path in paths if path is not None]
-    if options.output.absolute() in given:
+    from ..batch.cases import refuse_harm
+
+    paths = [*options.images, *itertools.chain(*(getattr(options, name) for name in LABEL_MAPS)), options.log_odds]
+    if os.path.realpath(options.output) in [os.path.realpath(path) for path in paths if path is not None]:
         raise EngineError("bad_output", f"{options.output} is what the result is made from.", "Choose another name.")
+    refuse_harm(options.output, options.images)
+    if options.output.is_dir():
+        raise EngineError("bad_output", f"{options.output} is a folder.", "Choose another name.")
     if options.output.exists() and not options.again:
         raise EngineError("bad_output", f"{options.output} is there already.", "Choose another name, or say --again.")
     if not options.output.absolute().parent.is_dir():
@@ -124,7 +138,8 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
 
     given = {name: drawn(getattr(options, name), image) for name in LABEL_MAPS}
     given["region"], box = given.pop("lasso"), [options.box[n : n + 2] for n in (0, 2, 4)] if options.box else None
-    prompts = Prompts(**given, box=box, log_odds=on_grid(options.log_odds, image, labels=False))
+    log_odds = None if options.log_odds is None else on_grid(options.log_odds, image, labels=False)
+    prompts = Prompts(**given, box=box, log_odds=log_odds)
     segmenter = Segmenter(package, options.device)
     result = segmenter.prompt(image, prompts)
     mask = np.zeros(image.shape, bool) if given["mask"] is None else given["mask"]
@@ -136,27 +151,30 @@ def write(options: argparse.Namespace, image: Image, package) -> int:
     return 0
 
 
-def drawn(path: Path | None, image: Image) -> np.ndarray | None:
-    """Where a label map is not 0, bool (I, J, K), None for no file; the smeared values of a JPEG are cut at the middle."""
+def drawn(paths: Sequence[Path], image: Image) -> np.ndarray | None:
+    """Where any label map is not 0, bool (I, J, K), None for no file; smeared values of a JPEG are cut at the middle."""
+    import numpy as np
+
     from ..image.formats.pictures import is_lossy
 
-    array = on_grid(path, image)
-    if path is None or array is None:
-        return None
-    return array > 127 if is_lossy(path) else array != 0
+    masks = []
+    for path in paths:
+        array = on_grid(path, image)
+        masks.append(array > 127 if is_lossy(path) else array != 0)
+    return np.logical_or.reduce(masks) if masks else None
 
 
-def on_grid(path: Path | None, image: Image, labels: bool = True) -> np.ndarray | None:
-    """A label map, or an image of one channel, on the image's grid: (I, J, K), None for no file.
-
-    EngineError where it lies elsewhere.
-    """
-    if path is None:
-        return None
+def on_grid(path: Path, image: Image, labels: bool = True) -> np.ndarray:
+    """A label map, or an image of one channel, on the image's grid: (I, J, K). EngineError where it lies elsewhere."""
     from ..image.geometry import same_grid
     from ..image.reading import read_image, read_labels
 
-    found = read_labels(path) if labels else read_image([path])
+    try:
+        found = read_labels(path) if labels else read_image([path])
+    except UserFacingError as error:
+        if path.name not in error.message:
+            error.message = f"{path.name}: {error.message}"
+        raise
     if found.shape != image.shape or (image.spacing_known and not same_grid(found, image)):
         raise EngineError(
             "bad_input",

@@ -93,7 +93,7 @@ def read_labels(path: str | PathLike) -> Image:
     if len(image.array) != 1:
         raise ImageError(
             f"{Path(path).name} has {len(image.array)} layers or components; a label map has one.",
-            "Export its segments as one label map without overlaps.",
+            "Save a picture as grey, and segments as one label map without overlaps.",
         )
     if image.array.dtype.kind == "f" and np.isnan(image.array).any():
         raise ImageError(
