@@ -2,6 +2,7 @@
 
 import copy
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from prosma.learning.compare.comparing import ComparisonError, Run, chosen
 from prosma.learning.compare.grid import Grid
 from prosma.learning.data.dataset import LabelledFolder
 from prosma.learning.fit.finetuning import FineTuningOptions, check_case, check_id, check_output, fine_tune
+from prosma.learning.fit.fitting import WholeCheckpoints
 from prosma.learning.packing.export import export
 from prosma.learning.recipe import Recipe
 from prosma.learning.report.page import write_page
@@ -282,7 +284,7 @@ def test_runs_of_a_comparison(tmp_path, capsys):
 
 
 def test_checkpoints(tmp_path):
-    path, right = tmp_path / "last.ckpt", {"epoch": 1, "state_dict": {"a": torch.zeros(2)}}
+    path, right = tmp_path / "last.ckpt", {"epoch": 1, "state_dict": {"a": torch.full((9,), 1.5)}}
     path.write_bytes(b"damaged")
     refused(
         "learning/checkpoints.py: cannot be read: it is damaged",
@@ -294,6 +296,26 @@ def test_checkpoints(tmp_path):
     refused("learning/checkpoints.py: is no checkpoint of", "Train again", read_checkpoint, path)
     torch.save(right, path)
     assert read_checkpoint(path)["epoch"] == 1
+    whole = path.read_bytes()
+    place = whole.index(np.full(9, 1.5, np.float32).tobytes())
+    path.write_bytes(whole[:place] + b"\1" + whole[place + 1 :])
+    torch.load(path, weights_only=True)  # PyTorch does not mind
+    refused("learning/checkpoints.py: cannot be read: it is damaged", "or train again elsewhere", read_checkpoint, path)
+
+
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(tmp_path):
+    save, path = WholeCheckpoints().save_checkpoint, tmp_path / "last.ckpt"
+    save({"epoch": 1, "state_dict": {}}, path)
+    before, large = path.read_bytes(), {"epoch": 2, "state_dict": {"a": torch.zeros(9000)}}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # bytes of a file, as if the disk was full
+    try:
+        refused("learning/fit/fitting.py: could not be written; the one before", "Make room", save, large, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+    save(large, path)
+    assert read_checkpoint(path)["epoch"] == 2
 
 
 def test_exports(tmp_path, capsys):
@@ -332,6 +354,8 @@ def test_exports(tmp_path, capsys):
     refused(damaged, f"'{run / 'recipe.json'}'", export, run, tmp_path / "p")
     (run / "recipe.json").write_text(record)
     check_resumable(run, recipe)
+    fewer = Recipe.from_dict(changed(recipe.to_dict(), "fitting.epochs", 1))
+    refused("learning/checkpoints.py: are asked for", "Ask for more, or export it", check_resumable, run, fewer)
     refused(
         "learning/packing/export.py: could be compared with those of a data set",
         "Export it without --data",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -28,17 +29,26 @@ def read_checkpoint(path: Path) -> dict:
     Raises CheckpointError for a file that is damaged, or that holds anything else.
     """
     try:
+        check_whole(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
             f"The checkpoint '{path}' cannot be read: it is damaged, or holds more than numbers and texts "
-            "and so was not written by `prosma train`. Use the run's own checkpoint, or train again."
+            "and so was not written by `prosma train`. Use the run's own checkpoint, or train again elsewhere."
         ) from error
     if not isinstance(content, dict) or not {"epoch", "state_dict"} <= set(content):
         raise CheckpointError(
-            f"'{path}' is no checkpoint of `prosma train`: it lacks 'epoch' or 'state_dict'. Train again."
+            f"'{path}' is no checkpoint of `prosma train`: it lacks 'epoch' or 'state_dict'. Train again elsewhere."
         )
     return content
+
+
+def check_whole(path: Path) -> None:
+    """BadZipFile for bytes that are not those written: PyTorch's reader does not look at the file's checksums."""
+    with zipfile.ZipFile(path) as file:
+        damaged = file.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(damaged)
 
 
 def read_record(path: Path) -> dict:
@@ -55,7 +65,9 @@ def read_record(path: Path) -> dict:
 
 
 def check_resumable(run: Path, recipe: Recipe) -> None:
-    """RecipeError where a run was begun with a recipe that differs from this one in more than how it is trained."""
+    """RecipeError where a run was begun with a recipe that differs from this one in more than how it is trained, or has
+    more epochs than this one asks for.
+    """
     before = read_record(run / "recipe.json")
     now = json.loads(json.dumps(recipe.to_dict()))
     network = {*(before.get("network") or {}), *now["network"]}
@@ -69,4 +81,10 @@ def check_resumable(run: Path, recipe: Recipe) -> None:
         raise RecipeError(
             f"'{run}' was begun with another recipe: {', '.join(others)} differ.",
             f"Resume with the run's own '{run / 'recipe.json'}', or choose another --out.",
+        )
+    done = read_checkpoint(run / "last.ckpt")["epoch"] + 1
+    if done > recipe.fitting.epochs:
+        raise RecipeError(
+            f"'{run}' has {done} epochs already; {recipe.fitting.epochs} are asked for.",
+            "Ask for more, or export it as it is.",
         )

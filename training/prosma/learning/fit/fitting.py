@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from ...errors import EngineError
 from ...fast.allocator import keep_freed_memory
 from ...fast.training_network import use_fast_training
 from ...files import replaced_when_whole, write_json
@@ -210,7 +211,14 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict, path: str | os.PathLike, storage_options: object = None) -> None:
         with replaced_when_whole(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # what PyTorch makes of a full disk
+                raise EngineError(
+                    "bad_output",
+                    f"The checkpoint '{path}' could not be written; the one before is kept.",
+                    "Is the disk full? Make room on it and go on with --resume.",
+                ) from error
 
 
 def hardware(trainer: pl.Trainer) -> str:
