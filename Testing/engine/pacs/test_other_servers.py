@@ -90,6 +90,16 @@ def test_a_series_that_comes_broken_keeps_no_other_one_back(server, model, tmp_p
     assert len(server.stored) == 3
 
 
+def test_a_server_that_names_a_series_like_a_path_reaches_no_other_folder(server, model, tmp_path):
+    told = pydicom.Dataset.from_json({"0020000D": {"vr": "UI", "Value": ["1.2.9"]}})
+    told.SeriesInstanceUID, told.SOPInstanceUID, told.Modality = "../../beside", "1.2.9.1.1", "MR"
+    server.says = json.dumps([told.to_json_dict()]).encode()
+    before = sorted(tmp_path.iterdir())
+    assert ask(server, model, tmp_path) == exit_codes.FAILED
+    assert any(path.startswith("/web/studies/1.2.9") for path, _ in server.asked), "it wanted the series"
+    assert [path for path in sorted(tmp_path.iterdir()) if path not in before] == [tmp_path / "work"]
+
+
 @pytest.mark.parametrize("content", [b"null", b"[1, 2]", b'{"a": 1}', b"[[]]"])
 def test_json_of_another_make_is_no_dicomweb(content, server, model, tmp_path, capsys):
     server.says = content

@@ -160,7 +160,8 @@ class RoundTrips:
         """The images of a series, unless its result is there and only has to be stored, or another process makes it."""
         series, output = fetched.series, self.folder / self.name_of(fetched.series)
         uids = server.instances(series)
-        images = fetched.files.enter_context(working_folder(self.folder, FETCHED)) / series.uid
+        # Not the UID as the server spells it: that could lead out of the folder.
+        images = fetched.files.enter_context(working_folder(self.folder, FETCHED)) / output.stem
         images.mkdir()
         inputs = {"digest": digest_of(series, uids), "images": [images]}
         fetched.file, fetched.images = ResultFile(output, self.package, self.settings.run, inputs), images
