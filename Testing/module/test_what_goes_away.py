@@ -208,8 +208,25 @@ def test_a_click_on_a_row_says_where_its_result_is(result, tmp_path):
             assert said in ui.batchLabel.text
 
 
+def other_size(volume):
+    import slicer
+
+    slicer.util.updateVolumeFromArray(volume, scenes.texture((30, 31, 32)))
+
+
+def other_voxels(volume):
+    import slicer
+
+    slicer.util.updateVolumeFromArray(volume, scenes.texture((60, 62, 64))[::-1].copy())
+
+
+def other_spacing(volume):
+    volume.SetSpacing(3, 3, 3)
+
+
+@pytest.mark.parametrize("change", [other_size, other_voxels, other_spacing])
 @pytest.mark.parametrize("button", ["segmentButton", "createVolumeButton"])
-def test_a_volume_that_gets_another_size_meanwhile_is_said(result, button):
+def test_a_volume_that_changes_meanwhile_is_said(result, button, change):
     import slicer
 
     panel, volume, node = result
@@ -219,10 +236,12 @@ def test_a_volume_that_gets_another_size_meanwhile_is_said(result, button):
     click(getattr(ui, button))
     job = panel.job or panel._outputs.job
     processEvents(until=lambda: job.stage not in ("Handing over", "Starting the engine"), timeout=SECONDS)
-    slicer.util.updateVolumeFromArray(volume, scenes.texture((30, 31, 32)))
+    spacing = volume.GetSpacing()
+    change(volume)
     processEvents(until=lambda: not job.isActive, timeout=SECONDS)
-    assert job.state == job.FAILED and "another size" in (ui.messageLabel.text + ui.outputVolumeLabel.text)
+    assert job.state == job.FAILED and "changed while" in (ui.messageLabel.text + ui.outputVolumeLabel.text)
     slicer.util.updateVolumeFromArray(volume, scenes.texture((60, 62, 64)))
+    volume.SetSpacing(spacing)
     assert all(np.array_equal(scenes.voxels(node, each, volume), old) for each, old in before.items())
 
 

@@ -31,7 +31,7 @@ class GateMapJob(SegmentationJob):
                 _("The model '{name}' has no proximal gates, so there is no gate map.").format(name=self.package.name),
                 _("Choose another model."),
             )
-        self._refuseOtherSize()
+        self._refuseChanged()
         volume = self.volumeNode
         shares = numpy.load(self._folder / found["file"], mmap_mode="r")
         name = _("{volume} - gate map of {model}").format(volume=volume.GetName(), model=self.package.name)

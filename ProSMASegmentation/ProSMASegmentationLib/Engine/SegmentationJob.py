@@ -123,7 +123,7 @@ class SegmentationJob(Job):
         import numpy
 
         found = self.result["labels"]
-        self._refuseOtherSize()
+        self._refuseChanged()
         imageToWorld = ijkToRasOf(self._readers[0].node)
         labels = numpy.load(self._folder / found["file"], mmap_mode="r") if found["file"] else None
         node = yield from self._writer.write(
@@ -135,12 +135,11 @@ class SegmentationJob(Job):
         )
         return node, imageToWorld
 
-    def _refuseOtherSize(self):
-        image = self.volumeNode.GetImageData()
-        if image is None or tuple(image.GetDimensions()) != self._readers[0].dimensions:
+    def _refuseChanged(self):
+        if any(reader.hasChanged() for reader in self._readers):
             raise ProSMAError(
                 "bad_input",
-                _("The volume got another size while it was being segmented, so the result does not fit it any more."),
+                _("The volume changed while it was being segmented, so the result does not fit it any more."),
                 _("Segment it again."),
             )
 

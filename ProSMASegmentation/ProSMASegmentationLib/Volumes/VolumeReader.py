@@ -25,6 +25,18 @@ class VolumeReader:
         self.components = image.GetNumberOfScalarComponents()
         self.ijkToRas = ijkToRasOf(volumeNode)
         self._refuseWrongGeometry()
+        self._seen = self._state()
+
+    def hasChanged(self):
+        """Whether the voxels, their number or their size are others than when this was made. A move does not count."""
+        return self._state() != self._seen
+
+    def _state(self):
+        image = self.node.GetImageData()
+        scalars = image.GetPointData().GetScalars() if image is not None else None
+        if scalars is None:
+            return None
+        return (*image.GetDimensions(), scalars.GetMTime(), *(f"{step:.6g}" for step in self.spacing))
 
     @property
     def spacing(self):

@@ -117,7 +117,7 @@ def test_a_full_disk(panel, small_files):
 
 
 @pytest.mark.slow
-@tries("SegmentationJob.py: The volume got another size")
+@tries("SegmentationJob.py: The volume changed while")
 def test_a_volume_of_another_size(panel):
     import slicer
 
