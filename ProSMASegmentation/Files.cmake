@@ -302,6 +302,7 @@ set(ENGINE_PYTHON_SCRIPTS
   image/geometry.py
   image/grid_fit.py
   image/intensity.py
+  image/itk_paths.py
   image/label_runs.py
   image/labels.py
   image/modality.py

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -60,6 +62,29 @@ def test_measures_are_those_of_the_files(tiny, tmp_path, capsys):
         assert segment["mean"] == [pytest.approx(right["mean"])]
         assert segment["deviation"] == [pytest.approx(right["deviation"])]
     assert case["model"] == {"id": "tiny", "version": "1.0.0", "sha256": tiny.sha256}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_name_that_is_no_text_ends_neither_a_batch_nor_its_tables(tiny, tmp_path):
+    images = make_images(tmp_path / "images", "b")
+    odd = os.fsdecode(b"a\xe9")
+    sitk.WriteImage(sitk.ReadImage(images / "b.nrrd"), tmp_path / "a.nii.gz")
+    shutil.move(tmp_path / "a.nii.gz", images / f"{odd}.nii.gz")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "training"), "PYTHONIOENCODING": "utf-8:strict"}
+
+    def prosma(*words):
+        command = [sys.executable, "-m", "prosma.cli", *map(str, words)]
+        return subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False)
+
+    done = prosma("segment", images, "-m", tiny.folder, "-o", tmp_path / "out", "--log", tmp_path / "log.txt")
+    assert done.returncode == 0 and b"a\\udce9" in done.stdout and b"b.seg.nrrd" in done.stdout
+    assert "a\\udce9" in (tmp_path / "log.txt").read_text("utf-8")
+    tables = ("--csv", tmp_path / "t.csv", "--html", tmp_path / "t.html")
+    assert prosma("report", tmp_path / "out", *tables).returncode == 0
+    with (tmp_path / "t.csv").open(encoding="utf-8") as file:
+        assert {row["case"] for row in csv.DictReader(file)} == {"a\\udce9", "b"}
+    page = (tmp_path / "t.html").read_text("utf-8")
+    assert "a\\udce9" in page and "holds bytes that are no text in UTF-8. Rename the file or its folder." in page
 
 
 def test_a_result_that_a_person_corrected_is_measured_as_it_is_now(tiny, tmp_path, capsys):

@@ -74,7 +74,12 @@ class Rows:
         self._file.seek(0)
         for line in self._file:
             row = json.loads(line)
-            yield {column: row.get(column) for column in self.columns}
+            yield {column: writable(row.get(column)) for column in self.columns}
+
+
+def writable(value):
+    """Texts as UTF-8 can hold them: bytes of a file's name that are none become escapes such as `\\udce9`."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def write_csv(path: Path, rows: Rows) -> None:

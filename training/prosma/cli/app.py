@@ -7,6 +7,7 @@ in exit_codes.py.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import select
@@ -60,6 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
     if debug:
         logging.basicConfig()
         logging.getLogger("prosma").setLevel(logging.DEBUG)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name of a file ends a batch
     try:
         options = make_parser().parse_args(arguments)
         return options.run(options) or exit_codes.DONE

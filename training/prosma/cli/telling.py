@@ -145,7 +145,7 @@ class Teller:
 
     def _opened(self, log: Path):
         try:
-            return self._files.enter_context(log.open("a", encoding="utf-8"))
+            return self._files.enter_context(log.open("a", encoding="utf-8", errors="backslashreplace"))
         except OSError as error:
             reason = f"The log {log} could not be written ({error.strerror})."
             raise EngineError("bad_output", reason, "Name another file.") from error

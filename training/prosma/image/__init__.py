@@ -14,6 +14,7 @@
 | `edited_segments` | how an edited segment is recognised |
 | `tags` | the names under which facts are kept with segments and nodes |
 | `reading` | images and label maps from files of any kind |
+| `itk_paths` | names of files for SimpleITK |
 | `writing` | label maps to files |
 | `constants` | facts that both halves share |
 

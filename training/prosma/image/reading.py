@@ -17,6 +17,7 @@ from .formats import gipl, metaimage, mgh, nifti, nrrd
 from .formats.others import refuse_other_formats
 from .formats.pictures import PHOTOGRAPHS, read_picture
 from .geometry import FUNCTIONAL_REMEDY, LPS_TO_RAS, Image, ImageError, checked_image, stack_channels
+from .itk_paths import itk_path
 
 IMAGE_SUFFIXES = (
     *(".nrrd", ".nhdr", ".nii.gz", ".nii", ".hdr", ".mgz", ".mgh", ".mha", ".mhd", ".gipl.gz", ".gipl", ".dcm"),
@@ -128,7 +129,7 @@ def read_with_itk(path: Path) -> Image:
     """The image that SimpleITK reads from one file."""
     with itk_errors(path.name) as sitk:
         refuse_unusable(sitk, path)
-        return to_image(sitk.ReadImage(str(path)))
+        return to_image(sitk.ReadImage(itk_path(path)))
 
 
 @contextlib.contextmanager
@@ -150,7 +151,7 @@ def itk_errors(name: str):
 def refuse_unusable(sitk, path: Path) -> None:
     """What the header alone shows to be unusable, before any voxel is read."""
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_path(path))
     reader.ReadImageInformation()
     sizes = reader.GetSize()
     if any(size > 1 for size in sizes[3:]):

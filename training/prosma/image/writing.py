@@ -18,6 +18,7 @@ from .axes import as_kji
 from .constants import LABEL_SUFFIXES
 from .formats.nifti_writing import write_nifti
 from .geometry import LPS_TO_RAS, Image, ImageError
+from .itk_paths import itk_path
 from .labels import Extent, LabelFacts, extents_of, terminology_entry
 from .tags import EMPTY, FINGERPRINT, LABEL
 
@@ -167,7 +168,7 @@ def _write_with_itk(path: Path, labels: np.ndarray, image: Image) -> None:
     picture.SetDirection((matrix[:3, :3] / spacing).ravel().tolist())
     picture.SetOrigin(matrix[:3, 3].tolist())
     try:
-        sitk.WriteImage(picture, str(path), useCompression=True)
+        sitk.WriteImage(picture, itk_path(path), useCompression=True)
         written = sitk.ReadImage(str(path))  # kept by name: its view does not keep it alive
         whole = np.array_equal(sitk.GetArrayViewFromImage(written), as_kji(labels))
     except RuntimeError as error:
