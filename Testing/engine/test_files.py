@@ -37,3 +37,10 @@ def test_what_a_killed_process_left_goes_with_the_next_one_that_does_the_same(tm
     assert target.read_text() == "whole"
     assert {path.name for path in tmp_path.iterdir()} == {target.name, other.name, living.name, "work"}
     assert not list((tmp_path / "work").iterdir())
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(tmp_path):
+    (tmp_path / "a.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught, replaced_when_whole(tmp_path / "a.json"):
+        pytest.fail("it was written")
+    assert caught.value.filename == str(tmp_path / "a.json") and list(tmp_path.iterdir()) == [tmp_path / "a.json"]

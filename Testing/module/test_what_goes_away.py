@@ -224,8 +224,15 @@ def other_spacing(volume):
     volume.SetSpacing(3, 3, 3)
 
 
-@pytest.mark.parametrize("change", [other_size, other_voxels, other_spacing])
-@pytest.mark.parametrize("button", ["segmentButton", "createVolumeButton"])
+@pytest.mark.parametrize(
+    ("button", "change"),
+    [
+        ("segmentButton", other_size),
+        ("segmentButton", other_voxels),
+        ("segmentButton", other_spacing),
+        ("createVolumeButton", other_voxels),
+    ],
+)
 def test_a_volume_that_changes_meanwhile_is_said(result, button, change):
     import slicer
 

@@ -35,8 +35,10 @@ _LISTED: dict[Path, tuple[float, list[str]]] = {}  # hidden names in folders, an
 def replaced_when_whole(path: Path, suffix: str = "") -> Iterator[Path]:
     """Gives a name in the folder of `path` to write to; moves that file to `path`, or removes it after an error.
 
-    Such files that killed processes of this computer left are removed.
+    Such files that killed processes of this computer left are removed. IsADirectoryError where a folder has that name.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{COMPUTER}-{os.getpid()}{suffix}")
     for other, computer, process in temporaries(path, suffix):
         if computer == COMPUTER and not is_alive(process):
