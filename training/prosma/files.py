@@ -27,6 +27,7 @@ TRIES = 5
 LISTING_COUNTS = 50  # times as long as it took
 FOLDERS = 16  # whose listings are kept
 COMPUTER = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 _LISTED: dict[Path, tuple[float, list[str]]] = {}  # hidden names in folders, and until when they count
 
@@ -45,10 +46,22 @@ def replaced_when_whole(path: Path, suffix: str = "") -> Iterator[Path]:
             with contextlib.suppress(OSError):  # another process does the same
                 other.unlink()
     try:
-        yield temporary
+        with where_no_room_is(path):
+            yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def where_no_room_is(path: Path) -> Iterator[None]:
+    """Errors for want of room, which come from bytes and name no file, name this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def temporaries(path: Path, suffix: str = "") -> Iterator[tuple[Path, str, int]]:
@@ -198,6 +211,7 @@ def working_folder(parent: Path, prefix: str) -> Iterator[Path]:
         folder = owner.with_name(owner.name.removesuffix(OWNER))
         folder.mkdir()
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(where_no_room_is(parent))
         yield folder
 
 
