@@ -1,5 +1,6 @@
 """Settings and data shared by all tests. Where Qt's libraries are missing, tests that show the panel are left out."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -50,6 +51,23 @@ def tried_remedies(request):
     from remedies import meets
 
     yield from meets(names)
+
+
+@pytest.fixture
+def small_files():
+    """A context in which this process writes no file beyond some kB, as on a disk that is nearly full."""
+    resource = pytest.importorskip("resource")
+
+    @contextlib.contextmanager
+    def limited(size=4096):
+        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+
+    return limited
 
 
 def pytest_ignore_collect(collection_path):

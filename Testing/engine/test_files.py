@@ -46,19 +46,12 @@ def test_a_folder_in_the_place_of_a_file_is_named_before_anything_is_written(tmp
     assert caught.value.filename == str(tmp_path / "a.json") and list(tmp_path.iterdir()) == [tmp_path / "a.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files as Unix does")
-def test_what_finds_no_room_is_named(tmp_path):
-    import resource
-
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # bytes of a file
-    try:
+def test_what_finds_no_room_is_named(small_files, tmp_path):
+    with small_files(1000):
         with pytest.raises(OSError) as caught, replaced_when_whole(tmp_path / "a.json") as temporary:
             temporary.write_bytes(bytes(2000))
         assert caught.value.filename == str(tmp_path / "a.json")
         with pytest.raises(OSError) as caught, working_folder(tmp_path, "work-") as folder:
             (folder / "b").write_bytes(bytes(2000))
         assert caught.value.filename == str(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list(tmp_path.iterdir()) == []

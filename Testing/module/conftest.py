@@ -1,6 +1,5 @@
 """The panel, shown once for all tests in a headless Slicer, with models of random weights in a folder of its own."""
 
-import contextlib
 import os
 from types import SimpleNamespace
 
@@ -122,23 +121,6 @@ def panel(widget, models):
     yield current.panel
     if current.panel.job is not None:
         current.panel.job.cancel()
-
-
-@pytest.fixture
-def small_files():
-    """A context in which this process writes no file beyond some kB, as on a disk that is nearly full."""
-    resource = pytest.importorskip("resource")
-
-    @contextlib.contextmanager
-    def limited(size=4096):
-        usual = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, usual[1]))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, usual)
-
-    return limited
 
 
 def wait(until, timeout=60):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import resource
 import shutil
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import torch
 import yaml
 
 from prosma.cli.app import main
-from prosma.learning.checkpoints import check_resumable, read_checkpoint
+from prosma.learning.checkpoints import epochs_to_resume, read_checkpoint
 from prosma.learning.compare.comparing import ComparisonError, Run, chosen
 from prosma.learning.compare.grid import Grid
 from prosma.learning.data.dataset import LabelledFolder
@@ -303,16 +302,12 @@ def test_checkpoints(tmp_path):
     refused("learning/checkpoints.py: cannot be read: it is damaged", "or train again elsewhere", read_checkpoint, path)
 
 
-def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(tmp_path):
+def test_a_checkpoint_that_finds_no_room_leaves_the_one_before(small_files, tmp_path):
     save, path = WholeCheckpoints().save_checkpoint, tmp_path / "last.ckpt"
     save({"epoch": 1, "state_dict": {}}, path)
     before, large = path.read_bytes(), {"epoch": 2, "state_dict": {"a": torch.zeros(9000)}}
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))  # bytes of a file, as if the disk was full
-    try:
+    with small_files(20_000):
         refused("learning/fit/fitting.py: could not be written; the one before", "Make room", save, large, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
     save(large, path)
     assert read_checkpoint(path)["epoch"] == 2
@@ -350,12 +345,12 @@ def test_exports(tmp_path, capsys):
     record = (run / "recipe.json").read_text()
     (run / "recipe.json").write_text(record[:-40])
     damaged = "learning/checkpoints.py: a record of the run, is missing or damaged"
-    refused(damaged, "Put a copy of it back", check_resumable, run, recipe)
+    refused(damaged, "Put a copy of it back", epochs_to_resume, run, recipe)
     refused(damaged, f"'{run / 'recipe.json'}'", export, run, tmp_path / "p")
     (run / "recipe.json").write_text(record)
-    check_resumable(run, recipe)
+    epochs_to_resume(run, recipe)
     fewer = Recipe.from_dict(changed(recipe.to_dict(), "fitting.epochs", 1))
-    refused("learning/checkpoints.py: are asked for", "Ask for more, or export it", check_resumable, run, fewer)
+    refused("learning/checkpoints.py: are asked for", "Ask for more, or export it", epochs_to_resume, run, fewer)
     refused(
         "learning/packing/export.py: could be compared with those of a data set",
         "Export it without --data",

@@ -64,9 +64,9 @@ def read_record(path: Path) -> dict:
     return content
 
 
-def check_resumable(run: Path, recipe: Recipe) -> None:
-    """RecipeError where a run was begun with a recipe that differs from this one in more than how it is trained, or has
-    more epochs than this one asks for.
+def epochs_to_resume(run: Path, recipe: Recipe) -> int:
+    """How many epochs a run has done. RecipeError where it was begun with a recipe that differs from this one in more than
+    how it is trained, or has more epochs than this one asks for.
     """
     before = read_record(run / "recipe.json")
     now = json.loads(json.dumps(recipe.to_dict()))
@@ -88,3 +88,4 @@ def check_resumable(run: Path, recipe: Recipe) -> None:
             f"'{run}' has {done} epochs already; {recipe.fitting.epochs} are asked for.",
             "Ask for more, or export it as it is.",
         )
+    return done

@@ -30,7 +30,7 @@ from ...files import replaced_when_whole, write_json
 from ...network.gate import selection_parameters
 from ...network.gate_monitor import GateMonitor
 from ...network.unet import ProSMAUNet
-from ..checkpoints import check_resumable, read_checkpoint
+from ..checkpoints import epochs_to_resume
 from ..data.dataset import IGNORED, DatasetError
 from ..data.patches import training_loader
 from ..data.pictures import side_by_side
@@ -283,8 +283,7 @@ def train(
         raise RecipeError(
             f"'{run}' already holds a run.", "Go on with --resume, or choose another --out.", code="bad_output"
         )
-    if last.is_file():
-        check_resumable(run, recipe)
+    done = epochs_to_resume(run, recipe) if last.is_file() else 0
     keep_freed_memory()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     if threads:
@@ -300,13 +299,12 @@ def train(
     if trainer.is_global_zero:
         write_json(run / "recipe.json", recipe.to_dict())
     loader, validation = source.loaders(trainer.global_rank, trainer.world_size, workers)
-    checkpoint = last if resume and last.is_file() else None
-    if checkpoint:
+    if done:
         # Lightning starts to draw patches before it tells the sampler which epoch it resumes.
         sampler: Any = loader.sampler
-        sampler.set_epoch(read_checkpoint(last)["epoch"] + 1)
+        sampler.set_epoch(done)
     with deaths_in_words():
-        trainer.fit(task, loader, validation, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(task, loader, validation, ckpt_path=last if done else None, weights_only=True)
     return last
 
 
