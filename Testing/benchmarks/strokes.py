@@ -434,6 +434,11 @@ def pairs_table(records: list[dict], tools: list[str], others: list[str]) -> str
     return "\n".join(lines) + "\n"
 
 
+def title_of(package: str) -> str:
+    """What a package is called in tables."""
+    return f"ours ({Path(package).name})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -460,11 +465,14 @@ def main() -> None:
     if options.against and (len(options.against) != len(options.package) or options.start != "nothing"):
         parser.error("--against takes one package for each --package, from nothing")
     tools: dict[str, Tool] = {name: known[name] for name in options.tools}
-    for path in (*options.package, *options.against):
+    packages = [*options.package, *options.against]
+    if len({title_of(path) for path in packages}) < len(packages):
+        parser.error("two packages lie in folders of one name, which tables could not tell apart")
+    for path in packages:
         segmenter = Segmenter(path, "cpu")
-        tools[f"ours ({Path(path).name})"] = prompting(segmenter, False)
+        tools[title_of(path)] = prompting(segmenter, False)
         if options.start != "nothing":
-            tools[f"ours ({Path(path).name}) with log odds"] = prompting(segmenter, True)
+            tools[f"{title_of(path)} with log odds"] = prompting(segmenter, True)
     if options.start == "nothing":
         subjects = from_nothing(
             options.data, options.split, options.most, options.dimension, options.parts, options.left_out
@@ -474,8 +482,7 @@ def main() -> None:
     records = measured(subjects, tools, options)
     text = table(records, list(tools))
     if options.against:
-        one, other = ([f"ours ({Path(path).name})" for path in paths] for paths in (options.package, options.against))
-        text += "\n" + pairs_table(records, one, other)
+        text += "\n" + pairs_table(records, *([*map(title_of, paths)] for paths in (options.package, options.against)))
     print(text)
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
