@@ -82,18 +82,15 @@ class Scores:
         known = [gain for gain in gains if gain is not None]
         return round(float(np.mean(known)), 4) if len(known) == len(gains) else None
 
-    def estimates(self, variant: str, condition: str, *measures: str) -> dict:
-        """Of these measures, or of all."""
+    def estimates(self, variant: str, condition: str, measures: list[str]) -> dict:
         seeds = self.seeds(variant)
-        found = measures or self.measures
-        return {measure: estimate(self.array(variant, seeds, condition, measure)) for measure in found}
+        return {measure: estimate(self.array(variant, seeds, condition, measure)) for measure in measures}
 
-    def differences(self, variant: str, other: str, condition: str, *measures: str) -> dict:
-        """Of these measures, or of all."""
+    def differences(self, variant: str, other: str, condition: str, measures: list[str]) -> dict:
         seeds = self.seeds(variant, other)
         return {
             measure: paired(*(self.array(name, seeds, condition, measure) for name in (variant, other)))
-            for measure in measures or self.measures
+            for measure in measures
         }
 
 
@@ -123,7 +120,7 @@ def comparison(grid: Grid, out: Path) -> dict:
                 "variant": name,
                 "reference": other,
                 "seeds": scores.seeds(name, other),
-                **scores.differences(name, other, CLEAN),
+                **scores.differences(name, other, CLEAN, scores.measures),
             }
             for name, other in pairs
         ],
@@ -150,7 +147,7 @@ def settings(grid: Grid) -> dict:
 def variant_results(scores: Scores, name: str) -> dict:
     gates = [gate[CLEAN] for gate in scores.each(name, "gates")]
     levels = [[level["zeros"] for level in gate["levels"]] for gate in gates]
-    found = scores.estimates(name, CLEAN)
+    found = scores.estimates(name, CLEAN, scores.measures)
     for measure in found:
         means = scores.array(name, scores.seeds(name), CLEAN, measure).mean(axis=1)
         found[measure]["seeds"] = [round(float(mean), 5) for mean in means]
@@ -181,9 +178,9 @@ def degraded(scores: Scores, pairs: list[tuple[str, str]], measure: str, kind: s
     return {
         "kind": kind,
         "level": level,
-        "variants": {name: scores.estimates(name, condition, measure) for name in scores.variants},
+        "variants": {name: scores.estimates(name, condition, [measure]) for name in scores.variants},
         "differences": [
-            {"variant": name, "reference": other, **scores.differences(name, other, condition, measure)}
+            {"variant": name, "reference": other, **scores.differences(name, other, condition, [measure])}
             for name, other in pairs
         ],
     }
