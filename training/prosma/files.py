@@ -159,6 +159,11 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def as_utf8(value: Any) -> Any:
+    """Texts as UTF-8 can hold them: bytes of a file's name that are none become escapes such as `\\udce9`."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
 def with_short_lists(text: str) -> str:
     """Indented JSON with its innermost lists on one line each. No string is touched: JSON strings hold no line breaks."""
     return re.sub(r"\[\n\s*([^\[\]{}]*?)\n\s*\]", lambda match: "[" + re.sub(r",\n\s*", ", ", match[1]) + "]", text)

@@ -36,7 +36,8 @@ class VolumeReader:
         scalars = image.GetPointData().GetScalars() if image is not None else None
         if scalars is None:
             return None
-        return (*image.GetDimensions(), scalars.GetMTime(), *(f"{step:.6g}" for step in self.spacing))
+        spacing = (f"{step:.6g}" for step in self.spacing)  # turned by a hardened transform it is rounded anew
+        return (*image.GetDimensions(), scalars.GetMTime(), *spacing)
 
     @property
     def spacing(self):

@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..files import replaced_when_whole
+from ..files import as_utf8, replaced_when_whole
 from ..image.tags import quality_in_words
 from .least_sure import Shown, pictures_of, uncertainty
 from .report import EDITED
-from .tables import Rows, spread, writable
+from .tables import Rows, spread
 
 MOST_ROWS = 5000  # of a table on the page: what a browser shows without waiting
 STYLE = """
@@ -39,7 +39,7 @@ def write_html(path: Path, title: str, summary: str, rows: Rows, failures: Rows,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_when_whole(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        file.writelines(f"{writable(part)}\n" for part in parts)
+        file.writelines(f"{as_utf8(part)}\n" for part in parts)
 
 
 def _figures(shown: Sequence[Shown]) -> list[str]:

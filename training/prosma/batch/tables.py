@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EngineError
-from ..files import replaced_when_whole
+from ..files import as_utf8, replaced_when_whole
 from .report import FAILED
 
 GROUP = 10_000  # rows of a Parquet file that are in memory at once
@@ -74,12 +74,7 @@ class Rows:
         self._file.seek(0)
         for line in self._file:
             row = json.loads(line)
-            yield {column: writable(row.get(column)) for column in self.columns}
-
-
-def writable(value):
-    """Texts as UTF-8 can hold them: bytes of a file's name that are none become escapes such as `\\udce9`."""
-    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+            yield {column: as_utf8(row.get(column)) for column in self.columns}
 
 
 def write_csv(path: Path, rows: Rows) -> None:

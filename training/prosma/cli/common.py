@@ -117,12 +117,12 @@ def data_options(folders: Sequence[str]) -> str:
     return " ".join(f"--data {shlex.quote(folder)}" for folder in folders)
 
 
-def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
-    """For an option that takes whole numbers from `least` on, up to `most` where there is one."""
-    span = f"from {least} on" if most is None else f"of {least} to {most}"
+def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """For an option that takes whole numbers from `least` on, up to `most`."""
+    span = f"from {least} on" if most == math.inf else f"of {least} to {most}"
 
     def number(text: str) -> int:
-        if not text.lstrip("+-").isdigit() or not least <= int(text) <= (int(text) if most is None else most):
+        if not text.lstrip("+-").isdigit() or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"it takes a whole number {span}, not '{text}'")
         return int(text)
 

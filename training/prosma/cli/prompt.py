@@ -47,8 +47,7 @@ def add_parser(commands) -> None:
         "-m", "--model", help="id or path of a model for strokes; without it the first one for such images"
     )
     for name, text in LABEL_MAPS.items():
-        option = f"--{name.replace('_', '-')}"
-        prompt.add_argument(option, action="append", default=[], type=Path, metavar="FILE", help=text)
+        prompt.add_argument(option_of(name), action="append", default=[], type=Path, metavar="FILE", help=text)
     prompt.add_argument("--log-odds", type=Path, metavar="FILE", help="an image with those of a model for the object")
     prompt.add_argument(
         "--box",
@@ -64,6 +63,10 @@ def add_parser(commands) -> None:
     add_licence(prompt)
 
 
+def option_of(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def run(options: argparse.Namespace) -> int:
     from ..image.writing import label_suffix
 
@@ -71,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     check_place(options)
     for name in LABEL_MAPS:
         for path in getattr(options, name):
-            check_file(path, f"label map --{name.replace('_', '-')}")
+            check_file(path, f"label map {option_of(name)}")
     if options.log_odds is not None:
         check_file(options.log_odds, "image --log-odds")
     insist_on_device(options.device)

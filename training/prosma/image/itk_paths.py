@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files import as_utf8
 from .geometry import ImageError
 
 
@@ -13,7 +14,7 @@ def itk_path(path: Path) -> str:
         str(path).encode()
     except UnicodeEncodeError:
         raise ImageError(
-            f"The path of '{path.name.encode(errors='backslashreplace').decode()}' holds bytes that are no text in UTF-8.",
+            f"The path of '{as_utf8(path.name)}' holds bytes that are no text in UTF-8.",
             "Rename the file or its folder.",
         ) from None
     return str(path)
